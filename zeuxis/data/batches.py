@@ -1,0 +1,88 @@
+"""Batches: bytes from the cache become float images on the training device.
+
+The k-th batch of a run is a function of the seed and k alone, so a resumed run needs no loader state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zeuxis.data.dataset import Dataset
+from zeuxis.recipe import DataOptions
+
+__all__ = ["Batch", "Batches", "from_unit", "to_unit"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images and what is known of them.
+
+    Attributes:
+        images: `(B, C, H, W)` in the recipe's pixel range.
+        labels: `(B,)` class indices, or None.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+
+
+class Batches:
+    """The training images in batches, shuffled anew each epoch; a last, smaller batch is left out.
+
+    Args:
+        dataset: where the images are.
+        options: the recipe's data section.
+        batch_size: images a batch; no more than there are.
+        seed: of the order and of mirroring.
+        device: where batches are put.
+    """
+
+    def __init__(self, dataset: Dataset, options: DataOptions, batch_size: int, seed: int, device: torch.device) -> None:
+        self.dataset, self.options, self.seed, self.device = dataset, options, seed, device
+        self.batch_size = min(batch_size, len(dataset.train))
+        self.per_epoch = len(dataset.train) // self.batch_size
+        self._order: tuple[int, np.ndarray] = (-1, dataset.train)
+
+    def __getitem__(self, k: int) -> Batch:
+        """Returns the k-th batch of the run."""
+        epoch, place = divmod(k, self.per_epoch)
+        if self._order[0] != epoch:
+            shuffled = np.random.default_rng([self.seed, epoch]).permutation(self.dataset.train)
+            self._order = (epoch, shuffled)
+        chosen = self._order[1][place * self.batch_size : (place + 1) * self.batch_size]
+        mirrored = None
+        if self.options.flip:
+            mirrored = np.random.default_rng([self.seed, epoch, place]).random(len(chosen)) < 0.5
+        return make_batch(self.dataset, self.options, chosen, self.device, mirrored)
+
+
+def make_batch(
+    dataset: Dataset, options: DataOptions, indices: np.ndarray, device: torch.device, mirrored: np.ndarray | None = None
+) -> Batch:
+    """Gathers images by index, moves their bytes to the device, and scales them there."""
+    pixels = dataset.images[indices]
+    if mirrored is not None:
+        pixels[mirrored] = pixels[mirrored, :, ::-1]
+    # (B, H, W, C) bytes seen as (B, C, H, W) are channels-last already, the layout convolutions like best.
+    images = torch.from_numpy(pixels).to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+    if options.stored_size != options.size:
+        images = F.interpolate(images, (options.size, options.size), mode="bilinear", antialias=True)
+    labels = None
+    if dataset.labels is not None:
+        labels = torch.from_numpy(dataset.labels[indices]).to(device, non_blocking=True)
+    return Batch(from_unit(images, options.range), labels)
+
+
+def from_unit(images: Tensor, pixel_range: str) -> Tensor:
+    """Scales images from 0..1 to the recipe's range."""
+    return images * 2 - 1 if pixel_range == "-1..1" else images
+
+
+def to_unit(images: Tensor, pixel_range: str) -> Tensor:
+    """Scales images from the recipe's range to 0..1, clipped."""
+    return ((images + 1) / 2 if pixel_range == "-1..1" else images).clamp(0, 1)

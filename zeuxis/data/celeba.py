@@ -1,0 +1,109 @@
+"""CelebA in its published layout: aligned faces, 40 binary attributes, a published split.
+
+Images are a zip or a folder, beside `list_attr_celeba.txt` and `list_eval_partition.txt`. The middle square of
+148 of the 178 pixels' width is taken, as is usual for this set; images that are square already are kept whole.
+
+Source: Z. Liu, P. Luo, X. Wang and X. Tang, Deep Learning Face Attributes in the Wild, ICCV 2015.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from zeuxis.data.files import Archive
+from zeuxis.data.source import Collection, data_dir, locate, source
+from zeuxis.errors import UserError
+from zeuxis.recipe import DataOptions
+
+_ATTRIBUTES = "list_attr_celeba.txt"
+_PARTITION = "list_eval_partition.txt"
+_CROP = 148 / 178
+
+
+@source("celeba", "CelebA: aligned faces with 40 attributes, in the published layout", mirrors=True)
+def celeba(options: DataOptions) -> Collection:
+    given = locate(options.path) if options.path else data_dir() / "celeba"
+    # A path may name the set's folder, or one image archive or folder inside it.
+    root = given if (given / _ATTRIBUTES).is_file() else given.parent
+    images = given
+    if root == given:
+        found = [root / name for name in ("img_align_celeba", "img_align_celeba.zip") if (root / name).exists()]
+        images = found[0] if found else root / "img_align_celeba.zip"
+    missing = [str(p) for p in (images, root / _ATTRIBUTES) if not p.exists()]
+    if missing:
+        raise UserError(
+            f"CelebA is not complete: {' and '.join(missing)} missing. Get img_align_celeba.zip, {_ATTRIBUTES} and "
+            f"{_PARTITION} from its publishers (mmlab.ie.cuhk.edu.hk/projects/CelebA.html) and put them into "
+            f"{data_dir() / 'celeba'}, or give their folder with data.path."
+        )
+    archive = Archive(images)
+    if not archive.names:
+        raise UserError(f"{images} holds no images.")
+    names, table = _attributes(root / _ATTRIBUTES)
+    files = [PurePosixPath(name).name for name in archive.names]
+    strangers = [file for file in files if file not in table]
+    if strangers:
+        raise UserError(
+            f"{root / _ATTRIBUTES} has no row for {len(strangers)} of the {len(files)} images in {images}, "
+            f"such as {strangers[0]}; the list belongs to another set."
+        )
+    split = None
+    if (root / _PARTITION).is_file():
+        parts = _partition(root / _PARTITION)
+        # 0 is train, 1 validation, 2 test; a set without test rows is tested on its validation rows.
+        held_out = [parts.get(file, 0) for file in files]
+        split = np.array([int(part == 2 or (part == 1 and 2 not in held_out)) for part in held_out])
+    channels, sizes = archive.survey()
+    return Collection(
+        fingerprint=f"celeba {archive.fingerprint}",
+        names=archive.names,
+        channels=channels,
+        sizes=sizes,
+        read=lambda i, size: _cropped(archive.image(archive.names[i], size * 2)),
+        attributes=np.stack([table[file] for file in files]),
+        attribute_names=names,
+        split=split if split is not None and 0 < split.sum() < len(split) else None,
+    )
+
+
+def _cropped(image: Image.Image) -> Image.Image:
+    if image.width == image.height:
+        return image
+    side = round(min(image.size) * _CROP)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def _attributes(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
+    lines = _lines(path)
+    names = lines[1].split() if len(lines) > 1 else []
+    table = {}
+    for number, line in enumerate(lines[2:], 3):
+        file, *values = line.split()
+        if len(values) != len(names) or not set(values) <= {"1", "-1", "0"}:
+            raise UserError(f"{path}, line {number}: {len(names)} values of 1 or -1 belong after {file}.")
+        table[file] = np.array([value == "1" for value in values], dtype=np.uint8)
+    if not table:
+        raise UserError(f"{path} holds no attributes: a count, a line of names, then a row for each image.")
+    return names, table
+
+
+def _partition(path: Path) -> dict[str, int]:
+    parts = {}
+    for number, line in enumerate(_lines(path), 1):
+        match line.split():
+            case [file, ("0" | "1" | "2") as part]:
+                parts[file] = int(part)
+            case _:
+                raise UserError(f"{path}, line {number}: expected 'FILE 0', 'FILE 1' or 'FILE 2', not '{line}'.")
+    return parts
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as text: {error}.") from error

@@ -1,0 +1,124 @@
+"""A data source: where images come from, before they are decoded.
+
+A source is a function from `DataOptions` to a `Collection`, registered under its name. It finds the images
+and knows their classes; decoding, resizing, caching and splitting are the same for all and live elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+import numpy as np
+from PIL import Image
+
+from zeuxis.errors import UserError, one_of
+from zeuxis.recipe import DataOptions
+
+__all__ = ["Collection", "Source", "cache_dir", "data_dir", "source", "sources"]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Images that can be read one by one, and what is known of them.
+
+    Attributes:
+        fingerprint: changes whenever the content may have; part of the cache's key.
+        names: one per image, for messages and the quarantine list.
+        channels: 1 if all images are grey, else 3.
+        sizes: the sizes of the images in words, such as `"28x28"`.
+        read: decodes image i; called from several threads; raises on an unreadable one. Its second
+            argument is the side in pixels that will be kept, so that it may decode at less than full size.
+        labels: class index of each image, -1 for none.
+        classes: names of the classes, in the order of their indices.
+        attributes: `(N, A)` zeros and ones.
+        attribute_names: A names.
+        split: 0 for train and 1 for test where a split is published.
+    """
+
+    fingerprint: str
+    names: list[str]
+    channels: int
+    sizes: str
+    read: Callable[[int, int], Image.Image]
+    labels: np.ndarray | None = None
+    classes: list[str] = field(default_factory=list)
+    attributes: np.ndarray | None = None
+    attribute_names: list[str] = field(default_factory=list)
+    split: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A registered way of finding images.
+
+    Attributes:
+        name: what `data.source` says.
+        description: one line for `zeuxis data`.
+        mirrors: whether a mirrored image is still one of its kind; digits are not.
+        open: finds the images.
+    """
+
+    name: str
+    description: str
+    mirrors: bool
+    open: Callable[[DataOptions], Collection]
+
+
+_SOURCES: dict[str, Source] = {}
+Opener = Callable[[DataOptions], Collection]
+
+
+def source(name: str, description: str, *, mirrors: bool) -> Callable[[Opener], Opener]:
+    """Registers a function as the data source of this name."""
+
+    def register(open_: Opener) -> Opener:
+        _SOURCES[name] = Source(name, description, mirrors, open_)
+        return open_
+
+    return register
+
+
+def sources() -> dict[str, Source]:
+    """Returns all data sources by name; every module of this package may register some."""
+    package = import_module("zeuxis.data")
+    for module in iter_modules(package.__path__):
+        import_module(f"zeuxis.data.{module.name}")
+    return dict(sorted(_SOURCES.items()))
+
+
+def find(name: str) -> Source:
+    """Returns the data source of this name, or raises a `UserError` with the nearest one."""
+    known = sources()
+    if name not in known:
+        raise one_of("data source", name, known)
+    return known[name]
+
+
+def data_dir() -> Path:
+    """The data directory: `ZEUXIS_DATA`, else the platform's place for a user's data."""
+    from platformdirs import user_data_path
+
+    given = os.environ.get("ZEUXIS_DATA")
+    return Path(given).expanduser() if given else user_data_path("zeuxis", False)
+
+
+def cache_dir() -> Path:
+    """Where decoded images are kept: `ZEUXIS_CACHE`, else the platform's cache directory."""
+    from platformdirs import user_cache_path
+
+    given = os.environ.get("ZEUXIS_CACHE")
+    return Path(given).expanduser() if given else user_cache_path("zeuxis", False)
+
+
+def locate(path: str) -> Path:
+    """Finds a path as given, else inside the data directory."""
+    given = Path(path).expanduser()
+    for candidate in (given, data_dir() / given):
+        if candidate.exists():
+            return candidate
+    raise UserError(f"There is no file or folder '{path}', neither here nor in the data directory {data_dir()}.")

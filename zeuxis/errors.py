@@ -1,0 +1,32 @@
+"""What a user is told when something they gave cannot work.
+
+Every part of Zeuxis raises `UserError` with one complete sentence or two: what was wrong, where, and
+what would be right. The command line prints it and ends with exit code 2; nobody is shown a traceback
+for a mistake of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["UserError", "nearest", "one_of"]
+
+
+class UserError(Exception):
+    """A mistake or an outside event that the user can mend; the message is for them."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Returns ` Did you mean 'x'?` for the closest valid name, or a list of all of them."""
+    names = sorted(set(valid))
+    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean '{close[0]}'?"
+    return f" Valid: {', '.join(names)}." if names else ""
+
+
+def one_of(kind: str, name: str, valid: Iterable[str]) -> UserError:
+    """Returns the error for a name that is not among the valid ones."""
+    names = list(valid)
+    return UserError(f"There is no {kind} '{name}'.{nearest(name, names)}")

@@ -1,0 +1,19 @@
+"""What is learned: one file a model, its losses and its phases."""
+
+from zeuxis.models.base import Encodes, Generates, Model, ModelOptions, Phase, Posterior, Step, Weighted, phase
+from zeuxis.models.registry import build_model, models, register
+
+__all__ = [
+    "Encodes",
+    "Generates",
+    "Model",
+    "ModelOptions",
+    "Phase",
+    "Posterior",
+    "Step",
+    "Weighted",
+    "build_model",
+    "models",
+    "phase",
+    "register",
+]

@@ -1,0 +1,281 @@
+"""What a model is: networks, and a list of phases.
+
+A phase is one optimiser update: the networks it updates, how often, and the loss. The trainer knows nothing
+else of a model, so update ratios, critics, third optimisers and alternating schedules are data. What a model
+can do is said by protocols (`Generates`, `Encodes`): figures and metrics ask for a capability, never for a
+class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from zeuxis.data import Batch
+from zeuxis.errors import UserError
+from zeuxis.nets import Network
+from zeuxis.recipe import Recipe, Section, explain
+
+__all__ = [
+    "Encodes",
+    "Generates",
+    "Model",
+    "ModelOptions",
+    "Phase",
+    "Posterior",
+    "Step",
+    "Weighted",
+    "phase",
+]
+
+
+class ModelOptions(Section):
+    """Base of every model's options; `model.name` chooses the model, the rest is validated here."""
+
+
+class Weighted(NamedTuple):
+    """A loss term that enters the sum with a weight, and the journal without."""
+
+    value: Tensor
+    weight: float | Tensor = 1.0
+
+
+Terms = Mapping[str, "Tensor | Weighted"]
+
+
+@dataclass
+class Step:
+    """What a phase is given: one batch, the random generator, and a memo shared by phases.
+
+    Attributes:
+        epoch: training so far, in epochs, as a fraction.
+        generator: draws all random numbers of the losses, on the device.
+        device: where tensors live.
+    """
+
+    epoch: float
+    generator: torch.Generator
+    device: torch.device
+    batch_size: int
+    _fetch: Callable[[], Batch]
+    _batch: Batch | None = None
+    _memo: dict[str, tuple[Any, frozenset[str]]] = field(default_factory=dict)
+    recorded: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def batch(self) -> Batch:
+        """The batch; images are read when a phase first asks for them."""
+        if self._batch is None:
+            self._batch = self._fetch()
+        return self._batch
+
+    @property
+    def images(self) -> Tensor:
+        """Real images, `(B, C, H, W)` in the recipe's range."""
+        return self.batch.images
+
+    @property
+    def labels(self) -> Tensor:
+        """Class indices, `(B,)`."""
+        if self.batch.labels is None:
+            raise UserError("This model is conditional and needs images with classes or an attribute (--attribute NAME).")
+        return self.batch.labels
+
+    def randn(self, *shape: int) -> Tensor:
+        """Standard normal numbers from the step's generator."""
+        return torch.randn(*shape, generator=self.generator, device=self.device)
+
+    def once(self, name: str, make: Callable[[], Any], *, through: str = "") -> Any:
+        """Returns what `make` gives, computed once and shared by the phases of this step.
+
+        Args:
+            name: what it is, such as `"fake"`.
+            make: computes it.
+            through: the network whose output it is; once that network is updated it is computed anew.
+        """
+        if name not in self._memo:
+            self._memo[name] = (make(), frozenset(through.split()))
+        return self._memo[name][0]
+
+    def forget(self, updated: tuple[str, ...]) -> None:
+        """Drops what was computed through networks that have been updated since."""
+        self._memo = {k: v for k, v in self._memo.items() if not v[1] & set(updated)}
+
+    def record(self, name: str, value: Tensor) -> None:
+        """Journals a number under the running phase without adding it to the loss."""
+        self.recorded[name] = value.detach()
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimiser update of a model.
+
+    Attributes:
+        name: as in the journal, `PHASE/TERM`, and in `training.optimizers`.
+        updates: names of the networks whose parameters it updates.
+        repeat: updates an iteration.
+        loss: from a step to named terms, which are summed.
+    """
+
+    name: str
+    updates: tuple[str, ...]
+    repeat: int
+    loss: Callable[[Step], Terms]
+
+
+Loss = TypeVar("Loss", bound=Callable[..., Terms])
+
+
+def phase(name: str, *, updates: str, repeat: str = "") -> Callable[[Loss], Loss]:
+    """Marks a method as a phase; phases run in the order they are defined.
+
+    Args:
+        name: name of the phase.
+        updates: the networks it updates, separated by spaces.
+        repeat: the option that holds its number of updates an iteration; once, if empty.
+    """
+
+    def mark(method: Loss) -> Loss:
+        method._phase = (name, tuple(updates.split()), repeat)  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+class Model(nn.Module):
+    """Base of all models.
+
+    A subclass sets `Options`, names its networks with the shape of each one's input in `inputs`, checks what
+    comes out in `check`, and defines phases.
+
+    Args:
+        recipe: the run's recipe; its networks are built here.
+        classes: names of the data's classes; where data is not at hand, as for a summary, None.
+    """
+
+    Options: ClassVar[type[ModelOptions]] = ModelOptions
+    generating_network: ClassVar[str] = ""
+    conditional: ClassVar[bool] = False
+
+    def __init__(self, recipe: Recipe, classes: tuple[str, ...] | None = None) -> None:
+        super().__init__()
+        where = f"recipe {recipe.name}"
+        try:
+            self.options = self.Options.model_validate(recipe.model.options)
+        except ValidationError as error:
+            raise explain(error, f"Recipe {recipe.name}", self.Options, "model") from None
+        # Everything needed to run it again: the defaults of this version are written out.
+        chosen = {"name": recipe.model.name, **self.options.model_dump()}
+        self.recipe = recipe.model_copy(update={"model": type(recipe.model).model_validate(chosen)})
+        self.image_shape = recipe.data.shape
+        if self.conditional and classes is not None and len(classes) < 2:
+            raise UserError(
+                f"The model '{recipe.model.name}' is conditional and needs images of at least two classes, or an attribute "
+                f"(--attribute NAME); this data has {len(classes) or 'none'}."
+            )
+        self.class_names: tuple[str, ...] = classes if classes is not None else self.default_classes()
+        self.networks = nn.ModuleDict()
+        symbols = {"channels": recipe.data.channels, "classes": max(len(self.class_names), 1)}
+        if "latent" in self.Options.model_fields:
+            symbols["latent"] = self.options.latent  # type: ignore[attr-defined]
+        # Weights are a function of the recipe's seed, whatever was drawn before.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.training.seed)
+            shapes = self.inputs()
+            self._require_networks(shapes)
+            for name, shape in shapes.items():
+                self.networks[name] = Network(
+                    recipe.networks[name], shape, symbols, f"{where}, network {name}"
+                )
+        self.check()
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def default_classes(self) -> tuple[str, ...]:
+        """Class names assumed where no data is at hand."""
+        return ()
+
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """Shape of the input of each network, in the order they are built."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raises a `UserError` where a network's output does not fit its use."""
+
+    def net(self, name: str) -> Network:
+        """Returns a network by name."""
+        network = self.networks[name]
+        assert isinstance(network, Network)
+        return network
+
+    @property
+    def phases(self) -> list[Phase]:
+        """The phases in the order of their definition, base classes first."""
+        found: dict[str, Phase] = {}
+        for cls in reversed(type(self).__mro__):
+            for attribute, method in vars(cls).items():
+                if hasattr(method, "_phase"):
+                    name, updates, repeat = method._phase
+                    times = getattr(self.options, repeat) if repeat else 1
+                    found[name] = Phase(name, updates, times, getattr(self, attribute))
+        return list(found.values())
+
+    def test(self, step: Step) -> dict[str, Tensor]:
+        """Terms measured on a held-out batch, without gradients; empty if there are none."""
+        return {}
+
+    def _require_networks(self, shapes: Mapping[str, Any]) -> None:
+        name = self.recipe.name
+        for network in shapes:
+            if network not in self.recipe.networks:
+                raise UserError(
+                    f"Recipe {name}: the model '{self.recipe.model.name}' needs networks.{network}, which is missing."
+                )
+        for network in self.recipe.networks:
+            if network not in shapes:
+                raise UserError(
+                    f"Recipe {name}: the model '{self.recipe.model.name}' has no network '{network}'; "
+                    f"its networks are {', '.join(shapes)}."
+                )
+
+
+class Posterior(NamedTuple):
+    """A diagonal normal distribution over latents; `mean` and `logvar` are `(B, Z)`."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Draws `z = mu + sigma * eps` with `eps ~ N(0, 1)`, `(B, Z)`: the reparameterisation."""
+        eps = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        return self.mean + torch.exp(self.logvar / 2) * eps
+
+    def kl(self) -> Tensor:
+        """KL divergence to the standard normal for each dimension, `(B, Z)`, in nats."""
+        return 0.5 * (self.logvar.exp() + self.mean.square() - 1 - self.logvar)
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """A model that makes images from latents."""
+
+    def draw_latents(self, count: int, generator: torch.Generator) -> Tensor:
+        """Returns `(count, Z)` draws from the prior."""
+        ...
+
+    def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Returns `(B, C, H, W)` images for `(B, Z)` latents and, if conditional, `(B, K)` class weights."""
+        ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """A model that finds the latents of images."""
+
+    def encode(self, images: Tensor, condition: Tensor | None = None) -> Posterior:
+        """Returns the posterior of `(B, C, H, W)` images."""
+        ...

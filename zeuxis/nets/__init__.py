@@ -1,0 +1,6 @@
+"""What networks are made of: layer specs become modules, with shapes inferred from the input."""
+
+from zeuxis.nets.network import Network, Row
+from zeuxis.nets.summary import summary
+
+__all__ = ["Network", "Row", "summary"]

@@ -1,0 +1,293 @@
+"""The words a layer spec may use.
+
+A spec is a word, its arguments and its options: `conv 64 k3 s2 nobias`. Shapes are `(C, H, W)` or `(N,)`.
+
+Padding is "same" unless `valid` is said: a convolution at stride s gives ceil(in / s) pixels, a transposed
+convolution in * s. With kernel k the latter needs p and q (output padding) in
+`out = (in - 1) s - 2 p + k + q`, so `p = ceil((k - s) / 2)` and `q = 2 p - (k - s)`.
+
+| spec | what it is |
+|---|---|
+| `dense N` | fully connected, N outputs |
+| `conv N kK sS` | convolution, N filters |
+| `deconv N kK sS` | transposed convolution |
+| `up S` | nearest-neighbour up-sampling |
+| `reshape CxHxW`, `flatten` | |
+| `bn`, `ln` | batch and layer normalisation |
+| `dropout P` | |
+| `maxpool K`, `avgpool K`, `globalmax`, `globalavg` | |
+| `relu`, `lrelu A`, `elu`, `silu`, `gelu`, `tanh`, `sigmoid`, `softmax` | |
+
+Options: `kK`, `sS`, `nobias`, `valid`, and `sn` for spectral normalisation. A size may be a symbol of the
+recipe: `dense latent`, `conv channels k3`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from zeuxis.errors import UserError, nearest
+
+__all__ = ["WORDS", "Shape", "make_layer"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A layer spec, taken apart."""
+
+    word: str
+    arguments: tuple[str, ...]
+    kernel: int
+    stride: int
+    flags: frozenset[str]
+    symbols: Mapping[str, int]
+
+    def size(self, default: int | None = None) -> int:
+        """The first argument as a positive whole number or a symbol of the recipe."""
+        if not self.arguments:
+            if default is None:
+                raise UserError(f"'{self.word}' needs a size, as in '{self.word} 64'")
+            return default
+        text = self.arguments[0]
+        value = self.symbols.get(text, int(text) if text.isdigit() else 0)
+        if value < 1:
+            raise UserError(f"'{text}' is no size for '{self.word}'.{nearest(text, self.symbols)}")
+        return value
+
+    def number(self, default: float, low: float, high: float) -> float:
+        """The first argument as a number in `low..high`."""
+        if not self.arguments:
+            return default
+        try:
+            value = float(self.arguments[0])
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise UserError(f"'{self.word}' takes a number from {low:g} to {high:g}, not '{self.arguments[0]}'")
+        return value
+
+
+Made = tuple[nn.Module, Shape]
+Maker = Callable[[Spec, Shape], Made]
+WORDS: dict[str, Maker] = {}
+# Options beyond a plain word, and the words that take them.
+_OPTIONS = {
+    "dense": {"nobias", "sn"},
+    "conv": {"k", "s", "nobias", "valid", "sn"},
+    "deconv": {"k", "s", "nobias", "sn"},
+}
+
+
+def make_layer(text: str, shape: Shape, symbols: Mapping[str, int]) -> Made:
+    """Builds one layer.
+
+    Args:
+        text: the spec, such as `"conv 64 k3 s2"`.
+        shape: shape of its input without the batch dimension.
+        symbols: sizes that may be written by name.
+
+    Returns:
+        The module and the shape of its output.
+
+    Raises:
+        UserError: for a wrong word, option or size, or an input of the wrong shape.
+    """
+    word, *rest = text.split() or [""]
+    if word not in WORDS:
+        raise UserError(f"there is no layer '{word}'.{nearest(word, WORDS)}")
+    allowed = _OPTIONS.get(word, set())
+    arguments, flags, numbers = [], set(), {"k": 0, "s": 1}
+    for part in rest:
+        match = re.fullmatch(r"([ks])(\d+)", part)
+        if match and match[1] in allowed and int(match[2]) > 0:
+            numbers[match[1]] = int(match[2])
+        elif part in allowed:
+            flags.add(part)
+        else:
+            arguments.append(part)
+    if len(arguments) > 1:
+        raise UserError(f"'{arguments[1]}' is no option of '{word}'.{nearest(arguments[1], allowed or {'none'})}")
+    if "k" in allowed and not numbers["k"]:
+        raise UserError(f"'{word}' needs a kernel size, as in '{word} 64 k3'")
+    spec = Spec(word, tuple(arguments), numbers["k"], numbers["s"], frozenset(flags), symbols)
+    module, out = WORDS[word](spec, shape)
+    if min(out) < 1:
+        raise UserError(f"nothing is left of a {show(shape)} input")
+    if "sn" in flags:  # a padded convolution is a pair: padding, convolution
+        nn.utils.parametrizations.spectral_norm(module[1] if isinstance(module, nn.Sequential) else module)
+    return module, out
+
+
+def show(shape: Shape) -> str:
+    """`28x28x1` for an image shape `(1, 28, 28)`, `100` for a vector."""
+    return "x".join(map(str, (*shape[1:], shape[0])))
+
+
+def _word(name: str) -> Callable[[Maker], Maker]:
+    def register(maker: Maker) -> Maker:
+        WORDS[name] = maker
+        return maker
+
+    return register
+
+
+def _vector(shape: Shape, word: str) -> int:
+    if len(shape) != 1:
+        raise UserError(f"'{word}' needs a vector but meets {show(shape)}; put 'flatten' before it")
+    return shape[0]
+
+
+def _image(shape: Shape, word: str) -> tuple[int, int, int]:
+    if len(shape) != 3:
+        raise UserError(f"'{word}' needs an image but meets a vector of {shape[0]}; put 'reshape CxHxW' before it")
+    return shape[0], shape[1], shape[2]
+
+
+@_word("dense")
+def _dense(spec: Spec, shape: Shape) -> Made:
+    out = spec.size()
+    return nn.Linear(_vector(shape, "dense"), out, bias="nobias" not in spec.flags), (out,)
+
+
+@_word("conv")
+def _conv(spec: Spec, shape: Shape) -> Made:
+    channels, *sides = _image(shape, "conv")
+    filters, k, s = spec.size(), spec.kernel, spec.stride
+    bias = "nobias" not in spec.flags
+    if "valid" in spec.flags:
+        out = [(side - k) // s + 1 for side in sides]
+        return nn.Conv2d(channels, filters, k, s, bias=bias), (filters, *out)
+    out = [math.ceil(side / s) for side in sides]
+    # A symmetric padding that gives ceil(in / s) is built into the convolution; an even kernel may have
+    # none, and is padded one pixel more at the far side, as TensorFlow does.
+    for padding in ((k - 1) // 2, k // 2):
+        if all((side + 2 * padding - k) // s + 1 == o for side, o in zip(sides, out, strict=True)):
+            return nn.Conv2d(channels, filters, k, s, padding, bias=bias), (filters, *out)
+    pads = [max((o - 1) * s + k - side, 0) for side, o in zip(sides, out, strict=True)]
+    (top, left) = (pad // 2 for pad in pads)
+    pad = nn.ZeroPad2d((left, pads[1] - left, top, pads[0] - top))
+    return nn.Sequential(pad, nn.Conv2d(channels, filters, k, s, bias=bias)), (filters, *out)
+
+
+@_word("deconv")
+def _deconv(spec: Spec, shape: Shape) -> Made:
+    channels, height, width = _image(shape, "deconv")
+    filters, k, s = spec.size(), spec.kernel, spec.stride
+    padding = max(math.ceil((k - s) / 2), 0)
+    extra = 2 * padding - (k - s)
+    bias = "nobias" not in spec.flags
+    module = nn.ConvTranspose2d(channels, filters, k, s, padding, extra, bias=bias)
+    return module, (filters, height * s, width * s)
+
+
+@_word("up")
+def _up(spec: Spec, shape: Shape) -> Made:
+    channels, height, width = _image(shape, "up")
+    scale = spec.size(2)
+    return nn.Upsample(scale_factor=scale), (channels, height * scale, width * scale)
+
+
+@_word("reshape")
+def _reshape(spec: Spec, shape: Shape) -> Made:
+    parts = (spec.arguments or ("",))[0].split("x")
+    sizes = [spec.symbols.get(part, int(part) if part.isdigit() else 0) for part in parts]
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise UserError("'reshape' needs channels x height x width, as in 'reshape 128x8x8'")
+    if math.prod(sizes) != math.prod(shape):
+        given = "x".join(map(str, sizes))
+        raise UserError(f"'reshape {given}' holds {math.prod(sizes)} values but meets {math.prod(shape)}")
+    return nn.Unflatten(1, tuple(sizes)) if len(shape) == 1 else Reshape(tuple(sizes)), tuple(sizes)
+
+
+class Reshape(nn.Module):
+    """`(B, *)` to `(B, C, H, W)`."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(len(x), *self.shape)
+
+
+@_word("flatten")
+def _flatten(spec: Spec, shape: Shape) -> Made:
+    return nn.Flatten(), (math.prod(shape),)
+
+
+@_word("bn")
+def _bn(spec: Spec, shape: Shape) -> Made:
+    return (nn.BatchNorm1d if len(shape) == 1 else nn.BatchNorm2d)(shape[0]), shape
+
+
+@_word("ln")
+def _ln(spec: Spec, shape: Shape) -> Made:
+    # One group over all channels and positions: layer normalisation with a gain and a bias per channel.
+    return nn.GroupNorm(1, shape[0]), shape
+
+
+@_word("dropout")
+def _dropout(spec: Spec, shape: Shape) -> Made:
+    return nn.Dropout(spec.number(0.5, 0, 0.99)), shape
+
+
+def _pool(kind: type[nn.MaxPool2d] | type[nn.AvgPool2d]) -> Maker:
+    def make(spec: Spec, shape: Shape) -> Made:
+        channels, height, width = _image(shape, spec.word)
+        k = spec.size(2)
+        return kind(k), (channels, height // k, width // k)
+
+    return make
+
+
+WORDS["maxpool"] = _pool(nn.MaxPool2d)
+WORDS["avgpool"] = _pool(nn.AvgPool2d)
+
+
+class GlobalPool(nn.Module):
+    """Maximum or mean over positions, `(B, C, H, W)` to `(B, C)`."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.amax(x, dim=(2, 3)) if self.kind == "max" else x.mean(dim=(2, 3))
+
+
+@_word("globalmax")
+def _globalmax(spec: Spec, shape: Shape) -> Made:
+    return GlobalPool("max"), (_image(shape, "globalmax")[0],)
+
+
+@_word("globalavg")
+def _globalavg(spec: Spec, shape: Shape) -> Made:
+    return GlobalPool("mean"), (_image(shape, "globalavg")[0],)
+
+
+@_word("lrelu")
+def _lrelu(spec: Spec, shape: Shape) -> Made:
+    return nn.LeakyReLU(spec.number(0.2, 0, 1)), shape
+
+
+@_word("softmax")
+def _softmax(spec: Spec, shape: Shape) -> Made:
+    return nn.Softmax(dim=1), shape
+
+
+def _activation(kind: type[nn.Module]) -> Maker:
+    return lambda spec, shape: (kind(), shape)
+
+
+for _name, _kind in {
+    "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid,
+}.items():  # fmt: skip
+    WORDS[_name] = _activation(_kind)

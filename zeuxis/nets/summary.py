@@ -1,0 +1,36 @@
+"""The summary of a set of networks: layer, output shape, parameters, totals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from zeuxis.nets.network import Network
+
+__all__ = ["summary"]
+
+
+def summary(recipe: str, networks: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """Returns the tables of all networks as plain data.
+
+    Shapes are printed as (height, width, channels); a batch norm of C channels counts 4C parameters, of
+    which 2C are trainable.
+
+    Returns:
+        `{"recipe": str, "networks": {NAME: {"total": int, "trainable": int,
+        "layers": [{"layer": str, "output": [H, W, C] or [N], "parameters": int}]}}}`
+    """
+    tables = {}
+    for name, network in networks.items():
+        if isinstance(network, Network):
+            tables[name] = {
+                "total": sum(row.parameters for row in network.rows),
+                "trainable": sum(row.trainable for row in network.rows),
+                "layers": [
+                    {"layer": row.layer, "output": [*row.output[1:], row.output[0]], "parameters": row.parameters}
+                    for row in network.rows
+                ],
+            }
+    return {"recipe": recipe, "networks": tables}

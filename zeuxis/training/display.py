@@ -1,0 +1,68 @@
+"""The live display of a training: a bar with rates and current terms, or lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from zeuxis.progress import console
+from zeuxis.training.trainer import Trainer
+
+__all__ = ["Display"]
+
+# Where output is no terminal, a line is printed at most this often, in seconds.
+LINE_EVERY = 15.0
+
+
+class Display:
+    """Shows epoch, step, images per second, time left and the main terms."""
+
+    def __init__(self, *, visible: bool = True) -> None:
+        self.visible = visible
+        self._live = visible and console.is_terminal
+        self._terms = ""
+
+    def begin(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._start = (time.perf_counter(), trainer.images, trainer.progress)
+        self._last_line = time.perf_counter()
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24, complete_style="#3b6ea5", finished_style="#4c956c"),
+            TextColumn("{task.fields[status]}"),
+            console=console,
+            disable=not self._live,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task(trainer.folder.name, total=1.0, status="")
+
+    def stepped(self, trainer: Trainer) -> None:
+        now = time.perf_counter()
+        if self._live:
+            self._bar.update(self._task, completed=trainer.progress, status=self._status())
+        elif self.visible and (now - self._last_line > LINE_EVERY or trainer.progress >= 1):
+            self._last_line = now
+            console.print(f"{trainer.folder.name}  {trainer.progress:4.0%}  {self._status()}", soft_wrap=True)
+
+    def recorded(self, line: dict[str, Any]) -> None:
+        shown = {k: v for k, v in line.items() if k.endswith("/loss") or k.startswith("test/")}
+        self._terms = "  ".join(f"{k.removesuffix('/loss')} {v:.4g}" for k, v in shown.items())
+
+    def say(self, text: str) -> None:
+        if self.visible:
+            console.print(f"[bold #c8553d]Warning:[/] {text}", soft_wrap=True)
+
+    def end(self) -> None:
+        self._bar.stop()
+
+    def _status(self) -> str:
+        trainer = self._trainer
+        began, images, progress = self._start
+        elapsed = max(time.perf_counter() - began, 1e-6)
+        rate = (trainer.images - images) / elapsed
+        gained = trainer.progress - progress
+        left = elapsed * (1 - trainer.progress) / gained if gained > 0 else 0
+        clock = f"{int(left) // 60}:{int(left) % 60:02d} left"
+        return f"epoch {trainer.epoch:.1f}  step {trainer.step}  {rate:,.0f} img/s  {clock}  {self._terms}"

@@ -1,0 +1,79 @@
+"""What a run ran on, and what it took of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zeuxis.errors import UserError
+
+__all__ = ["describe_machine", "peak_memory", "pick_device", "reset_peak_memory"]
+
+
+def pick_device(name: str) -> torch.device:
+    """Returns the device of this name; `auto` is a GPU where there is one.
+
+    Raises:
+        UserError: if the device is not to be had.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"The device '{name}' cannot be used here; write cpu, cuda, mps or auto.") from error
+    return device
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Returns versions, processor and device as plain data."""
+    packages = ("zeuxis", "torch", "numpy", "pillow", "scikit-learn")
+    return {
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Starts a new measurement of peak memory, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: sets the peak to what is resident now
+    except OSError:
+        pass
+
+
+def peak_memory(device: torch.device) -> float:
+    """Peak memory in MiB since the last reset: of the device if it has its own, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    except (OSError, StopIteration):
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**20 if sys.platform == "darwin" else 1024)

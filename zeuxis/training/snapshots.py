@@ -1,0 +1,71 @@
+"""Snapshots: what the model makes of the same latents, again and again, while it learns.
+
+A snapshot is a PNG of tiles without gaps, named after its step. The latents are drawn once from the recipe's
+seed; conditional models are asked for their classes in turn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from zeuxis.data import to_unit
+from zeuxis.models import Generates, Model
+from zeuxis.training.files import replace_file
+
+__all__ = ["draw_snapshot", "one_hot", "read_snapshots", "read_tiles", "save_tiles", "to_bytes"]
+
+TILES = 16
+COLUMNS = 8
+
+
+def one_hot(indices: list[int], classes: int, device: torch.device) -> torch.Tensor:
+    """Returns `(len(indices), classes)` class weights."""
+    return torch.eye(classes, device=device)[torch.tensor(indices, device=device)]
+
+
+def draw_snapshot(model: Model, device: torch.device) -> np.ndarray | None:
+    """Returns `(TILES, H, W, C)` bytes made from the run's fixed latents; None if the model makes none."""
+    if not isinstance(model, Generates):
+        return None
+    # On the CPU whatever the device: the same seed gives the same latents everywhere.
+    generator = torch.Generator().manual_seed(model.recipe.training.seed)
+    latents = model.draw_latents(TILES, generator).to(device)
+    classes = len(model.class_names)
+    condition = one_hot([i % classes for i in range(TILES)], classes, device) if model.conditional else None
+    with torch.no_grad():
+        return to_bytes(to_unit(model.generate(latents, condition), model.recipe.data.range))
+
+
+def to_bytes(images: torch.Tensor) -> np.ndarray:
+    """`(B, C, H, W)` in 0..1 to `(B, H, W, C)` bytes."""
+    return images.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def save_tiles(path: Path, images: np.ndarray, columns: int = COLUMNS) -> None:
+    """Writes `(N, H, W, C)` bytes as one PNG, `columns` a row, black where a last row is not full."""
+    count, height, width, channels = images.shape
+    rows = -(-count // columns)
+    sheet = np.zeros((rows * columns, height, width, channels), np.uint8)
+    sheet[:count] = images
+    sheet = sheet.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    sheet = sheet.reshape(rows * height, columns * width, channels)
+    replace_file(path, lambda p: Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet).save(p))
+
+
+def read_tiles(path: Path, size: int) -> np.ndarray:
+    """Reads back `(N, size, size, C)` bytes from a PNG of tiles."""
+    with Image.open(path) as image:
+        sheet = np.asarray(image)
+    sheet = sheet.reshape(*sheet.shape[:2], -1)
+    rows, columns = sheet.shape[0] // size, sheet.shape[1] // size
+    tiles = sheet.reshape(rows, size, columns, size, -1).swapaxes(1, 2)
+    return tiles.reshape(rows * columns, size, size, -1)
+
+
+def read_snapshots(folder: Path, size: int) -> list[tuple[int, np.ndarray]]:
+    """Returns step and `(N, size, size, C)` bytes of every snapshot of a run, oldest first."""
+    return [(int(p.stem.split("-")[1]), read_tiles(p, size)) for p in sorted(folder.glob("step-*.png"))]

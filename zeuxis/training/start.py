@@ -1,0 +1,131 @@
+"""Starting a run, and going on with one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from zeuxis import data
+from zeuxis.errors import UserError
+from zeuxis.models import build_model
+from zeuxis.progress import console
+from zeuxis.recipe import Recipe, load_recipe
+from zeuxis.training.checkpoint import Checkpoint, checkpoints
+from zeuxis.training.hardware import describe_machine, pick_device
+from zeuxis.training.trainer import Observer, Trainer
+
+__all__ = ["resume", "start"]
+
+
+def start(recipe: Recipe, runs: Path, observer: Observer, *, name: str = "") -> tuple[Path, bool]:
+    """Trains a recipe into a new folder below `runs`.
+
+    Args:
+        recipe: what to train.
+        runs: where runs are kept.
+        observer: told of what happens.
+        name: the folder's name; else the recipe's, numbered.
+
+    Returns:
+        The run folder, and whether the budget was used up (False after Ctrl-C).
+
+    Raises:
+        UserError: before anything is written if recipe, data and networks do not fit; later as `Trainer.fit`.
+    """
+    device = pick_device(recipe.training.device)
+    dataset = data.load(recipe.data, recipe=recipe.name)
+    for file, why in list(dataset.quarantine.items())[:3]:
+        observer.say(f"{file} cannot be read and is left out ({why}).")
+    if len(dataset.quarantine) > 3:
+        observer.say(f"{len(dataset.quarantine)} files cannot be read in all; quarantine.txt in the run lists them.")
+    model = build_model(recipe, dataset.classes)
+    folder = _new_folder(runs, name, recipe.name)
+    try:
+        trainer = Trainer(folder, model, dataset, device, observer)
+        environment = {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seed": recipe.training.seed,
+            **describe_machine(device),
+            "data": dataset.describe(),
+        }
+        (folder / "recipe.toml").write_text(model.recipe.to_toml(), "utf-8")
+        (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", "utf-8")
+        if dataset.quarantine:
+            lines = (f"{file}\t{why}\n" for file, why in dataset.quarantine.items())
+            (folder / "quarantine.txt").write_text("".join(lines), "utf-8")
+    except BaseException:
+        # Nothing half-written stays behind a run that never began.
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+        raise
+    return folder, trainer.fit()
+
+
+def resume(folder: Path, observer: Observer, overrides: Mapping[str, Any] | None = None) -> bool:
+    """Goes on with a run from its last good checkpoint.
+
+    Args:
+        folder: the run folder.
+        observer: told of what happens.
+        overrides: training settings to change, such as `{"training.epochs": 60}`.
+
+    Returns:
+        Whether the budget was used up.
+
+    Raises:
+        UserError: if the run is finished, its checkpoints are damaged, or its data has changed.
+    """
+    recipe = load_recipe(folder / "recipe.toml", overrides or {})
+    device = pick_device(recipe.training.device)
+    dataset = data.load(recipe.data, recipe=recipe.name)
+    model = build_model(recipe, dataset.classes)
+    trainer = Trainer(folder, model, dataset, device, observer)
+    checkpoint = _last_good(folder, observer)
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    if trainer.progress >= 1:
+        raise UserError(
+            f"{folder} has used up its budget (step {trainer.step}, epoch {trainer.epoch:g}); "
+            "to train it further, give a larger one, such as --epochs."
+        )
+    if overrides:
+        (folder / "recipe.toml").write_text(model.recipe.to_toml(), "utf-8")
+    console.print(f"Going on with {folder} at step {trainer.step}.")
+    return trainer.fit()
+
+
+def _last_good(folder: Path, observer: Observer) -> Checkpoint | None:
+    """Reads the newest checkpoint that is whole; None where a run was stopped before its first."""
+    found = checkpoints(folder / "checkpoints")
+    for path in found:
+        try:
+            return Checkpoint.read(path)
+        except UserError as error:
+            observer.say(f"{error} The one before it is tried.")
+    if found:
+        raise UserError(f"All {len(found)} checkpoints in {folder / 'checkpoints'} are damaged; start a new run.")
+    return None
+
+
+def _new_folder(runs: Path, name: str, recipe: str) -> Path:
+    if name and (Path(name).name != name or name.startswith(".")):
+        raise UserError(f"'{name}' is no name for a run; it becomes a folder below {runs}.")
+    number = 1
+    while True:
+        folder = runs / (name or f"{recipe}-{number}")
+        try:
+            runs.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+            return folder
+        except FileExistsError as error:
+            if not runs.is_dir():
+                raise UserError(f"Runs cannot be kept in {runs}: it is a file.") from error
+            if name:
+                raise UserError(f"There is a run {folder} already; resume it, or choose another --name.") from error
+            number += 1
+        except OSError as error:
+            raise UserError(f"Runs cannot be kept in {runs} ({error.strerror}); choose another folder with --runs.") from error

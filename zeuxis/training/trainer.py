@@ -1,0 +1,402 @@
+"""The trainer: runs a model's phases, and keeps the run folder.
+
+An iteration runs every phase of the model as often as it repeats. The first repeat of each phase shares one
+`Step` (batch, noise, memo), the second another, and so on. After a phase, what was computed through the
+networks it updated is forgotten. Everything random in an iteration comes from generators seeded with the
+recipe's seed and the iteration's number, so a resumed run repeats an unbroken one bit for bit on the CPU.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zeuxis.data import Batches, Dataset
+from zeuxis.data.batches import make_batch
+from zeuxis.errors import UserError
+from zeuxis.models import Model, Step, Weighted
+from zeuxis.recipe import Interval
+from zeuxis.training.checkpoint import Checkpoint, checkpoints, load_into
+from zeuxis.training.hardware import peak_memory, reset_peak_memory
+from zeuxis.training.journal import Journal
+from zeuxis.training.monitors import Monitors, not_finite
+from zeuxis.training.snapshots import draw_snapshot, save_tiles
+
+__all__ = ["Observer", "Trainer"]
+
+
+class Observer(Protocol):
+    """Whoever watches a training: a display, a test, a running estimate."""
+
+    def begin(self, trainer: Trainer) -> None:
+        """Training is about to start or go on."""
+
+    def stepped(self, trainer: Trainer) -> None:
+        """An iteration is done."""
+
+    def recorded(self, line: dict[str, Any]) -> None:
+        """A journal line was written."""
+
+    def say(self, text: str) -> None:
+        """Something the user should know."""
+
+    def end(self) -> None:
+        """Training has stopped, for whatever reason."""
+
+
+class Trainer:
+    """Trains a model on a data set into a run folder.
+
+    Args:
+        folder: the run folder; exists.
+        model: built from the run's recipe.
+        dataset: what it learns from.
+        device: where it runs.
+        observer: told of what happens.
+    """
+
+    def __init__(
+        self, folder: Path, model: Model, dataset: Dataset, device: torch.device, observer: Observer
+    ) -> None:
+        self.folder, self.model, self.dataset, self.device, self.observer = folder, model, dataset, device, observer
+        self.options = model.recipe.training
+        self.model.to(device)
+        self.batches = Batches(dataset, model.recipe.data, self.options.batch_size, self.options.seed, device)
+        self.phases = model.phases
+        self._require_known_names()
+        self.optimizers = {phase.name: self._optimizer(phase.name, phase.updates) for phase in self.phases}
+        self.average = copy.deepcopy(model.net(model.generating_network)) if self.options.ema else None
+        self.generator = torch.Generator(device)
+        # Counters, all part of a checkpoint: iterations, batches read, seconds in the loop, best test value.
+        self.step, self.draws, self.seconds = 0, 0, 0.0
+        self.best: tuple[float, int] | None = None
+        self._sums: dict[str, tuple[Tensor, int]] = {}
+        self._stop = ""
+
+    # -- progress -------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> float:
+        """Epochs so far, as a fraction."""
+        return self.draws / self.batches.per_epoch
+
+    @property
+    def images(self) -> int:
+        """Training images seen so far."""
+        return self.draws * self.batches.batch_size
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is used, 0..1."""
+        used = {"epochs": self.epoch, "steps": self.step, "minutes": self.seconds / 60}
+        for name, value in used.items():
+            budget = getattr(self.options, name)
+            if budget is not None:
+                return min(value / budget, 1.0)
+        raise AssertionError("a recipe has a budget")
+
+    # -- training -------------------------------------------------------------------------------------
+
+    def fit(self) -> bool:
+        """Trains until the budget is used up.
+
+        Returns:
+            True if the budget is used up, False if the user interrupted; either way the run is saved.
+
+        Raises:
+            UserError: if a term became NaN or infinite, or the run folder cannot be written.
+        """
+        self.journal = Journal(self.folder / "journal.jsonl", keep=self.step)
+        self.monitors = Monitors(self.journal.lines)
+        reset_peak_memory(self.device)
+        self.observer.begin(self)
+        try:
+            with _stop_on_signals(self), torch.random.fork_rng(), _readable_disk_errors(self.folder):
+                self._loop()
+        finally:
+            self.journal.close()
+            self.observer.end()
+        return not self._stop
+
+    def _loop(self) -> None:
+        started = time.perf_counter() - self.seconds
+        if self.step == 0:
+            self._snapshot()
+        while self.progress < 1 and not self._stop:
+            before = (self.draws / self.batches.per_epoch, self.step, self.seconds / 60)
+            self._iterate()
+            self.seconds = time.perf_counter() - started
+            last = self.progress >= 1 or bool(self._stop)
+            tested = {}
+            if self._due(self.options.test_every, before) or self.progress >= 1:
+                tested = self._test()
+            keep = last or self._due(self.options.checkpoint_every, before)
+            if tested or keep or self.step % self.options.record_every == 0:
+                self._record(tested)
+            if self._due(self.options.snapshot_every, before) or self.progress >= 1:
+                self._snapshot()
+            if keep or tested:
+                self._checkpoint(tested, keep)
+            self.observer.stepped(self)
+
+    def _iterate(self) -> None:
+        seed = int(np.random.SeedSequence([self.options.seed, self.step]).generate_state(1, np.uint64)[0] >> 1)
+        torch.manual_seed(seed)  # dropout draws from torch's own generator
+        self.generator.manual_seed(seed ^ 0x5EED)
+        steps = [self._new_step() for _ in range(max(phase.repeat for phase in self.phases))]
+        wants_norm = (self.step + 1) % self.options.record_every == 0 or self.step == 0
+        for phase in self.phases:
+            for step in steps[: phase.repeat]:
+                terms = {
+                    name: term if isinstance(term, Weighted) else Weighted(term)
+                    for name, term in phase.loss(step).items()
+                }
+                loss = torch.stack([value * weight for value, weight in terms.values()]).sum()
+                optimizer = self.optimizers[phase.name]
+                parameters = optimizer.param_groups[0]["params"]
+                optimizer.zero_grad(set_to_none=True)
+                # Only what the phase updates gets gradients: the rest of the graph is passed through.
+                loss.backward(inputs=parameters)
+                if wants_norm:
+                    grads = [p.grad for p in parameters if p.grad is not None]
+                    self._add(f"{phase.name}/gradient_norm", torch.nn.utils.get_total_norm(grads))
+                optimizer.step()
+                for other in steps:
+                    other.forget(phase.updates)
+                for name, term in terms.items():
+                    self._add(f"{phase.name}/{name}", term.value.detach())
+                self._add(f"{phase.name}/loss", loss.detach())
+                for name, value in step.recorded.items():
+                    self._add(f"{phase.name}/{name}", value)
+                step.recorded.clear()
+        self.step += 1
+        self._update_average()
+
+    def _new_step(self) -> Step:
+        def fetch() -> Any:
+            batch = self.batches[self.draws]
+            self.draws += 1
+            return batch
+
+        return Step(self.epoch, self.generator, self.device, self.batches.batch_size, fetch)
+
+    def _update_average(self) -> None:
+        if self.average is None:
+            return
+        # The decay rises from 0 in the first steps, so that the average does not hang on to the start.
+        decay = min(self.options.ema, self.step / (self.step + 10))
+        source = self.model.net(self.model.generating_network)
+        with torch.no_grad():
+            for mean, now in zip(self.average.parameters(), source.parameters(), strict=True):
+                mean.lerp_(now, 1 - decay)
+            for mean, now in zip(self.average.buffers(), source.buffers(), strict=True):
+                mean.copy_(now)
+
+    # -- records --------------------------------------------------------------------------------------
+
+    def _add(self, name: str, value: Tensor) -> None:
+        total, count = self._sums.get(name, (0.0, 0))
+        self._sums[name] = (value + total, count + 1)
+
+    def _record(self, tested: dict[str, float]) -> None:
+        line: dict[str, Any] = {
+            "step": self.step, "epoch": round(self.epoch, 6), "images": self.images, "seconds": round(self.seconds, 3),
+        }  # fmt: skip
+        # One transfer for all terms: a GPU is waited for once a line, not once a term.
+        names, values = list(self._sums), [total / count for total, count in self._sums.values()]
+        numbers = torch.stack([v.float() for v in values]).tolist()
+        line |= dict(zip(names, numbers, strict=True))
+        line |= {f"test/{name}": value for name, value in tested.items()}
+        self._sums.clear()
+        broken = not_finite(line)
+        if broken:
+            raise UserError(self._divergence(broken))
+        if tested or self.progress >= 1:
+            line["cost/peak_memory_mib"] = round(peak_memory(self.device), 1)
+        self.journal.write(line)
+        self.observer.recorded(line)
+        for words in self.monitors(line):
+            self._warn(words)
+
+    def _divergence(self, term: str) -> str:
+        kept = checkpoints(self.folder / "checkpoints")
+        safe = f"Its last good checkpoint, {kept[0].name}, is kept." if kept else "There is no checkpoint yet."
+        phase = term.split("/")[0]
+        rate = self.options.optimizers.get(phase, self.options.optimizer).learning_rate
+        words = (
+            f"Training of {self.folder} stopped at step {self.step}: the term {term} became NaN or infinite. {safe} "
+            f"Try a lower learning rate (training.optimizer.learning_rate={rate / 4:g})."
+        )
+        self._note(words)
+        return words
+
+    def _warn(self, words: str) -> None:
+        self._note(words)
+        self.observer.say(words)
+
+    def _note(self, words: str) -> None:
+        with (self.folder / "warnings.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": self.step, "epoch": round(self.epoch, 3), "warning": words}) + "\n")
+
+    def _test(self) -> dict[str, float]:
+        """Means of the model's test terms over the held-out images."""
+        totals: dict[str, Tensor] = {}
+        indices, size = self.dataset.test, 256
+        self.model.eval()
+        with torch.no_grad():
+            for start in range(0, len(indices), size):
+                chosen = indices[start : start + size]
+                batch = make_batch(self.dataset, self.model.recipe.data, chosen, self.device)
+                step = Step(self.epoch, self.generator, self.device, len(chosen), lambda batch=batch: batch)  # type: ignore[misc]
+                terms = self.model.test(step)
+                if not terms:
+                    break
+                for name, value in terms.items():
+                    totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value * len(chosen)
+        self.model.train()
+        return {name: float(total / len(indices)) for name, total in totals.items()}
+
+    def _snapshot(self) -> None:
+        trained = self.model.networks[self.model.generating_network] if self.average else None
+        if self.average is not None:
+            self.model.networks[self.model.generating_network] = self.average
+        self.model.eval()
+        images = draw_snapshot(self.model, self.device)
+        self.model.train()
+        if trained is not None:
+            self.model.networks[self.model.generating_network] = trained
+        if images is not None:
+            save_tiles(self.folder / "snapshots" / f"step-{self.step:08d}.png", images)
+
+    # -- checkpoints ----------------------------------------------------------------------------------
+
+    def _checkpoint(self, tested: dict[str, float], keep: bool) -> None:
+        best = False
+        if self.options.best and tested:
+            if self.options.best not in tested:
+                raise UserError(f"training.best names the test term '{self.options.best}'; there are {', '.join(tested)}.")
+            value = tested[self.options.best]
+            best = self.best is None or value < self.best[0]
+            self.best = (value, self.step) if best else self.best
+        if not keep and not best:
+            return
+        state = {
+            "step": self.step, "draws": self.draws, "epoch": self.epoch, "images": self.images,
+            "seconds": self.seconds, "best": self.best, "data": self.dataset.fingerprint,
+        }  # fmt: skip
+        Checkpoint(self._tensors(), state).save(self.folder / "checkpoints", best=best)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"networks/{name}": t for name, t in self.model.networks.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"average/{name}": t for name, t in self.average.state_dict().items()}
+        for phase, optimizer in self.optimizers.items():
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizers/{phase}/{index}/{key}": t for key, t in state.items()}
+        return tensors
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes back to where a checkpoint was written.
+
+        Raises:
+            UserError: if it belongs to other networks or other data.
+        """
+        state = checkpoint.state
+        if state["data"] != self.dataset.fingerprint:
+            raise UserError(
+                f"The data of {self.folder} has changed since it was trained (fingerprint {state['data']}, now "
+                f"{self.dataset.fingerprint}); put the same images back, or start a new run."
+            )
+        load_into(self.model.networks, checkpoint.part("networks/"))
+        if self.average is not None:
+            load_into(self.average, checkpoint.part("average/"))
+        for phase, optimizer in self.optimizers.items():
+            saved = checkpoint.part(f"optimizers/{phase}/")
+            for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+                entries = {k.split("/")[1]: t for k, t in saved.items() if k.startswith(f"{index}/")}
+                # Moments take the memory layout of their parameter, as they had before.
+                optimizer.state[parameter] = {
+                    key: torch.empty_like(parameter).copy_(t) if t.shape == parameter.shape and t.dim() else t
+                    for key, t in entries.items()
+                }
+        self.step, self.draws, self.seconds = state["step"], state["draws"], state["seconds"]
+        self.best = (state["best"][0], state["best"][1]) if state["best"] else None
+
+    # -- set-up ---------------------------------------------------------------------------------------
+
+    def _optimizer(self, phase: str, networks: tuple[str, ...]) -> torch.optim.Optimizer:
+        chosen = self.options.optimizers.get(phase, self.options.optimizer)
+        parameters = [p for name in networks for p in self.model.networks[name].parameters()]
+        return torch.optim.AdamW(
+            parameters, lr=chosen.learning_rate, betas=chosen.betas, weight_decay=chosen.weight_decay, fused=True
+        )
+
+    def _require_known_names(self) -> None:
+        names = [phase.name for phase in self.phases]
+        for name in self.options.optimizers:
+            if name not in names:
+                raise UserError(
+                    f"training.optimizers.{name} names no phase of this model; its phases are {', '.join(names)}."
+                )
+
+    def _due(self, interval: str, before: tuple[float, float, float]) -> bool:
+        """Whether an interval's mark was passed in the last iteration."""
+        count, unit = Interval(interval).parts
+        if math.isinf(count):
+            return False
+        place = ("epoch", "step", "minute").index(unit)
+        now = (self.epoch, self.step, self.seconds / 60)
+        # A hair more than the quotient: 3 batches of 3 an epoch must make epoch 1, not 0.999...
+        return math.floor(now[place] / count + 1e-9) > math.floor(before[place] / count + 1e-9)
+
+    def stop(self, reason: str) -> None:
+        """Ends the training after the running iteration."""
+        self._stop = reason
+
+
+@contextmanager
+def _stop_on_signals(trainer: Trainer) -> Iterator[None]:
+    """Ctrl-C, or a polite kill, ends the training after its iteration; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        signal.signal(number, previous[number])
+        trainer.stop(signal.Signals(number).name)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _readable_disk_errors(folder: Path) -> Iterator[None]:
+    """Turns a full or unwritable disk into a sentence; what was saved before stays whole."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        # safetensors reports a failed write in words of its own
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        if not full and not isinstance(error, OSError):
+            raise
+        kept = checkpoints(folder / "checkpoints")
+        safe = f"its last good checkpoint, {kept[0].name}, is kept" if kept else "it has no checkpoint yet"
+        why = "the disk is full" if full else str(error)
+        raise UserError(f"The run {folder} cannot be written: {why}; {safe}. Make room, then resume it.") from error
