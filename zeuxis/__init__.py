@@ -1,1 +1,105 @@
+"""Zeuxis: a laboratory for generative image models.
+
+    import zeuxis
+
+    run = zeuxis.train("mnist-vae-z2", data="digits", epochs=5)
+    images = run.sample(16)
+
+Heavy imports happen when a function is called: importing the package stays quick.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zeuxis.run import Run
+
+__all__ = ["__version__", "compare", "load", "report", "runs_dir", "train"]
+
 __version__ = "0.1.0"
+
+
+def runs_dir(given: str | Path | None = None) -> Path:
+    """The folder that holds runs: the one given, else `ZEUXIS_RUNS`, else `runs` here."""
+    return Path(given or os.environ.get("ZEUXIS_RUNS", "runs"))
+
+
+def train(
+    recipe: str | Path,
+    data: str | Path | None = None,
+    *,
+    epochs: float | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    runs: str | Path | None = None,
+    name: str = "",
+    progress: bool = True,
+) -> Run:
+    """Trains a recipe and returns the finished run.
+
+    Args:
+        recipe: a recipe's name, or the path of a TOML file.
+        data: a data source's name, or a folder or zip of images; else the recipe's own.
+        epochs: train for this many passes over the images, instead of the recipe's budget.
+        steps: train for this many iterations.
+        minutes: train for this long.
+        seed: of weights, batches and latents.
+        settings: further recipe settings, such as `{"model.latent": 8}`.
+        runs: folder for runs.
+        name: name of the run's folder.
+        progress: show what happens.
+
+    Raises:
+        UserError: for anything that cannot work, in a sentence.
+    """
+    from zeuxis.data import choose
+    from zeuxis.recipe import load_recipe
+    from zeuxis.run import Run
+    from zeuxis.training import Display, start
+
+    overrides = dict(settings or {})
+    if data is not None:
+        overrides |= choose(str(data))
+    given = {"epochs": epochs, "steps": steps, "minutes": minutes, "seed": seed}
+    overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
+    folder, _ = start(load_recipe(recipe, overrides), runs_dir(runs), Display(visible=progress), name=name)
+    return Run(folder)
+
+
+def load(path: str | Path) -> Run:
+    """Opens a run by its folder, or by its name in the folder of runs.
+
+    Raises:
+        UserError: if there is no such run.
+    """
+    from zeuxis.run import find_run
+
+    return find_run(path, runs_dir())
+
+
+def report(run: str | Path | Run) -> Path:
+    """Writes a run's report, one self-contained HTML file, and returns its path."""
+    from zeuxis.report import run_report
+    from zeuxis.run import Run
+
+    return run_report(run if isinstance(run, Run) else load(run))
+
+
+def compare(runs: Iterable[str | Path | Run], out: str | Path | None = None) -> Path:
+    """Writes a report that puts runs side by side, and returns its path.
+
+    Args:
+        runs: at least two runs, or their folders or names.
+        out: the HTML file; else `compare-NAMES.html` beside the first run.
+    """
+    from zeuxis.report import comparison
+    from zeuxis.run import Run
+
+    opened = [run if isinstance(run, Run) else load(run) for run in runs]
+    return comparison(opened, Path(out) if out else None)

@@ -30,6 +30,7 @@ __all__ = [
     "TrainingOptions",
     "explain",
     "load_recipe",
+    "parse_override",
     "recipe_names",
 ]
 
@@ -143,7 +144,7 @@ class TrainingOptions(Section):
     minutes: float | None = Field(None, gt=0, description="time in the training loop")
     batch_size: int = Field(128, ge=1)
     seed: int = Field(0, ge=0, description="of weights, batches, latents and snapshots")
-    optimizer: OptimizerOptions = OptimizerOptions()  # type: ignore[call-arg]
+    optimizer: OptimizerOptions = OptimizerOptions()
     optimizers: dict[str, OptimizerOptions] = Field({}, description="by phase, where one differs")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged generating network; 0: none")
     record_every: int = Field(10, ge=1, description="steps averaged into one journal line")
@@ -217,9 +218,24 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | Iterable[str] =
         UserError: for unknown names, unreadable files, unknown keys and wrong values.
     """
     if not isinstance(overrides, Mapping):
-        overrides = dict(_parse_override(text) for text in overrides)
+        overrides = dict(parse_override(text) for text in overrides)
     raw = _read(str(name), ())
     return _validated(_overridden(raw, overrides, raw["name"]))
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Parses `KEY=VALUE`; the value is TOML where it reads as such, else text.
+
+    Raises:
+        UserError: for text without a key and an equals sign.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"'{text}' is no override; write KEY=VALUE, such as training.batch_size=64.")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
 
 
 def explain(error: ValidationError, where: str, schema: type[BaseModel], prefix: str = "") -> UserError:
@@ -252,16 +268,6 @@ def _fields(schema: type[BaseModel], path: list[str]) -> list[str]:
             inner = [annotation, *getattr(annotation, "__args__", ())]
             schema = next((t for t in inner if isinstance(t, type) and issubclass(t, BaseModel)), schema)
     return list(schema.model_fields)
-
-
-def _parse_override(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"'{text}' is no override; write KEY=VALUE, such as training.batch_size=64.")
-    try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()
 
 
 def _overridden(raw: dict[str, Any], overrides: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -42,7 +42,9 @@ class Batches:
         device: where batches are put.
     """
 
-    def __init__(self, dataset: Dataset, options: DataOptions, batch_size: int, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, dataset: Dataset, options: DataOptions, batch_size: int, seed: int, device: torch.device
+    ) -> None:
         self.dataset, self.options, self.seed, self.device = dataset, options, seed, device
         self.batch_size = min(batch_size, len(dataset.train))
         self.per_epoch = len(dataset.train) // self.batch_size
@@ -62,7 +64,11 @@ class Batches:
 
 
 def make_batch(
-    dataset: Dataset, options: DataOptions, indices: np.ndarray, device: torch.device, mirrored: np.ndarray | None = None
+    dataset: Dataset,
+    options: DataOptions,
+    indices: np.ndarray,
+    device: torch.device,
+    mirrored: np.ndarray | None = None,
 ) -> Batch:
     """Gathers images by index, moves their bytes to the device, and scales them there."""
     pixels = dataset.images[indices]

@@ -105,7 +105,9 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
     """
     origin = find(options.source)
     if options.flip and not origin.mirrors:
-        raise UserError(f"data.flip mirrors images, and mirrored images of '{origin.name}' are none of their kind; set it false.")
+        raise UserError(
+            f"data.flip mirrors images, and mirrored images of '{origin.name}' are none of their kind; set it false."
+        )
     collection = origin.open(options)
     _require_channels(collection, options, recipe)
     folder = _cached(collection, options, progress)
@@ -122,7 +124,9 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
     if labels is not None:
         selected, labels, classes = _select(labels, classes, options.classes, index["quarantine"])
     elif options.classes:
-        raise UserError(f"The images of '{options.path or options.source}' have no classes to choose from; drop --classes.")
+        raise UserError(
+            f"The images of '{options.path or options.source}' have no classes to choose from; drop --classes."
+        )
     if collection.split is not None:
         test = collection.split[kept][selected] == 1
     else:
@@ -157,10 +161,11 @@ def _require_channels(collection: Collection, options: DataOptions, recipe: str)
     have, want = kinds[collection.channels], kinds[options.channels]
     size = options.size
     raise UserError(
-        f"The recipe {recipe or 'given'} makes {size}x{size} {want} images, but '{options.path or options.source}' holds {have} "
-        f"images of {collection.sizes} pixels. To train on them turned {want} at {size}x{size}, add "
-        f"--set data.convert=true; to keep them {have}, use a recipe with data.channels = {collection.channels}, "
-        f"data.size as you like, and networks that make {collection.channels} channel{'s' * (collection.channels > 1)}."
+        f"The recipe {recipe or 'given'} makes {size}x{size} {want} images, but "
+        f"'{options.path or options.source}' holds {have} images of {collection.sizes} pixels. To train on them turned "
+        f"{want} at {size}x{size}, add --set data.convert=true; to keep them {have}, use a recipe with "
+        f"data.channels = {collection.channels}, data.size as you like, and networks that make "
+        f"{collection.channels} channel{'s' * (collection.channels > 1)}."
     )
 
 
@@ -217,7 +222,9 @@ def _cached(collection: Collection, options: DataOptions, progress: bool) -> Pat
         folder.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=folder.parent))
     except OSError as error:
-        raise UserError(f"The cache {folder.parent} cannot be written ({error.strerror}); set ZEUXIS_CACHE to another folder.") from error
+        raise UserError(
+            f"The cache {folder.parent} cannot be written ({error.strerror}); set ZEUXIS_CACHE to another folder."
+        ) from error
     try:
         _decode_all(collection, options, building, progress)
         try:
@@ -285,4 +292,3 @@ def _square(image: Image.Image, size: int) -> Image.Image:
         return image
     method = Image.Resampling.LANCZOS if side > size else Image.Resampling.BICUBIC
     return image.resize((size, size), method, box=(left, top, left + side, top + side))
-

@@ -41,7 +41,9 @@ def fetch(url: str, known_hash: str, target: Path) -> Path:
             f"again, which goes on where it stopped, or put the file there by hand."
         ) from error
     except ValueError as error:
-        raise UserError(f"What {url} gave does not have the published checksum {known_hash}; try again later.") from error
+        raise UserError(
+            f"What {url} gave does not have the published checksum {known_hash}; try again later."
+        ) from error
     return target
 
 

@@ -48,7 +48,9 @@ class Archive:
                 raise UserError(f"{path} is neither a folder nor a readable zip file ({error}).") from error
             if any(info.flag_bits & 1 for info in infos):
                 raise UserError(f"{path} is encrypted; unpack it first.")
-            stamps = {i.filename: f"{i.file_size} {i.CRC}" for i in sorted(infos, key=lambda i: i.filename) if not i.is_dir()}
+            stamps = {
+                i.filename: f"{i.file_size} {i.CRC}" for i in sorted(infos, key=lambda i: i.filename) if not i.is_dir()
+            }
             folders = [PurePosixPath(i.filename).parts[0] for i in infos if i.is_dir() or "/" in i.filename]
             self._zipped = True
         visible = [name for name in stamps if not _hidden(name)]
@@ -111,7 +113,7 @@ def decode(content: bytes, size: int) -> Image.Image:
     image: Image.Image = Image.open(io.BytesIO(content))
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels are more than the {MAX_PIXELS:,} allowed")
-    image.draft(None, (size, size))  # type: ignore[arg-type]
+    image.draft(None, (size, size))
     image.load()
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):

@@ -83,7 +83,9 @@ class Step:
     def labels(self) -> Tensor:
         """Class indices, `(B,)`."""
         if self.batch.labels is None:
-            raise UserError("This model is conditional and needs images with classes or an attribute (--attribute NAME).")
+            raise UserError(
+                "This model is conditional and needs images with classes or an attribute (--attribute NAME)."
+            )
         return self.batch.labels
 
     def randn(self, *shape: int) -> Tensor:
@@ -175,8 +177,8 @@ class Model(nn.Module):
         self.image_shape = recipe.data.shape
         if self.conditional and classes is not None and len(classes) < 2:
             raise UserError(
-                f"The model '{recipe.model.name}' is conditional and needs images of at least two classes, or an attribute "
-                f"(--attribute NAME); this data has {len(classes) or 'none'}."
+                f"The model '{recipe.model.name}' is conditional and needs images of at least two classes, or an "
+                f"attribute (--attribute NAME); this data has {len(classes) or 'none'}."
             )
         self.class_names: tuple[str, ...] = classes if classes is not None else self.default_classes()
         self.networks = nn.ModuleDict()
@@ -189,9 +191,7 @@ class Model(nn.Module):
             shapes = self.inputs()
             self._require_networks(shapes)
             for name, shape in shapes.items():
-                self.networks[name] = Network(
-                    recipe.networks[name], shape, symbols, f"{where}, network {name}"
-                )
+                self.networks[name] = Network(recipe.networks[name], shape, symbols, f"{where}, network {name}")
         self.check()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

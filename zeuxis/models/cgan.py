@@ -49,7 +49,7 @@ class CGAN(GAN):
 
     def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
         assert condition is not None, "a conditional model is asked with a condition"
-        return self.net("generator")(torch.cat([latents, condition], dim=1))
+        return super().generate(torch.cat([latents, condition], dim=1))
 
     def score(self, images: Tensor, condition: Tensor | None) -> Tensor:
         assert condition is not None, "a conditional model is asked with a condition"

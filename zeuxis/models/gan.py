@@ -61,7 +61,8 @@ class GAN(Model):
         return torch.randn(count, self.options.latent, generator=generator, device=generator.device)
 
     def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self.net("generator")(latents)
+        images: Tensor = self.net("generator")(latents)
+        return images
 
     def condition(self, step: Step) -> Tensor | None:
         """What both networks are told of each image: nothing here; `(B, K)` class weights if conditional."""
@@ -77,7 +78,8 @@ class GAN(Model):
 
     def score(self, images: Tensor, condition: Tensor | None) -> Tensor:
         """Logits `(B, 1)` that images are real."""
-        return self.net("discriminator")(images, logits=True)
+        logits: Tensor = self.net("discriminator")(images, logits=True)
+        return logits
 
     @phase("discriminator", updates="discriminator", repeat="discriminator_updates")
     def judge(self, step: Step) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ and Effective VAE Training with Calibrated Decoders, ICML 2021 (the learned vari
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -67,8 +67,8 @@ class VAE(Model):
         if encoder.heads:
             if encoder.head_shapes != {"mean": (latent,), "logvar": (latent,)}:
                 raise UserError(
-                    f"In {encoder.where}, the heads must be 'mean' and 'logvar' with {latent} values each (model.latent), "
-                    f"not {encoder.head_shapes}."
+                    f"In {encoder.where}, the heads must be 'mean' and 'logvar' with {latent} values each "
+                    f"(model.latent), not {encoder.head_shapes}."
                 )
         else:
             encoder.require_output((2 * latent,), f"the mean and log-variance of {latent} latent dimensions")
@@ -91,14 +91,17 @@ class VAE(Model):
         return torch.randn(count, self.options.latent, generator=generator, device=generator.device)
 
     def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self.net("decoder")(latents)
+        images: Tensor = self.net("decoder")(latents)
+        return images
 
     @phase("vae", updates="encoder decoder")
     def evidence_lower_bound(self, step: Step) -> dict[str, Tensor | Weighted]:
         posterior = self.encode(step.images)
         latents = posterior.sample(step.generator)
         reconstruction = self._reconstruction(step.images, latents)
-        kl = self._reduce(posterior.kl())
+        divergence = posterior.kl()
+        step.record("kl_nats", divergence.sum() / len(divergence))
+        kl = self._reduce(divergence)
         warmup = self.options.kl_warmup
         weight = self.options.kl_weight * (min(step.epoch / warmup, 1) if warmup else 1)
         return {"reconstruction": reconstruction, "kl": Weighted(kl, weight)}
@@ -125,7 +128,8 @@ class VAE(Model):
         if kind == "gaussian":
             # Softly kept above -6 (a deviation of 0.05), below which the density grows without bound: the
             # reference above, section 4.
-            log_variance = -6 + F.softplus(decoder.log_variance + 6)
+            free: Any = decoder.log_variance
+            log_variance = -6 + F.softplus(free + 6)
             error = 0.5 * (error * torch.exp(-log_variance) + log_variance)
         return self._reduce(error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -99,8 +99,7 @@ class Network(nn.Module):
         if self.output_shape != shape:
             last = f" after '{self.rows[-1].layer}'" if self.rows else ""
             raise UserError(
-                f"In {self.where}, the output{last} is {show(self.output_shape)}, "
-                f"but {meaning} needs {show(shape)}."
+                f"In {self.where}, the output{last} is {show(self.output_shape)}, but {meaning} needs {show(shape)}."
             )
 
 
@@ -132,7 +131,7 @@ def _initialise(network: nn.Module, how: str) -> None:
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             # Under spectral normalisation `weight` is computed; the parameter behind it is the original.
             normed = nn.utils.parametrize.is_parametrized(module, "weight")
-            weight = module.parametrizations.weight.original if normed else module.weight  # type: ignore[union-attr]
+            weight: Any = module.parametrizations.weight.original if normed else module.weight  # type: ignore[union-attr]
             if how == "glorot":
                 nn.init.xavier_uniform_(weight)
             elif how == "he":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -12,7 +11,7 @@ from zeuxis.nets.network import Network
 __all__ = ["summary"]
 
 
-def summary(recipe: str, networks: Mapping[str, nn.Module]) -> dict[str, Any]:
+def summary(recipe: str, networks: nn.ModuleDict) -> dict[str, Any]:
     """Returns the tables of all networks as plain data.
 
     Shapes are printed as (height, width, channels); a batch norm of C channels counts 4C parameters, of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,9 +59,7 @@ def start(recipe: Recipe, runs: Path, observer: Observer, *, name: str = "") -> 
             (folder / "quarantine.txt").write_text("".join(lines), "utf-8")
     except BaseException:
         # Nothing half-written stays behind a run that never began.
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
         raise
     return folder, trainer.fit()
 
@@ -128,4 +127,6 @@ def _new_folder(runs: Path, name: str, recipe: str) -> Path:
                 raise UserError(f"There is a run {folder} already; resume it, or choose another --name.") from error
             number += 1
         except OSError as error:
-            raise UserError(f"Runs cannot be kept in {runs} ({error.strerror}); choose another folder with --runs.") from error
+            raise UserError(
+                f"Runs cannot be kept in {runs} ({error.strerror}); choose another folder with --runs."
+            ) from error

@@ -30,7 +30,7 @@ from zeuxis.errors import UserError
 from zeuxis.models import Model, Step, Weighted
 from zeuxis.recipe import Interval
 from zeuxis.training.checkpoint import Checkpoint, checkpoints, load_into
-from zeuxis.training.hardware import peak_memory, reset_peak_memory
+from zeuxis.training.hardware import keep_freed_memory, peak_memory, reset_peak_memory
 from zeuxis.training.journal import Journal
 from zeuxis.training.monitors import Monitors, not_finite
 from zeuxis.training.snapshots import draw_snapshot, save_tiles
@@ -68,9 +68,7 @@ class Trainer:
         observer: told of what happens.
     """
 
-    def __init__(
-        self, folder: Path, model: Model, dataset: Dataset, device: torch.device, observer: Observer
-    ) -> None:
+    def __init__(self, folder: Path, model: Model, dataset: Dataset, device: torch.device, observer: Observer) -> None:
         self.folder, self.model, self.dataset, self.device, self.observer = folder, model, dataset, device, observer
         self.options = model.recipe.training
         self.model.to(device)
@@ -105,7 +103,7 @@ class Trainer:
         for name, value in used.items():
             budget = getattr(self.options, name)
             if budget is not None:
-                return min(value / budget, 1.0)
+                return min(float(value / budget), 1.0)
         raise AssertionError("a recipe has a budget")
 
     # -- training -------------------------------------------------------------------------------------
@@ -121,6 +119,7 @@ class Trainer:
         """
         self.journal = Journal(self.folder / "journal.jsonl", keep=self.step)
         self.monitors = Monitors(self.journal.lines)
+        keep_freed_memory()
         reset_peak_memory(self.device)
         self.observer.begin(self)
         try:
@@ -169,7 +168,7 @@ class Trainer:
                 parameters = optimizer.param_groups[0]["params"]
                 optimizer.zero_grad(set_to_none=True)
                 # Only what the phase updates gets gradients: the rest of the graph is passed through.
-                loss.backward(inputs=parameters)
+                loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
                 if wants_norm:
                     grads = [p.grad for p in parameters if p.grad is not None]
                     self._add(f"{phase.name}/gradient_norm", torch.nn.utils.get_total_norm(grads))
@@ -202,8 +201,8 @@ class Trainer:
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), source.parameters(), strict=True):
                 mean.lerp_(now, 1 - decay)
-            for mean, now in zip(self.average.buffers(), source.buffers(), strict=True):
-                mean.copy_(now)
+            for held, buffer in zip(self.average.buffers(), source.buffers(), strict=True):
+                held.copy_(buffer)
 
     # -- records --------------------------------------------------------------------------------------
 
@@ -234,7 +233,7 @@ class Trainer:
     def _divergence(self, term: str) -> str:
         kept = checkpoints(self.folder / "checkpoints")
         safe = f"Its last good checkpoint, {kept[0].name}, is kept." if kept else "There is no checkpoint yet."
-        phase = term.split("/")[0]
+        phase = term.partition("/")[0]
         rate = self.options.optimizers.get(phase, self.options.optimizer).learning_rate
         words = (
             f"Training of {self.folder} stopped at step {self.step}: the term {term} became NaN or infinite. {safe} "
@@ -287,7 +286,9 @@ class Trainer:
         best = False
         if self.options.best and tested:
             if self.options.best not in tested:
-                raise UserError(f"training.best names the test term '{self.options.best}'; there are {', '.join(tested)}.")
+                raise UserError(
+                    f"training.best names the test term '{self.options.best}'; there are {', '.join(tested)}."
+                )
             value = tested[self.options.best]
             best = self.best is None or value < self.best[0]
             self.best = (value, self.step) if best else self.best
@@ -375,7 +376,7 @@ def _stop_on_signals(trainer: Trainer) -> Iterator[None]:
         return
 
     def handle(number: int, frame: Any) -> None:
-        signal.signal(number, previous[number])
+        signal.signal(number, previous[signal.Signals(number)])
         trainer.stop(signal.Signals(number).name)
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -1,0 +1,340 @@
+"""The command line: one function a verb, which parses, calls and prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from zeuxis.errors import UserError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="A laboratory for generative image models: train VAEs and GANs, watch them learn, compare them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(help="Data sources, and what they hold.", invoke_without_command=True)
+app.add_typer(data_app, name="data")
+
+RecipeName = Annotated[str, typer.Argument(help="a recipe's name (`zeuxis recipes`), or a TOML file")]
+RunName = Annotated[str, typer.Argument(help="a run's folder, or its name in the folder of runs")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="override any recipe key, such as training.batch_size=64"),
+]
+Runs = Annotated[Path | None, typer.Option(help="folder of runs [default: runs, or ZEUXIS_RUNS]")]
+DataOption = Annotated[
+    str | None, typer.Option("--data", metavar="NAME_OR_PATH", help="a data source, or a folder or zip of images")
+]
+Classes = Annotated[str | None, typer.Option(help="train on these classes alone, separated by commas")]
+Attribute = Annotated[str | None, typer.Option(help="a binary attribute that becomes the class, such as Smiling")]
+Epochs = Annotated[float | None, typer.Option(help="train for this many passes over the images")]
+Steps = Annotated[int | None, typer.Option(help="train for this many iterations")]
+Minutes = Annotated[float | None, typer.Option(help="train for this long")]
+Seed = Annotated[int, typer.Option(help="of the latents")]
+Out = Annotated[Path | None, typer.Option(help="where to write")]
+
+
+def _overrides(
+    settings: list[str] | None, data: str | None, classes: str | None, attribute: str | None, **training: Any
+) -> dict[str, Any]:
+    from zeuxis.data import choose
+    from zeuxis.recipe import parse_override
+
+    found: dict[str, Any] = dict(choose(data)) if data else {}
+    if classes is not None:
+        found["data.classes"] = [name.strip() for name in classes.split(",") if name.strip()]
+    if attribute is not None:
+        found["data.attribute"] = attribute
+    found |= {f"training.{key}": value for key, value in training.items() if value is not None}
+    return found | dict(parse_override(text) for text in settings or [])
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes that come with the package."""
+    from rich.table import Table
+
+    from zeuxis.recipe import load_recipe, recipe_names
+
+    table = Table("recipe", "model", "images", "what it is", box=None, pad_edge=False)
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        kind = "grey" if recipe.data.channels == 1 else "colour"
+        table.add_row(name, recipe.model.name, f"{recipe.data.size}x{recipe.data.size} {kind}", recipe.description)
+    _print(table)
+
+
+@app.command()
+def summary(
+    recipe: RecipeName,
+    settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Print the networks of a recipe: layers, output shapes, parameters."""
+    from rich.table import Table
+
+    from zeuxis.models import build_model
+    from zeuxis.nets import summary as tables
+    from zeuxis.recipe import load_recipe, parse_override
+
+    loaded = load_recipe(recipe, dict(parse_override(text) for text in settings or []))
+    found = tables(loaded.name, build_model(loaded).networks)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for name, network in found["networks"].items():
+        table = Table(
+            "layer", "output", title=f"{loaded.name}: {name}", title_justify="left", title_style="bold", min_width=52
+        )
+        table.add_column("parameters", justify="right")
+        for row in network["layers"]:
+            table.add_row(row["layer"], ", ".join(map(str, row["output"])), f"{row['parameters']:,}")
+        table.add_section()
+        for label, count in (
+            ("total", network["total"]),
+            ("trainable", network["trainable"]),
+            ("non-trainable", network["total"] - network["trainable"]),
+        ):
+            table.add_row(label, "", f"{count:,}", style="bold" if label == "total" else None)
+        _print(table)
+
+
+@data_app.callback()
+def data_list(context: typer.Context) -> None:
+    """List data sources."""
+    if context.invoked_subcommand:
+        return
+    from rich.table import Table
+
+    from zeuxis.data import data_dir, sources
+
+    table = Table("source", "what it is", box=None, pad_edge=False)
+    for source in sources().values():
+        table.add_row(source.name, source.description)
+    _print(table)
+    typer.echo(f"\nData directory (ZEUXIS_DATA): {data_dir()}")
+
+
+@data_app.command("info")
+def data_info(
+    data: Annotated[str, typer.Argument(metavar="NAME_OR_PATH", help="a data source, or a folder or zip of images")],
+    size: Annotated[int, typer.Option(min=4, max=2048, help="side of the images on the sample sheet")] = 64,
+    path: Annotated[str, typer.Option(help="folder or archive, for a source that takes one")] = "",
+    out: Out = None,
+) -> None:
+    """Print counts, sizes and classes or attributes of a data set, and draw a sample sheet."""
+    from zeuxis.data import choose, load
+    from zeuxis.figures.datasheet import datasheet
+    from zeuxis.recipe import DataOptions
+
+    chosen = {key.removeprefix("data."): value for key, value in choose(data).items()}
+    chosen["path"] = path or chosen["path"]
+    options = DataOptions(**chosen, size=size, channels=3, convert=True)
+    dataset = load(options)
+    kind = "grey" if dataset.source["channels"] == 1 else "colour"
+    lines = [
+        f"source      {options.source}{f' ({options.path})' if options.path else ''}",
+        f"images      {len(dataset.train):,} for training, {len(dataset.test):,} for testing",
+        f"pixels      {dataset.source['sizes']}, {kind}",
+    ]
+    if dataset.labels is not None:
+        counts = [int((dataset.labels == i).sum()) for i in range(len(dataset.classes))]
+        pairs = zip(dataset.classes, counts, strict=True)
+        lines.append("classes     " + ", ".join(f"{name} {count:,}" for name, count in pairs))
+    if dataset.attributes is not None:
+        shares = zip(dataset.attribute_names, dataset.attributes.mean(axis=0), strict=True)
+        lines.append("attributes  " + ", ".join(f"{name} {share:.0%}" for name, share in shares))
+    if dataset.quarantine:
+        lines.append(f"unreadable  {len(dataset.quarantine)}")
+        lines += [f"            {name}: {why}" for name, why in list(dataset.quarantine.items())[:20]]
+    typer.echo("\n".join(lines))
+    target = datasheet(dataset, out or Path(f"{Path(data).stem}-sheet.png"))
+    typer.echo(f"sheet       {target}")
+
+
+@app.command()
+def train(
+    recipe: RecipeName,
+    data: DataOption = None,
+    classes: Classes = None,
+    attribute: Attribute = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    seed: Annotated[int | None, typer.Option(help="of weights, batches and latents")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto")] = None,
+    settings: Settings = None,
+    name: Annotated[str, typer.Option(help="name of the run's folder")] = "",
+    runs: Runs = None,
+) -> None:
+    """Train a recipe into a new run folder."""
+    from zeuxis import runs_dir
+    from zeuxis.recipe import load_recipe
+    from zeuxis.training import Display, start
+
+    given = [
+        key for key, value in {"--epochs": epochs, "--steps": steps, "--minutes": minutes}.items() if value is not None
+    ]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} exclude each other; give one.")
+    overrides = _overrides(
+        settings, data, classes, attribute, epochs=epochs, steps=steps, minutes=minutes, seed=seed, device=device
+    )
+    folder, finished = start(load_recipe(recipe, overrides), runs_dir(runs), Display(), name=name)
+    _done(folder, finished)
+
+
+@app.command()
+def resume(
+    run: RunName, epochs: Epochs = None, steps: Steps = None, minutes: Minutes = None, runs: Runs = None
+) -> None:
+    """Go on with a run that was interrupted or killed; or train it further with a larger budget."""
+    from zeuxis import runs_dir
+    from zeuxis.run import find_run
+    from zeuxis.training import Display
+    from zeuxis.training import resume as go_on
+
+    folder = find_run(run, runs_dir(runs)).path
+    overrides = {
+        f"training.{key}": value
+        for key, value in {"epochs": epochs, "steps": steps, "minutes": minutes}.items()
+        if value
+    }
+    _done(folder, go_on(folder, Display(), overrides))
+
+
+@app.command()
+def sample(
+    run: RunName,
+    n: Annotated[int, typer.Option("-n", min=1, max=1_000_000, help="how many images")] = 32,
+    seed: Seed = 1,
+    label: Annotated[str | None, typer.Option(help="the class to draw, for conditional models")] = None,
+    scale: Annotated[float, typer.Option(min=0, help="widens (above 1) or narrows the latents")] = 1.0,
+    out: Out = None,
+    runs: Runs = None,
+) -> None:
+    """Make new images: PNGs and a grid of them."""
+    from zeuxis.figures.export import save_images
+
+    opened = _open(run, runs)
+    images = opened.sample(n, seed=seed, label=label, scale=scale)
+    suffix = f"-label-{label}" if label is not None else ""
+    folder = out or opened.path / "samples" / f"seed-{seed}{suffix}"
+    typer.echo(save_images(images, folder))
+
+
+@app.command()
+def reconstruct(
+    run: RunName,
+    n: Annotated[int, typer.Option("-n", min=1, help="how many test images")] = 10,
+    out: Out = None,
+    runs: Runs = None,
+) -> None:
+    """Draw test images over their reconstructions, and print the test MSE."""
+    import numpy as np
+
+    from zeuxis.evaluation import mean_squared_error
+    from zeuxis.figures.export import save_images
+
+    opened = _open(run, runs)
+    everything, _ = opened.test_images()
+    error = mean_squared_error(everything, opened.reconstruct(everything))
+    images, _ = opened.test_images(n)
+    both = np.concatenate([images, opened.reconstruct(images)])
+    grid = save_images(both, out or opened.path / "samples" / "reconstructions", columns=len(images))
+    typer.echo(f"test MSE {error:.6f} over {len(everything):,} images")
+    typer.echo(grid)
+
+
+@app.command()
+def interpolate(
+    run: RunName,
+    start: Annotated[str, typer.Option("--from", help="a class, a latent's seed, or latents as 0.5,-1")],
+    end: Annotated[str, typer.Option("--to", help="where the row ends")],
+    steps: Annotated[int, typer.Option(min=2, help="images in the row")] = 10,
+    seed: Seed = 1,
+    out: Out = None,
+    runs: Runs = None,
+) -> None:
+    """Draw the way from one latent, or class, to another."""
+    from zeuxis.figures.export import save_images
+
+    opened = _open(run, runs)
+    images = opened.interpolate(start, end, steps=steps, seed=seed)
+    name = f"from-{start}-to-{end}".replace("/", "-")
+    typer.echo(save_images(images, out or opened.path / "samples" / name, columns=steps))
+
+
+@app.command()
+def figures(run: RunName, runs: Runs = None) -> None:
+    """Draw everything that applies to a run."""
+    from zeuxis.figures import draw_all
+
+    for path in draw_all(_open(run, runs)).values():
+        typer.echo(path)
+
+
+@app.command()
+def report(run: RunName, out: Out = None, runs: Runs = None) -> None:
+    """Write a run's report: one self-contained HTML file."""
+    from zeuxis.report import run_report
+
+    typer.echo(run_report(_open(run, runs), out))
+
+
+@app.command()
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="runs to put side by side")],
+    out: Out = None,
+    runs: Runs = None,
+) -> None:
+    """Write a report that puts runs side by side: one self-contained HTML file."""
+    from zeuxis.report import comparison
+
+    typer.echo(comparison([_open(name, runs) for name in names], out))
+
+
+@app.command()
+def demo(runs: Annotated[Path, typer.Option(help="folder for the demo's runs")] = Path("demo")) -> None:
+    """Train a VAE, a GAN and a conditional GAN on handwritten digits, and compare them."""
+    from zeuxis.demo import run_demo
+
+    typer.echo(run_demo(runs))
+
+
+def _open(name: str, runs: Path | None) -> Any:
+    from zeuxis import runs_dir
+    from zeuxis.run import find_run
+
+    return find_run(name, runs_dir(runs))
+
+
+def _print(renderable: Any) -> None:
+    from rich.console import Console
+
+    Console().print(renderable)
+
+
+def _done(folder: Path, finished: bool) -> None:
+    if finished:
+        typer.echo(folder)
+        return
+    typer.echo(f"Stopped and saved. Go on with: zeuxis resume {folder}", err=True)
+    raise typer.Exit(130)
+
+
+def main() -> NoReturn:
+    """Runs the command line; a user's mistake is a sentence and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    sys.exit(0)

@@ -1,0 +1,38 @@
+"""How often the discriminator is right, and the band in which a game is healthy."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from zeuxis.figures.losses import smooth
+from zeuxis.figures.registry import figure
+from zeuxis.figures.style import LINES, MUTED, new_figure, title
+from zeuxis.run import Run
+
+# What the reports call healthy (specification A2).
+HEALTHY = (0.60, 0.75)
+
+
+@figure(
+    "accuracy",
+    "Discriminator accuracy",
+    "The share of real and of fake images told right; between 60 and 75 % (shaded) both networks learn.",
+    order=20,
+    applies=lambda run: len(run.series("discriminator/accuracy_real")[0]) > 1,
+)
+def accuracy(run: Run) -> Figure:
+    drawn = new_figure(7.4, 3.3)
+    ax = drawn.subplots()
+    ax.axhspan(*HEALTHY, color=LINES[2], alpha=0.13, lw=0)
+    for colour, kind in zip(LINES, ("real", "fake"), strict=False):
+        steps, values = run.series(f"discriminator/accuracy_{kind}")
+        ax.plot(steps, values, color=colour, alpha=0.25, lw=0.9)
+        ax.plot(steps, smooth(values), color=colour, lw=1.8, label=f"{kind} images")
+    ax.axhline(0.5, color=MUTED, lw=0.8, ls=":")
+    ax.set_ylim(0, 1.02)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.set_xlabel("step")
+    ax.legend(loc="lower right", ncols=2, fontsize=9)
+    title(drawn, run, "Discriminator accuracy")
+    return drawn

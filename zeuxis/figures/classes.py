@@ -1,0 +1,29 @@
+"""A grid by class, for models that are told one."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from zeuxis.figures.registry import figure
+from zeuxis.figures.style import new_figure, show_tiles, title
+from zeuxis.run import Run
+
+ROWS, MOST = 8, 12
+
+
+@figure(
+    "classes",
+    "Samples by class",
+    "Each column is a class that was asked for, each row one latent: what stays the same along a row is style.",
+    order=1,
+    applies=lambda run: run.generates and run.conditional,
+)
+def classes(run: Run) -> Figure:
+    names = list(run.model.class_names[:MOST])
+    latents = np.repeat(run.latents(ROWS), len(names), axis=0)
+    tiles = run.decode(latents, np.tile(run.one_hot(names), (ROWS, 1)))
+    drawn = new_figure(0.78 * len(names) + 0.4, 0.78 * ROWS + 1.0)
+    show_tiles(drawn.subplots(), tiles, len(names), heads=names)
+    title(drawn, run, "Samples by class")
+    return drawn

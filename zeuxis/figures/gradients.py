@@ -1,0 +1,35 @@
+"""Gradient norms of every phase: bursts and silence come before trouble in the pictures."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from zeuxis.figures.losses import smooth
+from zeuxis.figures.registry import figure
+from zeuxis.figures.style import LINES, new_figure, title
+from zeuxis.run import Run
+
+
+def _terms(run: Run) -> list[str]:
+    return sorted({key for line in run.journal for key in line if key.endswith("/gradient_norm")})
+
+
+@figure(
+    "gradients",
+    "Gradient norms",
+    "The norm of each phase's gradient, once a journal line.",
+    order=25,
+    applies=lambda run: any(len(run.series(term)[0]) > 1 for term in _terms(run)),
+)
+def gradients(run: Run) -> Figure:
+    drawn = new_figure(7.4, 3.1)
+    ax = drawn.subplots()
+    for i, term in enumerate(_terms(run)):
+        steps, values = run.series(term)
+        ax.plot(steps, values, color=LINES[i % len(LINES)], alpha=0.25, lw=0.9)
+        ax.plot(steps, smooth(values), color=LINES[i % len(LINES)], lw=1.8, label=term.split("/")[0])
+    ax.set_yscale("log")
+    ax.set_xlabel("step")
+    ax.legend(loc="best", fontsize=9)
+    title(drawn, run, "Gradient norms")
+    return drawn

@@ -1,0 +1,57 @@
+"""Where test images lie in latent space, coloured by class or attribute.
+
+Two dimensions are drawn as they are; more are laid out by t-SNE (L. van der Maaten and G. Hinton, 2008).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from zeuxis.figures.registry import figure
+from zeuxis.figures.style import CLASSES, LINES, new_figure, tile_axes, title
+from zeuxis.run import Run
+
+# t-SNE of the reports: 500 encoded test images (specification A1).
+PLANE_POINTS, TSNE_POINTS = 3000, 500
+
+
+@figure(
+    "latents",
+    "Latent space",
+    "Each point is a held-out image at the mean of its posterior, coloured by its class.",
+    order=6,
+    applies=lambda run: run.encodes,
+)
+def latents(run: Run) -> Figure:
+    flat = run.latents(1).shape[1] == 2
+    images, labels = run.test_images(PLANE_POINTS if flat else TSNE_POINTS)
+    places = run.encode(images)
+    if not flat:
+        places = embed(places)
+    names = run.dataset.classes
+    drawn = new_figure(7.6, 6.6)
+    ax = drawn.subplots()
+    if labels is None:
+        ax.scatter(places[:, 0], places[:, 1], s=11, color=LINES[0], alpha=0.75, lw=0)
+    else:
+        for index, name in enumerate(names):
+            mine = places[labels == index]
+            ax.scatter(mine[:, 0], mine[:, 1], s=11, color=CLASSES[index % len(CLASSES)], alpha=0.75, lw=0, label=name)
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2.2, handletextpad=0.2)
+    ax.set_aspect("equal", adjustable="datalim")
+    if flat:
+        ax.set_xlabel("first latent")
+        ax.set_ylabel("second latent")
+    else:
+        tile_axes(ax)  # t-SNE's axes have no meaning
+    title(drawn, run, "Latents of test images" if flat else f"Latents of {len(places)} test images, t-SNE")
+    return drawn
+
+
+def embed(places: np.ndarray) -> np.ndarray:
+    """Lays `(N, Z)` out in two dimensions by t-SNE, always the same way for the same input."""
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, max((len(places) - 1) / 3, 1.0))
+    return np.asarray(TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(places))

@@ -1,0 +1,94 @@
+"""Loss curves: as recorded, and smoothed.
+
+The smoothing is the reports' own (specification A2): one record every ten iterations, each averaged with the
+ten before it. A journal line is the mean of `record_every` steps already.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from zeuxis.figures.registry import figure
+from zeuxis.figures.style import LINES, new_figure, title
+from zeuxis.run import Run
+
+WINDOW = 11
+# Recorded beside the losses, and drawn elsewhere or not at all.
+_NOT_LOSSES = {"gradient_norm", "accuracy_real", "accuracy_fake", "kl_nats"}
+
+
+def smooth(values: np.ndarray, window: int = WINDOW) -> np.ndarray:
+    """Mean of each value with up to `window - 1` before it."""
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    end = np.arange(1, len(values) + 1)
+    begin = np.maximum(end - window, 0)
+    return np.asarray((sums[end] - sums[begin]) / (end - begin))
+
+
+def panels(run: Run) -> list[tuple[str, dict[str, str]]]:
+    """Title and terms, by label, of each panel: the losses of all phases, then what they consist of."""
+    terms: dict[str, list[str]] = {}
+    for line in run.journal:
+        for key in line:
+            phase, slash, term = key.partition("/")
+            if (
+                slash
+                and phase not in ("test", "cost")
+                and term not in _NOT_LOSSES
+                and term not in terms.setdefault(phase, [])
+            ):
+                terms[phase].append(term)
+    found = [("loss", {phase: f"{phase}/loss" for phase in terms})]
+    for phase, names in terms.items():
+        parts = [name for name in names if name != "loss"]
+        if len(parts) < 2:
+            continue
+        if len(terms) == 1:  # of one phase, each part has a scale of its own
+            found += [(part, {part: f"{phase}/{part}"}) for part in parts]
+        else:
+            found.append((phase, {part: f"{phase}/{part}" for part in parts}))
+    tested = sorted({key for line in run.journal for key in line if key.startswith("test/")})
+    return found + [(f"test {key.removeprefix('test/')}", {"test": key}) for key in tested if key == "test/mse"]
+
+
+@figure(
+    "losses",
+    "Losses",
+    "Faint: each journal line. Strong: averaged with the ten before it.",
+    order=10,
+    applies=lambda run: len(run.journal) > 1,
+)
+def losses(run: Run) -> Figure:
+    chosen = panels(run)
+    columns = min(len(chosen), 2)
+    rows = -(-len(chosen) // columns)
+    drawn = new_figure(5.2 * columns, 2.7 * rows + 0.6)
+    axes = np.ravel(drawn.subplots(rows, columns, squeeze=False))
+    for ax, (name, terms) in zip(axes, chosen, strict=False):
+        ax.set_title(name)
+        for i, (label, term) in enumerate(terms.items()):
+            steps, values = run.series(term)
+            colour = LINES[i % len(LINES)]
+            tested = term.startswith("test/")
+            ax.plot(steps, values, color=colour, alpha=1 if tested else 0.28, lw=1.8 if tested else 0.9)
+            if not tested:
+                ax.plot(steps, smooth(values), color=colour, lw=1.8, label=label)
+            ax.set_ylim(*_limits([run.series(t)[1] for t in terms.values()]))
+        if len(terms) > 1:
+            ax.legend(loc="best", fontsize=9)
+        ax.set_xlabel("step")
+    for ax in axes[len(chosen) :]:
+        ax.set_axis_off()
+    title(drawn, run, "Losses")
+    return drawn
+
+
+def _limits(series: list[np.ndarray]) -> tuple[float | None, float | None]:
+    """Leaves the first steps out of the scale, whose values would flatten all that follows."""
+    settled = np.concatenate([values[min(len(values) // 20, 20) :] for values in series])
+    settled = settled[np.isfinite(settled)]
+    if not len(settled) or np.ptp(settled) == 0:
+        return None, None
+    margin = 0.08 * np.ptp(settled)
+    return float(settled.min() - margin), float(settled.max() + margin)

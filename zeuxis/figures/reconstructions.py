@@ -1,0 +1,31 @@
+"""Test images over their reconstructions."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from zeuxis.evaluation import mean_squared_error
+from zeuxis.figures.registry import figure
+from zeuxis.figures.style import new_figure, show_tiles, title
+from zeuxis.run import Run
+
+SHOWN = 10
+
+
+@figure(
+    "reconstructions",
+    "Reconstructions",
+    "Held-out images above what the model makes of their latents. The error in the title is of all held-out images.",
+    order=4,
+    applies=lambda run: run.encodes and run.generates,
+)
+def reconstructions(run: Run) -> Figure:
+    everything, _ = run.test_images()
+    error = mean_squared_error(everything, run.reconstruct(everything))
+    images, _ = run.test_images(SHOWN)
+    drawn = new_figure(0.9 * len(images) + 1.0, 2.7)
+    tiles = np.concatenate([images, run.reconstruct(images)])
+    show_tiles(drawn.subplots(), tiles, len(images), rows=["test image", "reconstruction"])
+    title(drawn, run, f"Reconstructions, test MSE {error:.6f}")
+    return drawn

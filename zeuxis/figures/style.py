@@ -1,0 +1,130 @@
+"""The look of all figures: one palette, one way to lay out tiles, one way to title."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from zeuxis.run import Run
+
+__all__ = [
+    "CLASSES",
+    "INK",
+    "LINES",
+    "MUTED",
+    "PAPER",
+    "STYLE",
+    "new_figure",
+    "sheet",
+    "show_tiles",
+    "tile_axes",
+    "title",
+    "to_bytes",
+]
+
+INK, MUTED, RULE, PAPER = "#1f2933", "#6b7785", "#d9dee4", "#ffffff"
+# Blue, terracotta, green, ochre, plum: told apart in grey and by most colour-blind readers.
+LINES = ("#2f6690", "#d1603d", "#4c956c", "#d9a441", "#7d5ba6")
+# Ten hues of like weight for classes; more than ten start again.
+CLASSES = (
+    "#2f6690", "#d1603d", "#4c956c", "#d9a441", "#7d5ba6",
+    "#c1447e", "#35a7a0", "#8c6d46", "#9aa53c", "#6b7785",
+)  # fmt: skip
+
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#eef1f4",
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "legend.frameon": False,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "svg.fonttype": "none",
+}
+
+
+# Inches kept free above the axes for the two lines of a title.
+HEADING = 0.58
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Returns an empty figure, in inches, laid out without overlaps."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def title(drawn: Figure, run: Run, text: str) -> None:
+    """Heads a figure with what it shows, and below with recipe, step and seed."""
+    height = drawn.get_figheight()
+    drawn.get_layout_engine().set(rect=(0, 0, 1, 1 - HEADING / height))  # type: ignore[union-attr, call-arg]
+    subtitle = f"{run.recipe.name}, step {run.step:,}, seed {run.recipe.training.seed}"
+    drawn.text(0.01, 1 - 0.08 / height, text, ha="left", va="top", fontsize=13, fontweight="bold", color=INK)
+    drawn.text(0.01, 1 - 0.33 / height, subtitle, ha="left", va="top", fontsize=9.5, color=MUTED)
+
+
+def to_bytes(images: np.ndarray) -> np.ndarray:
+    """Images in 0..1, or bytes, to bytes."""
+    if images.dtype == np.uint8:
+        return images
+    return np.asarray(np.round(np.clip(images, 0, 1) * 255), np.uint8)
+
+
+def sheet(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
+    """Lays `(N, H, W, C)` images out in rows on white.
+
+    Returns:
+        `(rows * (H + gap) - gap, columns * (W + gap) - gap, 3)` bytes.
+    """
+    tiles = to_bytes(images)
+    tiles = np.repeat(tiles, 3, axis=3) if tiles.shape[3] == 1 else tiles
+    count, height, width, _ = tiles.shape
+    rows = -(-count // columns)
+    padded = np.full((rows * columns, height + gap, width + gap, 3), 255, np.uint8)
+    padded[:count, :height, :width] = tiles
+    laid = padded.reshape(rows, columns, height + gap, width + gap, 3).swapaxes(1, 2)
+    return laid.reshape(rows * (height + gap), columns * (width + gap), 3)[
+        : rows * (height + gap) - gap, : columns * (width + gap) - gap
+    ]
+
+
+def tile_axes(ax: Axes) -> None:
+    """Takes ticks, spines and grid off an axes that shows images."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.grid(visible=False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def show_tiles(
+    ax: Axes, images: np.ndarray, columns: int, *, rows: Sequence[str] = (), heads: Sequence[str] = (), gap: int = 1
+) -> None:
+    """Shows images in rows, each row and column labelled if labels are given."""
+    height, width = images.shape[1:3]
+    ax.imshow(sheet(images, columns, gap), interpolation="nearest" if height <= 64 else "antialiased", aspect="equal")
+    tile_axes(ax)
+    if rows:
+        ax.set_yticks([(height + gap) * i + height / 2 for i in range(len(rows))], labels=list(rows))
+        ax.tick_params(axis="y", length=0)
+    if heads:
+        ax.xaxis.tick_top()
+        ax.set_xticks([(width + gap) * i + width / 2 for i in range(len(heads))], labels=list(heads))
+        ax.tick_params(axis="x", length=0)

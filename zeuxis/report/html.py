@@ -1,0 +1,103 @@
+"""Reports as single HTML files: pictures inside, no script, nothing fetched from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from zeuxis import __version__
+from zeuxis.errors import UserError
+from zeuxis.evaluation import Cost, cost
+from zeuxis.figures import draw_all, kinds
+from zeuxis.run import Run
+from zeuxis.training.files import replace_file
+
+__all__ = ["comparison", "run_report"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One run, as the templates show it."""
+
+    run: Run
+    label: str
+    cost: Cost
+    figures: dict[str, str]
+    test_mse: float | None
+    final: dict[str, float]
+
+
+def run_report(run: Run, out: Path | None = None) -> Path:
+    """Draws a run's figures and writes its report.
+
+    Args:
+        run: what to report on.
+        out: the HTML file; else `report.html` in the run's folder.
+
+    Returns:
+        The path of the report.
+    """
+    return _write("run.html", out or run.path / "report.html", column=_column(run, run.name))
+
+
+def comparison(runs: list[Run], out: Path | None = None) -> Path:
+    """Draws the figures of several runs and writes a report that puts them side by side.
+
+    Args:
+        runs: at least two.
+        out: the HTML file; else `compare-NAMES.html` beside the first run.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        UserError: for fewer than two runs.
+    """
+    if len(runs) < 2:
+        raise UserError(f"A comparison needs at least two runs, not {len(runs)}.")
+    if len({run.path.resolve() for run in runs}) < len(runs):
+        raise UserError("A comparison needs different runs; one was named twice.")
+    path = out or runs[0].path.parent / f"compare-{'-'.join(run.name for run in runs)}"[:120]
+    recipes = Counter(run.recipe.name for run in runs)
+    columns = [_column(run, run.recipe.name if recipes[run.recipe.name] == 1 else run.name) for run in runs]
+    return _write("compare.html", path.with_name(path.name.removesuffix(".html") + ".html"), columns=columns)
+
+
+def _column(run: Run, label: str) -> Column:
+    encoded = {name: base64.b64encode(path.read_bytes()).decode() for name, path in draw_all(run).items()}
+    # The value at the weights that are shown, which may be the best ones rather than the last.
+    tested = [line["test/mse"] for line in run.journal if line["step"] == run.step and "test/mse" in line]
+    last = run.journal[-1] if run.journal else {}
+    final = {key: value for key, value in last.items() if "/" in key and not key.startswith(("test/", "cost/"))}
+    return Column(run, label, cost(run), encoded, tested[0] if tested else None, final)
+
+
+def _write(template: str, path: Path, **context: Any) -> Path:
+    environment = Environment(
+        loader=PackageLoader("zeuxis", "report"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"duration": _duration, "shape": lambda sizes: " × ".join(map(str, sizes))}
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    html = environment.get_template(template).render(kinds=kinds(), version=__version__, now=now, **context)
+    try:
+        replace_file(path, lambda p: p.write_text(html, "utf-8"))
+    except OSError as error:
+        raise UserError(f"The report {path} cannot be written: {error.strerror or error}.") from error
+    return path
+
+
+def _duration(seconds: float) -> str:
+    """`45 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

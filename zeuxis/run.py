@@ -1,0 +1,339 @@
+"""A run, read from its folder: what was trained, and what the model can be asked for.
+
+Images here are NumPy arrays `(N, H, W, C)` of float32 in 0..1, latents `(N, Z)`; tensors, devices and the
+recipe's pixel range stay inside.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zeuxis import data
+from zeuxis.data import Dataset, to_unit
+from zeuxis.data.batches import from_unit, make_batch
+from zeuxis.errors import UserError, nearest, one_of
+from zeuxis.models import Encodes, Generates, Model, Posterior, build_model
+from zeuxis.nets import summary
+from zeuxis.recipe import Recipe, load_recipe
+from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, load_weights
+from zeuxis.training.hardware import pick_device
+from zeuxis.training.journal import read_journal
+from zeuxis.training.snapshots import read_snapshots
+
+__all__ = ["Run", "find_run", "slerp"]
+
+# Images that pass through a network at once when sampling and encoding.
+CHUNK = 256
+
+
+class Run:
+    """A trained model with its history.
+
+    Args:
+        path: the run folder.
+
+    Raises:
+        UserError: if the folder is not a run.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        missing = [
+            name for name in ("recipe.toml", "environment.json", "journal.jsonl") if not (self.path / name).is_file()
+        ]
+        if missing:
+            kind = "not a run" if self.path.is_dir() else "no folder"
+            raise UserError(f"{self.path} is {kind}: it holds no {missing[0]}. A run is what `zeuxis train` makes.")
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    # -- what was recorded ----------------------------------------------------------------------------
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return load_recipe(self.path / "recipe.toml")
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Versions, hardware and data, as recorded when training began."""
+        try:
+            recorded = json.loads((self.path / "environment.json").read_text("utf-8"))
+            recorded["data"]["classes"], recorded["processor"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.path / 'environment.json'} is damaged ({error}).") from error
+        return recorded  # type: ignore[no-any-return]
+
+    @cached_property
+    def journal(self) -> list[dict[str, Any]]:
+        """All journal lines, oldest first."""
+        return read_journal(self.path / "journal.jsonl")
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the monitors said during training."""
+        path = self.path / "warnings.jsonl"
+        return [json.loads(line)["warning"] for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+    @property
+    def snapshots(self) -> list[tuple[int, np.ndarray]]:
+        """Step and `(N, H, W, C)` bytes of every snapshot, oldest first."""
+        return read_snapshots(self.path / "snapshots", self.recipe.data.size)
+
+    def series(self, term: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns steps and values of a term, such as `"vae/kl"`; empty if it was never recorded."""
+        pairs = [(line["step"], line[term]) for line in self.journal if term in line]
+        steps, values = zip(*pairs, strict=True) if pairs else ((), ())
+        return np.array(steps, np.int64), np.array(values, np.float64)
+
+    def last(self, key: str) -> Any:
+        """Returns the newest recorded value of a journal key, or None."""
+        return next((line[key] for line in reversed(self.journal) if key in line), None)
+
+    # -- what it can do -------------------------------------------------------------------------------
+
+    @cached_property
+    def _loaded(self) -> tuple[Model, int]:
+        model = build_model(self.recipe, self.classes)
+        path = best_checkpoint(self.path / "checkpoints")
+        if path is None:
+            raise UserError(f"{self.path} has no checkpoint yet; let it train further, or resume it.")
+        checkpoint = Checkpoint.read(path)
+        load_weights(model, checkpoint)
+        return model.eval().to(self.device), int(checkpoint.state["step"])
+
+    @property
+    def model(self) -> Model:
+        """The model with the weights of the best checkpoint, or the newest where none is marked best."""
+        return self._loaded[0]
+
+    @property
+    def step(self) -> int:
+        """The step at which those weights were saved."""
+        return self._loaded[1]
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the model runs when asked."""
+        return pick_device("auto")
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data it was trained on.
+
+        Raises:
+            UserError: if the data is not to be had here, or has changed.
+        """
+        dataset = data.load(self.recipe.data, recipe=self.recipe.name)
+        if dataset.fingerprint != self.environment["data"]["fingerprint"]:
+            raise UserError(f"The data of {self.path} is not what it was trained on; put the same images back.")
+        return dataset
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the data's classes."""
+        return tuple(self.environment["data"]["classes"])
+
+    @property
+    def conditional(self) -> bool:
+        """Whether images are made for a class."""
+        return self.model.conditional
+
+    @property
+    def generates(self) -> bool:
+        """Whether the model makes images from latents."""
+        return isinstance(self.model, Generates)
+
+    @property
+    def encodes(self) -> bool:
+        """Whether the model finds the latents of images."""
+        return isinstance(self.model, Encodes)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The tables of its networks, as `zeuxis summary --json` prints them."""
+        return summary(self.recipe.name, self.model.networks)
+
+    def latents(self, n: int, seed: int = 1) -> np.ndarray:
+        """Draws `(n, Z)` latents from the prior; the same seed gives the same ones on any device."""
+        model = self._generator()
+        drawn: np.ndarray = model.draw_latents(n, torch.Generator().manual_seed(seed)).numpy()
+        return drawn
+
+    def sample(self, n: int = 16, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0) -> np.ndarray:
+        """Makes new images.
+
+        Args:
+            n: how many.
+            seed: of the latents.
+            label: the class, for conditional models; None for all in turn.
+            scale: multiplies the latents; wider than 1 shows more variety, narrower safer images.
+
+        Returns:
+            `(n, H, W, C)` in 0..1.
+
+        Raises:
+            UserError: if the model makes no images, or has no such class.
+        """
+        if label is not None and not self.conditional:
+            raise UserError(f"{self.path} is not conditional, so it cannot be asked for a class; drop --label.")
+        condition = None
+        if self.conditional:
+            names = self.model.class_names
+            wanted = [str(label)] * n if label is not None else [names[i % len(names)] for i in range(n)]
+            condition = self.one_hot(wanted)
+        return self.decode(self.latents(n, seed) * scale, condition)
+
+    def one_hot(self, names: list[str]) -> np.ndarray:
+        """Returns `(len(names), K)` class weights."""
+        known = self.model.class_names
+        for name in names:
+            if name not in known:
+                raise one_of("class", name, known)
+        return np.eye(len(known), dtype=np.float32)[[known.index(name) for name in names]]
+
+    def decode(self, latents: np.ndarray, condition: np.ndarray | None = None) -> np.ndarray:
+        """Makes `(N, H, W, C)` images in 0..1 of `(N, Z)` latents.
+
+        Args:
+            latents: where in latent space.
+            condition: `(N, K)` class weights, for conditional models; mixtures are allowed.
+        """
+        model = self._generator()
+        if self.conditional and condition is None:
+            raise UserError(f"{self.path} is conditional: decode needs class weights, such as run.one_hot(['7']).")
+        made = []
+        with torch.no_grad():
+            for start in range(0, len(latents), CHUNK):
+                part = slice(start, start + CHUNK)
+                z = torch.as_tensor(np.asarray(latents[part], np.float32), device=self.device)
+                c = None
+                if condition is not None:
+                    c = torch.as_tensor(np.asarray(condition[part], np.float32), device=self.device)
+                made.append(
+                    to_unit(model.generate(z, c), self.recipe.data.range).permute(0, 2, 3, 1).float().cpu().numpy()
+                )
+        return np.concatenate(made)
+
+    def posterior(self, images: np.ndarray) -> Posterior:
+        """Returns mean and log-variance, `(N, Z)` tensors on the CPU, of `(N, H, W, C)` images in 0..1 or bytes."""
+        model = self.model
+        if not isinstance(model, Encodes):
+            raise UserError(f"{self.path} is a '{self.recipe.model.name}', which makes images but cannot encode them.")
+        pixels = self._pixels(images)
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(pixels), CHUNK):
+                posterior = model.encode(
+                    from_unit(pixels[start : start + CHUNK].to(self.device), self.recipe.data.range)
+                )
+                parts.append((posterior.mean.cpu(), posterior.logvar.cpu()))
+        return Posterior(torch.cat([mean for mean, _ in parts]), torch.cat([logvar for _, logvar in parts]))
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Returns the posterior means, `(N, Z)`, of `(N, H, W, C)` images in 0..1 or bytes."""
+        return self.posterior(images).mean.numpy()
+
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """Encodes and decodes images, `(N, H, W, C)` in 0..1 or bytes."""
+        return self.decode(self.encode(images))
+
+    def test_images(self, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns held-out images `(n, H, W, C)` in 0..1 and their labels; the first n, or all."""
+        indices = self.dataset.test[:n]
+        # The first ones may all be of one class, where a source lists its images by class.
+        if n is not None and n < len(self.dataset.test):
+            indices = np.sort(np.random.default_rng(0).choice(self.dataset.test, n, replace=False))
+        batch = make_batch(self.dataset, self.recipe.data, indices, torch.device("cpu"))
+        labels = None if batch.labels is None else batch.labels.numpy()
+        return to_unit(batch.images, self.recipe.data.range).permute(0, 2, 3, 1).numpy(), labels
+
+    def interpolate(self, start: str, end: str, *, steps: int = 10, seed: int = 1) -> np.ndarray:
+        """Makes a row of images from one place to another.
+
+        Args:
+            start: where it begins: a class for conditional models; else a latent, given as a seed or as numbers
+                separated by commas.
+            end: where it ends.
+            steps: images in the row.
+            seed: of the one latent that a conditional row keeps.
+
+        Returns:
+            `(steps, H, W, C)` in 0..1.
+        """
+        if steps < 2:
+            raise UserError(f"An interpolation needs at least 2 steps, not {steps}.")
+        t = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
+        if self.conditional:
+            ends = self.one_hot([start, end])
+            return self.decode(np.repeat(self.latents(1, seed), steps, axis=0), (1 - t) * ends[:1] + t * ends[1:])
+        a, b = self._place(start), self._place(end)
+        return self.decode(np.stack([slerp(a, b, float(s)) for s in t[:, 0]]))
+
+    def _place(self, text: str) -> np.ndarray:
+        size = self.latents(1).shape[1]
+        try:
+            if "," not in text:
+                return self.latents(1, int(text))[0]
+            numbers = [float(part) for part in text.split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) != size:
+            raise UserError(
+                f"'{text}' is no place in latent space; give a seed such as 3, or {size} numbers separated by commas."
+            )
+        return np.array(numbers, np.float32)
+
+    def _generator(self) -> Any:
+        if not self.generates:
+            raise UserError(f"{self.path} is a '{self.recipe.model.name}', which makes no images.")
+        return self.model
+
+    def _pixels(self, images: np.ndarray) -> torch.Tensor:
+        array = np.asarray(images)
+        array = array.astype(np.float32) / 255 if array.dtype == np.uint8 else array.astype(np.float32)
+        options = self.recipe.data
+        if array.ndim == 3:
+            array = array[..., None]
+        want = (options.size, options.size, options.channels)
+        if array.shape[1:] != want:
+            raise UserError(f"Images of shape {array.shape[1:]} were given; this run takes (H, W, C) = {want}.")
+        return torch.from_numpy(array).permute(0, 3, 1, 2)
+
+
+def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
+    """Spherical interpolation, which stays where a normal prior has its mass; straight where there is no angle.
+
+    Source: T. White, Sampling Generative Networks, 2016, section 2.1.
+    """
+    cosine = float(np.dot(a, b)) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12)
+    angle = np.arccos(np.clip(cosine, -1, 1))
+    if np.sin(angle) < 1e-4 or len(a) < 4:  # in few dimensions a normal's mass is at its centre
+        return np.asarray((1 - t) * a + t * b, np.float32)
+    mixed: np.ndarray = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
+    return mixed.astype(np.float32)
+
+
+def find_run(name: str | Path, runs: Path) -> Run:
+    """Opens a run by its path, or by its name below `runs`.
+
+    Raises:
+        UserError: if there is none, with the nearest name.
+    """
+    for candidate in (Path(name), runs / name):
+        if candidate.exists():
+            return Run(candidate)
+    known = [p.parent.name for p in runs.glob("*/recipe.toml")] if runs.is_dir() else []
+    raise UserError(f"There is no run '{name}', neither here nor in {runs}.{nearest(str(name), known)}")
