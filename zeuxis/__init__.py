@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zeuxis.run import Run
 
-__all__ = ["__version__", "compare", "load", "report", "runs_dir", "train"]
+__all__ = ["__version__", "compare", "load", "runs_dir", "train"]
 
 __version__ = "0.1.0"
 
@@ -81,14 +81,6 @@ def load(path: str | Path) -> Run:
     from zeuxis.run import find_run
 
     return find_run(path, runs_dir())
-
-
-def report(run: str | Path | Run) -> Path:
-    """Writes a run's report, one self-contained HTML file, and returns its path."""
-    from zeuxis.report import run_report
-    from zeuxis.run import Run
-
-    return run_report(run if isinstance(run, Run) else load(run))
 
 
 def compare(runs: Iterable[str | Path | Run], out: str | Path | None = None) -> Path:

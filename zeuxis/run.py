@@ -286,7 +286,7 @@ class Run:
         size = self.latents(1).shape[1]
         try:
             if "," not in text:
-                return self.latents(1, int(text))[0]
+                return np.asarray(self.latents(1, int(text))[0])
             numbers = [float(part) for part in text.split(",")]
         except ValueError:
             numbers = []
@@ -322,8 +322,8 @@ def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
     angle = np.arccos(np.clip(cosine, -1, 1))
     if np.sin(angle) < 1e-4 or len(a) < 4:  # in few dimensions a normal's mass is at its centre
         return np.asarray((1 - t) * a + t * b, np.float32)
-    mixed: np.ndarray = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
-    return mixed.astype(np.float32)
+    weights = np.sin([(1 - t) * angle, t * angle]) / np.sin(angle)
+    return np.asarray(weights @ np.stack([a, b]), np.float32)
 
 
 def find_run(name: str | Path, runs: Path) -> Run:

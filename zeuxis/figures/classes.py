@@ -16,7 +16,7 @@ ROWS, MOST = 8, 12
     "classes",
     "Samples by class",
     "Each column is a class that was asked for, each row one latent: what stays the same along a row is style.",
-    order=1,
+    order=2,
     applies=lambda run: run.generates and run.conditional,
 )
 def classes(run: Run) -> Figure:

@@ -12,9 +12,9 @@ from zeuxis.run import Run
 @figure(
     "samples",
     "Samples",
-    "New images from random latents, not chosen.",
+    "New images from random latents, not chosen; a conditional model is asked for its classes in turn.",
     order=1,
-    applies=lambda run: run.generates and not run.conditional,
+    applies=lambda run: run.generates,
 )
 def samples(run: Run) -> Figure:
     drawn = new_figure(7, 7.6)

@@ -121,8 +121,9 @@ def make_layer(text: str, shape: Shape, symbols: Mapping[str, int]) -> Made:
     module, out = WORDS[word](spec, shape)
     if min(out) < 1:
         raise UserError(f"nothing is left of a {show(shape)} input")
-    if "sn" in flags:  # a padded convolution is a pair: padding, convolution
-        nn.utils.parametrizations.spectral_norm(module[1] if isinstance(module, nn.Sequential) else module)
+    if "sn" in flags:  # a layer that needs padding or cutting is a pair with it
+        inner = [m for m in (module, *module.children()) if hasattr(m, "weight")]
+        nn.utils.parametrizations.spectral_norm(inner[0])
     return module, out
 
 
@@ -183,9 +184,11 @@ def _deconv(spec: Spec, shape: Shape) -> Made:
     filters, k, s = spec.size(), spec.kernel, spec.stride
     padding = max(math.ceil((k - s) / 2), 0)
     extra = 2 * padding - (k - s)
-    bias = "nobias" not in spec.flags
-    module = nn.ConvTranspose2d(channels, filters, k, s, padding, extra, bias=bias)
-    return module, (filters, height * s, width * s)
+    bias, out = "nobias" not in spec.flags, (filters, height * s, width * s)
+    if extra >= s:  # an even kernel at stride 1, for which torch allows no output padding: one pixel is cut off
+        whole = nn.ConvTranspose2d(channels, filters, k, s, padding - 1, bias=bias)
+        return nn.Sequential(whole, nn.ZeroPad2d((0, -1, 0, -1))), out
+    return nn.ConvTranspose2d(channels, filters, k, s, padding, extra, bias=bias), out
 
 
 @_word("up")

@@ -134,10 +134,12 @@ class Trainer:
         started = time.perf_counter() - self.seconds
         if self.step == 0:
             self._snapshot()
-        while self.progress < 1 and not self._stop:
+        last = self.progress >= 1
+        while not last:
             before = (self.draws / self.batches.per_epoch, self.step, self.seconds / 60)
             self._iterate()
             self.seconds = time.perf_counter() - started
+            # Read once: a signal that comes later finds its place in the next iteration, and is saved there.
             last = self.progress >= 1 or bool(self._stop)
             tested = {}
             if self._due(self.options.test_every, before) or self.progress >= 1:

@@ -1,0 +1,134 @@
+"""The command line: what a person types, and what it prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeuxis import cli
+from zeuxis.demo import MINUTES, run_demo
+from zeuxis.run import Run
+
+
+def call(*arguments: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    """Runs the command in this process; returns its exit code and standard output."""
+    monkeypatch.setattr(sys, "argv", ["zeuxis", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0), capsys.readouterr().out
+
+
+def test_lists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out = call("recipes", capsys=capsys, monkeypatch=monkeypatch)
+    assert code == 0
+    assert "mnist-vae-z2" in out
+    code, out = call("data", capsys=capsys, monkeypatch=monkeypatch)
+    assert code == 0
+    for source in ("celeba", "digits", "fashion-mnist", "folder", "mnist"):
+        assert source in out
+
+
+def test_summary_json_is_the_contract(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out = call("summary", "mnist-gan", "--json", capsys=capsys, monkeypatch=monkeypatch)
+    assert code == 0
+    table = json.loads(out)
+    assert table["recipe"] == "mnist-gan"
+    generator = table["networks"]["generator"]
+    assert (generator["total"], generator["trainable"]) == (2_330_944, 2_305_472)
+    assert generator["layers"][0] == {"layer": "dense 12544 nobias", "output": [12544], "parameters": 1_254_400}
+    code, out = call("summary", "mnist-gan", capsys=capsys, monkeypatch=monkeypatch)
+    assert "2,330,944" in out
+
+
+def test_the_tour(runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def say(*arguments: str) -> str:
+        code, out = call(*arguments, capsys=capsys, monkeypatch=monkeypatch)
+        assert code == 0
+        return out.strip()
+
+    tiny = ["--set", "training.batch_size=16", "--set", "training.record_every=1"]
+    vae = say("train", "digits-vae", "--classes", "3,8", "--steps", "4", "--seed", "5", *tiny)
+    assert Path(vae).resolve() == (runs / "digits-vae-1").resolve()
+    assert Run(vae).classes == ("3", "8")
+    assert Run(vae).recipe.training.seed == 5
+    cgan = say("train", "digits-cgan", "--steps", "4", "--name", "mine", *tiny)
+    assert Path(cgan).name == "mine"
+    grid = Path(say("sample", "mine", "-n", "6", "--seed", "2", "--label", "7", "--scale", "1.5"))
+    assert len(list(grid.parent.glob("0*.png"))) == 6
+    with Image.open(grid.parent / "0003.png") as image:
+        expected = Run(cgan).sample(6, seed=2, label="7", scale=1.5)[3, :, :, 0]
+        assert np.abs(np.asarray(image) - expected * 255).max() <= 0.51
+    assert say("reconstruct", "digits-vae-1").startswith("test MSE 0.")
+    with Image.open(say("interpolate", "mine", "--from", "0", "--to", "9", "--steps", "5")) as image:
+        assert image.size == (5 * 17 - 1, 16)
+    assert len(say("figures", "mine").splitlines()) == 7
+    assert Path(say("report", "digits-vae-1")).stat().st_size > 50_000
+    assert Path(say("compare", "digits-vae-1", "mine")).is_file()
+    assert say("resume", "mine", "--steps", "6") == cgan
+    assert Run(cgan).last("step") == 6
+
+
+def test_data_info_counts_and_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sheet = tmp_path / "sheet.png"
+    code, out = call(
+        "data", "info", "digits", "--size", "8", "--out", str(sheet), capsys=capsys, monkeypatch=monkeypatch
+    )
+    assert code == 0
+    assert "0 178, 1 182" in out
+    assert "8x8, grey" in out
+    with Image.open(sheet) as image:
+        assert min(image.size) > 400
+
+
+def test_the_demo_ends_in_a_report(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run_demo(runs, share=0.03)
+    assert path.read_text("utf-8").count("data:image/png") > 15
+    assert {p.name for p in runs.iterdir() if p.is_dir()} == {f"{name}-1" for name in MINUTES}
+    assert sum(MINUTES.values()) < 3.2, "under four minutes with the report"
+
+
+@pytest.mark.parametrize("arguments", [["-c", "import zeuxis"], ["-m", "zeuxis", "--help"]])
+def test_start_up_is_quick(arguments: list[str]) -> None:
+    """Half a second on an idle machine; here as a ratio to starting Python, since tests share the processor."""
+    heavy = (
+        "import sys, zeuxis.cli; sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'matplotlib', 'pydantic')))"
+    )
+    assert subprocess.run([sys.executable, "-c", heavy], check=False).returncode == 0
+
+    def seconds(command: list[str]) -> float:
+        times = []
+        for _ in range(3):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+            times.append(time.perf_counter() - started)
+        return statistics.median(times)
+
+    assert seconds(arguments) < 15 * seconds(["-c", "pass"]) + 0.2
+
+
+def test_interruption_says_how_to_resume(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "zeuxis", "train", "digits-vae", "--minutes", "2", "--runs", str(tmp_path)],
+        stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    journal = tmp_path / "digits-vae-1" / "journal.jsonl"
+    for _ in range(600):
+        if journal.exists() and journal.stat().st_size:
+            break
+        time.sleep(0.1)
+    process.send_signal(2)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"zeuxis resume {tmp_path / 'digits-vae-1'}" in said
+    assert Run(tmp_path / "digits-vae-1").sample(2).shape == (2, 16, 16, 1)

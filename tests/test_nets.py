@@ -1,0 +1,150 @@
+"""Networks as data: shapes, counts and errors."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from zeuxis.errors import UserError
+from zeuxis.models import build_model
+from zeuxis.nets import Network, summary
+from zeuxis.nets.layers import make_layer
+from zeuxis.recipe import NetworkOptions, load_recipe
+
+# Layer, output (height, width, channels), parameters; then the totals: of the specification's D1, D2 and D3.
+D1_ENCODER = [320, 0, 18_496, 0, 0, 50_192, 0, 34, 34]
+D1_DECODER = [9_408, 0, 36_928, 0, 18_464, 0, 289, 0]
+D2_GENERATOR = [1_254_400, 50_176, 0, 0, 819_200, 512, 0, 204_800, 256, 0, 1_600, 0]
+D2_DISCRIMINATOR = [1_664, 0, 0, 204_928, 0, 0, 0, 6_273]
+D3_GENERATOR = [939_918, 0, 0, 282_752, 0, 262_272, 0, 6_273, 0]
+D3_DISCRIMINATOR = [6_400, 0, 73_856, 0, 0, 129]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "network", "parameters", "total", "outputs"),
+    [
+        ("mnist-vae-z2", "encoder", D1_ENCODER, 69_076, {0: [14, 14, 32], 2: [7, 7, 64], 4: [3136], 5: [16], 7: [2]}),
+        ("mnist-vae-z2", "decoder", D1_DECODER, 65_089, {0: [3136], 1: [7, 7, 64], 2: [14, 14, 64], 6: [28, 28, 1]}),
+        ("mnist-gan", "generator", D2_GENERATOR, 2_330_944, {3: [7, 7, 256], 4: [7, 7, 128], 7: [14, 14, 64]}),
+        ("mnist-gan", "discriminator", D2_DISCRIMINATOR, 212_865, {0: [14, 14, 64], 3: [7, 7, 128], 6: [6272]}),
+        ("mnist-cgan", "generator", D3_GENERATOR, 1_491_215, {2: [7, 7, 138], 3: [14, 14, 128], 7: [28, 28, 1]}),
+        ("mnist-cgan", "discriminator", D3_DISCRIMINATOR, 80_385, {0: [14, 14, 64], 2: [7, 7, 128], 4: [128]}),
+    ],
+)
+def test_tables_of_the_specification(
+    recipe: str, network: str, parameters: list[int], total: int, outputs: dict[int, list[int]]
+) -> None:
+    table = summary(recipe, build_model(load_recipe(recipe)).networks)["networks"][network]
+    assert [row["parameters"] for row in table["layers"]] == parameters
+    assert table["total"] == total == sum(parameters)
+    for place, shape in outputs.items():
+        assert table["layers"][place]["output"] == shape
+
+
+def test_half_of_a_batch_norm_is_trainable() -> None:
+    table = summary("", build_model(load_recipe("mnist-gan")).networks)["networks"]["generator"]
+    assert table["total"] - table["trainable"] == (50_176 + 512 + 256) // 2
+
+
+SPECS = st.sampled_from(["conv", "deconv"])
+
+
+@given(word=SPECS, kernel=st.integers(1, 7), stride=st.integers(1, 3), side=st.integers(4, 17))
+@settings(max_examples=80, deadline=None)
+def test_shapes_follow_same_padding(word: str, kernel: int, stride: int, side: int) -> None:
+    module, shape = make_layer(f"{word} 5 k{kernel} s{stride}", (2, side, side), {})
+    expected = math.ceil(side / stride) if word == "conv" else side * stride
+    assert shape == (5, expected, expected)
+    assert module(torch.zeros(1, 2, side, side)).shape[1:] == shape
+    assert sum(p.numel() for p in module.parameters()) == 2 * 5 * kernel**2 + 5
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        ["conv 4 k3 s2 valid", "ln", "elu", "maxpool 2", "flatten", "dense 3", "softmax"],
+        ["up 2", "conv 4 k4", "silu", "avgpool 2", "globalavg"],
+        ["conv 4 k3 sn", "gelu", "globalmax", "dense 5 nobias sn", "bn", "tanh"],
+        ["reshape 2x4x18", "dropout 0.1", "relu"],
+    ],
+)
+def test_inferred_shapes_are_the_real_ones(layers: list[str]) -> None:
+    network = Network(NetworkOptions(layers=layers), (1, 12, 12), {}, "a test")
+    out = network(torch.rand(3, 1, 12, 12))
+    assert out.shape == (3, *network.output_shape)
+    assert [row.output for row in network.rows][-1] == network.output_shape
+
+
+def test_spectral_normalisation_bounds_the_gain() -> None:
+    network = Network(NetworkOptions(layers=["dense 30 sn"]), (30,), {}, "a test").train()
+    for _ in range(30):  # each pass is one power iteration
+        network(torch.rand(2, 30))
+    weight = network.trunk[0].weight
+    assert torch.linalg.matrix_norm(weight, 2).item() == pytest.approx(1, abs=0.02)
+
+
+def test_heads_share_the_trunk() -> None:
+    options = NetworkOptions(layers=["dense 4"], heads={"a": ["dense 2"], "b": ["dense 3", "sigmoid"]})
+    network = Network(options, (5,), {}, "a test")
+    out = network(torch.rand(7, 5), heads=True)
+    assert {name: tuple(t.shape) for name, t in out.items()} == {"a": (7, 2), "b": (7, 3)}
+    assert [row.layer for row in network.rows] == ["dense 4", "a: dense 2", "b: dense 3", "b: sigmoid"]
+
+
+def test_logits_leave_out_the_last_activation() -> None:
+    network = Network(NetworkOptions(layers=["dense 1", "sigmoid"]), (5,), {}, "a test")
+    x = torch.rand(4, 5)
+    torch.testing.assert_close(torch.sigmoid(network(x, logits=True)), network(x))
+
+
+def test_symbols_stand_for_sizes() -> None:
+    network = Network(NetworkOptions(layers=["dense latent"]), (5,), {"latent": 9}, "a test")
+    assert network.output_shape == (9,)
+
+
+class Own(nn.Module):
+    """A module of a user's own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)
+
+
+def test_a_dotted_path_gives_a_module() -> None:
+    network = Network(NetworkOptions(module=f"{__name__}.Own", arguments={"width": 6}), (3,), {}, "a test")
+    assert network.output_shape == (6,)
+    assert network.rows[0].parameters == 24
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (["conv 4 k3", "cnov 4 k3"], r"recipe r, network n, layer 2 \('cnov 4 k3'\) at input 8x8x4.*'conv'"),
+        (["dense 4"], "needs a vector.*put 'flatten' before it"),
+        (["flatten", "conv 4 k3"], "needs an image.*put 'reshape"),
+        (["reshape 3x3x3"], "holds 27 values but meets 64"),
+        (["conv k3"], "needs a size"),
+        (["conv 4"], "needs a kernel size"),
+        (["conv latnet k3"], "no size for 'conv'. Did you mean 'latent'"),
+        (["conv 4 k3 valdi"], "no option of 'conv'. Did you mean 'valid'"),
+        (["conv 4 k9 valid"], "nothing is left"),
+        (["dropout 2"], "from 0 to 0.99"),
+        ([""], "there is no layer ''"),
+    ],
+)
+def test_errors_name_place_and_remedy(layers: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Network(NetworkOptions(layers=layers), (1, 8, 8), {"latent": 2}, "recipe r, network n")
+
+
+def test_a_generator_must_make_the_recipes_image() -> None:
+    with pytest.raises(UserError, match=r"network generator, the output.* is 28x28x1.*needs 32x32x1"):
+        build_model(load_recipe("mnist-gan", {"data.size": 32}))

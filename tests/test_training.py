@@ -1,0 +1,408 @@
+"""The trainer and the run folder: phases, budgets, records, checkpoints, interruption, divergence."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import zeuxis
+from zeuxis.data import load as load_data
+from zeuxis.errors import UserError
+from zeuxis.models import Model, ModelOptions, Step, phase, register
+from zeuxis.recipe import load_recipe
+from zeuxis.run import Run
+from zeuxis.training import Display, Trainer, checkpoints, read_journal, read_tiles, resume, save_tiles, start
+from zeuxis.training.checkpoint import Checkpoint
+from zeuxis.training.monitors import WINDOW, Monitors
+
+SMALL = {"training.batch_size": 32, "training.checkpoint_every": "5 steps", "training.record_every": 2}
+QUIET = Display(visible=False)
+
+
+def train(recipe: str, runs: Path, name: str = "", **settings: object) -> Run:
+    dotted = {key.replace("__", "."): value for key, value in settings.items()}
+    return zeuxis.train(recipe, settings=SMALL | dotted, runs=runs, name=name, progress=False)
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(checkpoints(run.path / "checkpoints")[0])
+
+
+# -- phases, as later models need them ----------------------------------------------------------------
+
+
+class ThreePhaseOptions(ModelOptions):
+    latent: int = 4
+    critic_updates: int = 5
+
+
+LOG: list[tuple[str, int]] = []
+
+
+@register("three-phases")
+class ThreePhases(Model):
+    """A critic that repeats, a generator, and a third optimiser over two networks: WGAN-GP's and InfoGAN's shape."""
+
+    Options = ThreePhaseOptions
+    generating_network = "generator"
+
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        return {"generator": (4,), "critic": self.image_shape, "code": self.image_shape}
+
+    def draw_latents(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        return torch.randn(count, 4, generator=generator)
+
+    def generate(self, latents: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+        return self.net("generator")(latents)
+
+    def fakes(self, step: Step) -> torch.Tensor:
+        return step.once("fake", lambda: self.generate(step.randn(step.batch_size, 4)), through="generator")
+
+    def note(self, name: str, step: Step) -> None:
+        LOG.append((name, id(step)))
+
+    @phase("critic", updates="critic", repeat="critic_updates")
+    def criticise(self, step: Step) -> dict[str, torch.Tensor]:
+        self.note("critic", step)
+        fakes = self.fakes(step).detach().requires_grad_()
+        scores = self.net("critic")(fakes)
+        (slope,) = torch.autograd.grad(scores.sum(), fakes, create_graph=True)
+        penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        return {"wasserstein": scores.mean() - self.net("critic")(step.images).mean(), "penalty": 10 * penalty}
+
+    @phase("generator", updates="generator")
+    def fool(self, step: Step) -> dict[str, torch.Tensor]:
+        self.note("generator", step)
+        return {"adversarial": -self.net("critic")(self.fakes(step)).mean()}
+
+    @phase("information", updates="generator code")
+    def inform(self, step: Step) -> dict[str, torch.Tensor]:
+        self.note("information", step)
+        return {"mutual": self.net("code")(self.fakes(step)).square().mean()}
+
+
+def test_phases_repeat_share_and_update_only_their_networks(tmp_path: Path) -> None:
+    recipe = tmp_path / "three.toml"
+    recipe.write_text(
+        '[data]\nsource = "digits"\nsize = 8\n[model]\nname = "three-phases"\n'
+        '[networks.generator]\nlayers = ["dense 64", "reshape 1x8x8", "sigmoid"]\n'
+        '[networks.critic]\nlayers = ["flatten", "dense 8", "lrelu", "dense 1"]\n'
+        '[networks.code]\nlayers = ["flatten", "dense 2"]\n'
+        "[training]\nsteps = 2\nbatch_size = 16\nrecord_every = 1\n"
+    )
+    LOG.clear()
+    run = zeuxis.train(recipe, runs=tmp_path / "runs", progress=False)
+    names = [name for name, _ in LOG]
+    assert names == (["critic"] * 5 + ["generator", "information"]) * 2
+    first = LOG[:7]
+    assert len({step for name, step in first if name == "critic"}) == 5, "each critic step has a batch of its own"
+    assert first[0][1] == first[5][1] == first[6][1], "the first repeat of each phase shares a step"
+    assert run.journal[-1]["images"] == 2 * 5 * 16, "five batches an iteration"
+    keys = set(run.journal[-1])
+    assert {"critic/wasserstein", "critic/penalty", "generator/adversarial", "information/mutual"} <= keys
+    moments = {name.split("/")[1] for name in weights(run) if name.startswith("optimizers/")}
+    assert moments == {"critic", "generator", "information"}, "every phase has an optimiser of its own"
+
+
+def test_a_phase_updates_its_networks_and_no_others(tmp_path: Path) -> None:
+    recipe = load_recipe("digits-gan", SMALL | {"training.steps": 1, "training.ema": 0.0})
+    dataset = load_data(recipe.data)
+    from zeuxis.models import build_model
+
+    model = build_model(recipe, dataset.classes)
+    trainer = Trainer(tmp_path, model, dataset, torch.device("cpu"), QUIET)
+    trainer.phases = [p for p in trainer.phases if p.name == "discriminator"]
+    before = {k: v.clone() for k, v in model.networks.state_dict().items() if "running" not in k and "num_" not in k}
+    trainer.fit()
+    after = model.networks.state_dict()
+    changed = {k.split(".")[0] for k, v in before.items() if not torch.equal(v, after[k])}
+    assert changed == {"discriminator"}
+    assert all(p.grad is None for p in model.net("generator").parameters()), "no gradient is computed for the rest"
+
+
+# -- the run folder -----------------------------------------------------------------------------------
+
+
+def test_a_run_folder_holds_what_it_promises(trained: dict[str, Run]) -> None:
+    run = trained["vae"]
+    assert {p.name for p in run.path.iterdir()} >= {
+        "recipe.toml", "environment.json", "journal.jsonl", "checkpoints", "snapshots",
+    }  # fmt: skip
+    for line in run.journal:
+        assert {"step", "epoch", "images", "seconds"} <= set(line)
+    last = run.journal[-1]
+    assert (last["step"], last["images"]) == (40, 40 * 64)
+    assert {"vae/reconstruction", "vae/kl", "vae/loss", "test/mse", "vae/gradient_norm"} <= set(last)
+    assert last["vae/loss"] == pytest.approx(last["vae/reconstruction"] + last["vae/kl"], rel=1e-5)
+    assert [step for step, _ in run.snapshots] == [0, 10, 20, 30, 40]
+    assert len(list((run.path / "checkpoints").glob("step-*"))) <= 2
+    environment = json.loads((run.path / "environment.json").read_text())
+    assert environment["data"]["fingerprint"] == run.dataset.fingerprint
+    assert environment["versions"]["torch"] == torch.__version__
+
+
+def test_learning_lowers_the_loss(trained: dict[str, Run]) -> None:
+    _, losses = trained["vae"].series("vae/loss")
+    assert losses[-1] < 0.75 * losses[0]
+    _, tested = trained["vae"].series("test/mse")
+    assert tested[-1] < 0.1
+
+
+@pytest.mark.parametrize(("budget", "expected"), [({"epochs": 2}, 100), ({"epochs": 0.5}, 25), ({"steps": 7}, 7)])
+def test_budgets(budget: dict[str, float], expected: int, tmp_path: Path) -> None:
+    # 1,618 training digits in batches of 32 are 50 steps an epoch.
+    run = zeuxis.train("digits-vae", **budget, settings={"training.test_every": "never"}, runs=tmp_path, progress=False)
+    assert run.last("step") == expected
+
+
+def test_minutes_are_a_budget(tmp_path: Path) -> None:
+    start_time = time.perf_counter()
+    run = zeuxis.train("digits-vae", minutes=0.02, runs=tmp_path, progress=False)
+    assert run.last("seconds") >= 1.2
+    assert time.perf_counter() - start_time < 30
+
+
+def test_a_record_is_the_mean_since_the_last(tmp_path: Path) -> None:
+    fine = train("digits-vae", tmp_path, "fine", training__steps=6, training__record_every=1)
+    coarse = train("digits-vae", tmp_path, "coarse", training__steps=6, training__record_every=3)
+    fine_losses = [line["vae/loss"] for line in fine.journal]
+    by_step = {line["step"]: line["vae/loss"] for line in coarse.journal}
+    # Checkpoints every five steps close a record too.
+    assert by_step[3] == pytest.approx(np.mean(fine_losses[:3]), rel=1e-5)
+    assert by_step[5] == pytest.approx(np.mean(fine_losses[3:5]), rel=1e-5)
+    assert by_step[6] == pytest.approx(fine_losses[5], rel=1e-5)
+
+
+def test_the_moving_average_follows_its_definition(tmp_path: Path) -> None:
+    decay = 0.9
+    run = train("digits-gan", tmp_path, training__steps=3, training__ema=decay, training__checkpoint_every="1 step")
+    recipe = run.recipe
+    dataset = load_data(recipe.data)
+    from zeuxis.models import build_model
+
+    model = build_model(recipe, dataset.classes)
+    trainer = Trainer(tmp_path, model, dataset, torch.device("cpu"), QUIET)
+    name = "trunk.0.weight"
+    mean = model.net("generator").state_dict()[name].clone()
+    for step in range(1, 4):
+        trainer._iterate()
+        rate = min(decay, step / (step + 10))
+        mean = rate * mean + (1 - rate) * model.net("generator").state_dict()[name]
+    torch.testing.assert_close(weights(run)[f"average/{name}"], mean)
+    torch.testing.assert_close(run.model.net("generator").state_dict()[name], mean), "runs are read with the average"
+
+
+def test_the_best_checkpoint_is_the_one_with_the_lowest_test_term(tmp_path: Path) -> None:
+    # A learning rate this high gets worse again.
+    run = train(
+        "digits-vae", tmp_path, training__steps=60, training__test_every="5 steps",
+        training__optimizer__learning_rate=0.02,
+    )  # fmt: skip
+    steps, values = run.series("test/mse")
+    best = Checkpoint.read(run.path / "checkpoints" / "best.safetensors")
+    assert best.state["step"] == steps[values.argmin()] == run.step
+    assert best.state["best"][0] == pytest.approx(values.min())
+
+
+def test_tiles_survive_their_file(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (13, 6, 6, 3), np.uint8)
+    save_tiles(tmp_path / "t.png", images)
+    back = read_tiles(tmp_path / "t.png", 6)
+    assert np.array_equal(back[:13], images)
+    assert len(back) == 16
+
+
+def test_snapshots_are_of_the_same_latents(trained: dict[str, Run]) -> None:
+    run = trained["vae"]
+    again = run.decode(run.latents(16, seed=run.recipe.training.seed))
+    assert np.abs(again * 255 - run.snapshots[-1][1]).max() <= 1
+
+
+def test_a_journal_with_a_cut_last_line_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text('{"step": 1, "a/b": 2.0}\n{"step": 2, "a/b": 3.0}\n{"step": 3, "a')
+    assert [line["step"] for line in read_journal(path)] == [1, 2]
+
+
+# -- resuming -----------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from zeuxis.recipe import load_recipe
+from zeuxis.training import Display, start
+import torch
+torch.set_num_threads(1)
+
+class Killer(Display):
+    def stepped(self, trainer):
+        if trainer.step == int(sys.argv[3]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+settings = {"training.steps": 23, "training.batch_size": 32, "training.checkpoint_every": "5 steps",
+            "training.record_every": 2, "training.snapshot_every": "4 steps"}
+start(load_recipe(sys.argv[1], settings), Path(sys.argv[2]), Killer(visible=False), name="killed")
+"""
+
+
+@pytest.mark.parametrize("recipe", ["digits-vae", "digits-gan", "digits-cgan"])
+@pytest.mark.parametrize("at", [3, 13])
+def test_killed_and_resumed_equals_never_interrupted(recipe: str, at: int, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, recipe, str(tmp_path), str(at)],
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == -signal.SIGKILL
+    killed = tmp_path / "killed"
+    assert resume(killed, QUIET)
+    whole = train(
+        recipe, tmp_path, "whole", training__steps=23, training__snapshot_every="4 steps",
+    )  # fmt: skip
+    a, b = weights(Run(killed)), weights(whole)
+    assert set(a) == set(b)
+    assert all(torch.equal(a[name], b[name]) for name in a), "every tensor, moments of the optimisers among them"
+    clocks = {"seconds", "cost/peak_memory_mib"}
+    lines = [
+        [{k: v for k, v in line.items() if k not in clocks} for line in run.journal] for run in (Run(killed), whole)
+    ]
+    assert lines[0] == lines[1]
+    for (step, images), (other, same) in zip(Run(killed).snapshots, whole.snapshots, strict=True):
+        assert step == other
+        assert np.array_equal(images, same)
+
+
+def test_resume_takes_the_checkpoint_before_a_damaged_one(tmp_path: Path) -> None:
+    run = train("digits-vae", tmp_path, training__steps=12)
+    newest = checkpoints(run.path / "checkpoints")[0]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert resume(run.path, QUIET, {"training.steps": 14})
+    assert Run(run.path).last("step") == 14
+    steps = [line["step"] for line in Run(run.path).journal]
+    assert steps == sorted(set(steps)), "no step is recorded twice"
+
+
+def test_resume_refuses_other_data(tmp_path: Path) -> None:
+    run = train("digits-vae", tmp_path, training__steps=3)
+    changed = (run.path / "recipe.toml").read_text().replace("split_seed = 0", "split_seed = 1")
+    (run.path / "recipe.toml").write_text(changed)
+    with pytest.raises(UserError, match="has changed since it was trained"):
+        resume(run.path, QUIET, {"training.steps": 5})
+
+
+def test_resume_further_with_a_larger_budget(tmp_path: Path) -> None:
+    run = train("digits-vae", tmp_path, training__steps=3)
+    with pytest.raises(UserError, match="used up its budget"):
+        resume(run.path, QUIET)
+    assert resume(run.path, QUIET, {"training.epochs": 0.2})
+    assert Run(run.path).last("step") == 10
+    assert Run(run.path).recipe.training.epochs == 0.2
+
+
+class Interrupter(Display):
+    """Presses Ctrl-C once at step 4."""
+
+    def stepped(self, trainer: Trainer) -> None:
+        if trainer.step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_finishes_the_step_saves_and_can_be_resumed(tmp_path: Path) -> None:
+    folder, finished = start(
+        load_recipe("digits-gan", SMALL | {"training.steps": 9}), tmp_path, Interrupter(visible=False)
+    )
+    assert not finished
+    assert Checkpoint.read(checkpoints(folder / "checkpoints")[0]).state["step"] == 5
+    assert resume(folder, QUIET)
+    whole = train("digits-gan", tmp_path, "whole", training__steps=9)
+    a, b = weights(Run(folder)), weights(whole)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+# -- trouble ------------------------------------------------------------------------------------------
+
+
+def test_a_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    class Poison(Display):
+        def stepped(self, trainer: Trainer) -> None:
+            if trainer.step == 11:
+                with torch.no_grad():
+                    next(trainer.model.net("decoder").parameters()).fill_(float("nan"))
+
+    with pytest.raises(UserError, match=r"step 12.*became NaN.*step-00000010.safetensors.*learning_rate=0.00025"):
+        start(load_recipe("digits-vae", SMALL | {"training.steps": 40}), tmp_path, Poison(visible=False))
+    folder = next(tmp_path.iterdir())
+    kept = Checkpoint.read(checkpoints(folder / "checkpoints")[0])
+    assert kept.state["step"] == 10
+    assert all(torch.isfinite(t).all() for t in kept.tensors.values())
+    assert all(np.isfinite(v) for line in read_journal(folder / "journal.jsonl") for v in line.values())
+    assert "NaN" in Run(folder).warnings[-1]
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zeuxis.training import checkpoint as module
+
+    real, calls = module.replace_file, []
+
+    def fail_later(path: Path, write: object) -> None:
+        calls.append(path)
+        if len([p for p in calls if p.name.startswith("step-")]) > 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, write)
+
+    monkeypatch.setattr(module, "replace_file", fail_later)
+    with pytest.raises(UserError, match=re.escape("the disk is full; its last good checkpoint, step-00000010")):
+        train("digits-gan", tmp_path, training__steps=40)
+
+
+def lines(accuracy: float, kl: float, count: int) -> list[dict[str, float]]:
+    return [
+        {"step": i, "discriminator/accuracy_real": accuracy, "discriminator/accuracy_fake": accuracy, "vae/kl_nats": kl}
+        for i in range(count)
+    ]
+
+
+def test_monitors_speak_once_an_episode() -> None:
+    monitors = Monitors([])
+    said = [words for line in lines(1.0, 5.0, WINDOW + 5) for words in monitors(line)]
+    assert len(said) == 1
+    assert "discriminator wins" in said[0]
+    assert not [words for line in lines(0.7, 5.0, WINDOW) for words in monitors(line)]
+    assert len([words for line in lines(1.0, 5.0, WINDOW) for words in monitors(line)]) == 1
+
+
+def test_monitors_see_a_collapsed_posterior() -> None:
+    assert any("collapsed" in words for line in lines(0.7, 0.01, WINDOW) for words in Monitors([])(line)) is False
+    monitors = Monitors([])
+    assert any("collapsed" in words for line in lines(0.7, 0.01, WINDOW) for words in monitors(line))
+
+
+def test_a_collapsing_vae_warns(tmp_path: Path) -> None:
+    run = train("digits-vae", tmp_path, training__steps=120, model__kl_weight=1000.0, training__test_every="never")
+    assert any("collapsed" in words for words in run.warnings)
+
+
+def test_a_winning_discriminator_warns(tmp_path: Path) -> None:
+    run = train(
+        "digits-gan", tmp_path, training__steps=120, training__record_every=1,
+        training__optimizers__generator__learning_rate=1e-7,
+    )  # fmt: skip
+    assert any("discriminator wins" in words for words in run.warnings)
+
+
+def test_a_failed_start_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="names no phase"):
+        train("digits-vae", tmp_path, training__optimizers__generator__learning_rate=1e-3, training__steps=2)
+    assert not list(tmp_path.iterdir())
