@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types format clean
+.PHONY: demo test lint types format docs clean
 
 demo: .venv/installed
 	$(BIN)/zeuxis demo
@@ -29,6 +29,9 @@ format: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+docs: .venv/installed
+	$(BIN)/python docs/make_recipes.py
 
 clean:
 	rm -rf .venv demo .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

@@ -2,7 +2,7 @@
 
 from zeuxis.data.batches import Batch, Batches, from_unit, to_unit
 from zeuxis.data.dataset import Dataset, choose, load
-from zeuxis.data.source import Collection, cache_dir, data_dir, source, sources
+from zeuxis.data.registry import Collection, cache_dir, data_dir, source, sources
 
 __all__ = [
     "Batch",

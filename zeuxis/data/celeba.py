@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from zeuxis.data.files import Archive
-from zeuxis.data.source import Collection, data_dir, locate, source
+from zeuxis.data.registry import Collection, data_dir, locate, source
 from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from zeuxis.data.source import Collection, cache_dir, find, sources
+from zeuxis.data.registry import Collection, cache_dir, find, sources
 from zeuxis.errors import UserError, nearest, one_of
 from zeuxis.progress import bar
 from zeuxis.recipe import DataOptions

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from zeuxis.data.source import Collection, source
+from zeuxis.data.registry import Collection, source
 from zeuxis.recipe import DataOptions
 
 

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from zeuxis.data.files import Archive
-from zeuxis.data.source import Collection, locate, source
+from zeuxis.data.registry import Collection, locate, source
 from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions
 

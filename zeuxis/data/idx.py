@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from zeuxis.data.download import fetch
-from zeuxis.data.source import Collection, data_dir, locate, source
+from zeuxis.data.registry import Collection, data_dir, locate, source
 from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions
 

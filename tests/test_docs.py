@@ -1,0 +1,81 @@
+"""The documentation says what the code does."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import zeuxis
+from zeuxis import data, figures, models
+from zeuxis.recipe import load_recipe
+from zeuxis.run import Run
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text("utf-8"), flags=re.S)
+
+
+def test_the_page_of_recipes_is_current() -> None:
+    # In a process of its own, where no test has registered anything.
+    code = "import runpy; print(runpy.run_path('docs/make_recipes.py')['render'](), end='')"
+    made = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, encoding="utf-8")
+    assert (ROOT / "docs" / "recipes.md").read_text("utf-8") == made.stdout, "run `make docs`"
+
+
+def test_the_recipe_of_the_readme_builds(tmp_path: Path) -> None:
+    (text,) = blocks("README.md", "toml")
+    assert tomllib.loads(text)["data"]["size"] == 32
+    (tmp_path / "roses.toml").write_text(text)
+    model = models.build_model(load_recipe(tmp_path / "roses.toml"))
+    assert model.net("generator").output_shape == (3, 32, 32)
+
+
+def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: dict[str, Run]) -> None:
+    (code,) = blocks("README.md", "python")
+    code = code.replace("epochs=5", "steps=3, progress=False").replace(
+        '"runs/mnist-cgan-1"', repr(str(trained["cgan"].path))
+    )
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["images"].shape == (16, 28, 28, 1)
+    assert names["latents"].shape == (16, 2)
+    assert names["sevens"].shape == (8, 16, 16, 1)
+
+
+def test_commands_of_the_readme_exist() -> None:
+    from zeuxis.cli import app
+
+    known = {command.callback.__name__ for command in app.registered_commands} | {"data"}
+    used = set(re.findall(r"^zeuxis (\w+)", (ROOT / "README.md").read_text("utf-8"), flags=re.M))
+    assert used
+    assert used <= known
+
+
+def test_the_worked_examples_of_contributing_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each example, put into its one file, is found, trained, read and drawn."""
+    for registry, name in ((models.registry, "_MODELS"), (data.registry, "_SOURCES"), (figures.registry, "_KINDS")):
+        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))  # so that nothing stays registered
+    examples = zip(
+        (models, data, figures), ("lsgan", "ramps", "scales"), blocks("CONTRIBUTING.md", "python"), strict=True
+    )
+    for package, name, code in examples:
+        folder = tmp_path / package.__name__
+        folder.mkdir()
+        (folder / f"{name}.py").write_text(code)
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+    run = zeuxis.train(
+        "mnist-gan", "ramps", steps=3,
+        settings={"model.name": "lsgan", "training.batch_size": 8, "training.record_every": 1},
+        runs=tmp_path / "runs", progress=False,
+    )  # fmt: skip
+    assert run.classes == ("down", "across")
+    assert 0 < run.last("discriminator/loss") < 10
+    assert "scales" in figures.draw_all(run, progress=False)
