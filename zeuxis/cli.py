@@ -17,6 +17,7 @@ app = typer.Typer(
     help="A laboratory for generative image models: train VAEs and GANs, watch them learn, compare them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     add_completion=False,
 )
 data_app = typer.Typer(help="Data sources, and what they hold.", invoke_without_command=True)

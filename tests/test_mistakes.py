@@ -1,0 +1,401 @@
+"""Users' mistakes: each gives one clear sentence and exit code 2, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeuxis import cli
+from zeuxis.run import Run
+
+Say = Callable[..., str]
+
+
+@pytest.fixture
+def fails(tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Runs a command that must fail with exit code 2 and one sentence, which it returns."""
+    monkeypatch.setenv("ZEUXIS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def run(*arguments: str | Path) -> str:
+        before = sorted(str(p) for p in runs.rglob("*")) if runs.is_dir() else []
+        monkeypatch.setattr(sys, "argv", ["zeuxis", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr().err.strip()
+        assert ended.value.code == 2, said
+        assert "Traceback" not in said
+        after = sorted(str(p) for p in runs.rglob("*")) if runs.is_dir() else []
+        assert after == before, "a mistake leaves nothing behind"
+        last = said.splitlines()[-1]
+        assert last.startswith("Error: ")
+        assert said.startswith("Usage") or last.endswith((".", "?")), "a whole sentence"
+        return last
+
+    return run
+
+
+def jpeg(path: Path, mode: str = "RGB", size: tuple[int, int] = (12, 12), **options: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(path.name)).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(noise).convert(mode).save(path, **options)
+    return path
+
+
+def idx(path: Path, array: np.ndarray, kind: int = 8) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    head = struct.pack(f">HBB{array.ndim}I", 0, kind, array.ndim, *array.shape)
+    path.write_bytes(gzip.compress(head + array.astype(np.uint8).tobytes()))
+
+
+def mnist(folder: Path, labels: int = 20, images: int = 20) -> Path:
+    for part in ("train", "t10k"):
+        idx(folder / f"{part}-images-idx3-ubyte.gz", np.zeros((images, 28, 28)))
+        idx(folder / f"{part}-labels-idx1-ubyte.gz", np.arange(labels) % 10)
+    return folder
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A few bytes of PNG that promise an enormous image."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b"")
+
+
+# -- recipes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["train", "mnist-vae"], "no recipe 'mnist-vae'. Did you mean 'mnist-vae-z2'?"),
+        (["summary", "absent.toml"], "absent.toml cannot be read: No such file"),
+        (["train", "digits-vae", "--set", "training.batchsize=3"], "Did you mean 'batch_size'?"),
+        (["train", "digits-vae", "--set", "training.batch_size=lots"], "training.batch_size should be a valid integer"),
+        (["train", "digits-vae", "--set", "training.batch_size=0"], "greater than or equal to 1, not 0"),
+        (["train", "digits-vae", "--set", "training.batch_size"], "write KEY=VALUE"),
+        (["train", "digits-vae", "--set", "model.kl_wieght=1"], "Did you mean 'kl_weight'?"),
+        (["train", "digits-vae", "--set", "model.name=vea"], "no model 'vea'. Did you mean 'vae'?"),
+        (["train", "digits-vae", "--set", "training.snapshot_every=often"], "write '10 epochs'"),
+        (["train", "digits-vae", "--set", "data.size=20"], "the output after 'sigmoid' is 16x16x1"),
+        (["train", "digits-vae", "--set", "data.range=-1..1"], "needs data.range = '0..1'"),
+        (["train", "digits-vae", "--set", "training.best=fid", "--set", "data.flip=true"], "data.flip"),
+        (["train", "digits-vae", "--epochs", "1", "--steps", "3"], "--epochs and --steps exclude each other"),
+        (["train", "digits-vae", "--epochs", "0"], "training.epochs should be greater than 0"),
+        (["train", "digits-vae", "--epochs", "many"], "should be a valid number"),
+        (["train", "digits-vae", "--device", "gpu7"], "write cpu, cuda, mps or auto"),
+        (["train", "digits-vae", "--name", "../up"], "no name for a run"),
+        (["train", "digits-vae", "--set", "training.optimizers.generator.learning_rate=1e-3"], "phases are vae"),
+        (["trian", "digits-vae"], "No such command 'trian'"),
+    ],
+)
+def test_recipes_and_settings(fails: Say, arguments: list[str], part: str) -> None:
+    assert part in fails(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("[data\n", "is not valid TOML"),
+        ('extends = "mnist-gna"\n', "Did you mean 'mnist-gan'?"),
+        ('extends = "mine.toml"\n', "extends itself"),
+        ('extends = ["a"]\n', "must be the name of one recipe"),
+        ('[model]\nname = "vae"\n', "lacks the key 'data'"),
+        ('extends = "digits-gan"\n[training]\nepochs = 1\nsteps = 2\n', "exactly one of epochs, steps and minutes"),
+        ('extends = "digits-gan"\n[networks.generator]\nlayers = ["desne 4"]\n', "generator, layer 1 ('desne 4')"),
+        (
+            'extends = "digits-gan"\n[networks.critic]\nlayers = ["dense 4"]\n',
+            "its networks are generator, discriminator",
+        ),
+        ('extends = "digits-gan"\n[networks.generator]\nlayers = []\n', "either layers or a module"),
+        ('extends = "digits-gan"\n[networks.generator]\nlayers = []\nmodule = "no.such.Thing"\n', "cannot be made"),
+    ],
+)
+def test_recipe_files(fails: Say, tmp_path: Path, text: str, part: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    assert part in fails("train", path)
+
+
+# -- data ---------------------------------------------------------------------------------------------
+
+
+def test_no_such_data(fails: Say) -> None:
+    assert "Did you mean 'mnist'?" in fails("train", "digits-gan", "--data", "minst")
+    assert "neither a data source nor a folder" in fails("data", "info", "/no/such/folder")
+
+
+def test_colour_images_for_a_grey_recipe(fails: Say, tmp_path: Path) -> None:
+    for kind in ("rose", "tulip"):
+        jpeg(tmp_path / "flowers" / kind / "1.jpg")
+    said = fails("train", "mnist-gan", "--data", tmp_path / "flowers")
+    assert "makes 28x28 grey images" in said
+    assert "colour images of 12x12 pixels" in said
+    assert "--set data.convert=true" in said
+    assert "data.channels = 3" in said
+
+
+def test_empty_folder(fails: Say, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "holds no images (JPEG, PNG" in fails("train", "digits-gan", "--data", tmp_path / "empty")
+    (tmp_path / "empty" / "notes.txt").write_text("nothing")
+    assert "it holds 1 other files" in fails("data", "info", tmp_path / "empty")
+
+
+def test_class_folders(fails: Say, tmp_path: Path) -> None:
+    folder = tmp_path / "kinds"
+    jpeg(folder / "rose" / "1.png", "L")
+    (folder / "tulip").mkdir()
+    assert "class folder 'tulip'" in fails("train", "digits-gan", "--data", folder)
+    jpeg(folder / "tulip" / "1.png", "L")
+    said = fails("train", "digits-gan", "--data", folder, "--classes", "rsoe")
+    assert "no class 'rsoe'. Did you mean 'rose'?" in said
+    jpeg(folder / "stray.png", "L")
+    assert "mixes class folders with images beside them, such as stray.png" in fails("data", "info", folder)
+
+
+def test_flat_images_have_no_classes(fails: Say, tmp_path: Path) -> None:
+    for i in range(4):
+        jpeg(tmp_path / "flat" / f"{'x' * (i + 1)}.png", "L")
+    assert "have no classes to choose from" in fails(
+        "train", "digits-gan", "--data", tmp_path / "flat", "--classes", "a"
+    )
+    assert "needs images of at least two classes" in fails("train", "digits-cgan", "--data", tmp_path / "flat")
+    assert "have no attributes" in fails("train", "digits-gan", "--data", tmp_path / "flat", "--attribute", "Smiling")
+
+
+def test_too_few_images(fails: Say, tmp_path: Path) -> None:
+    jpeg(tmp_path / "one" / "1.png", "L")
+    assert "1 images are too few" in fails("train", "digits-gan", "--data", tmp_path / "one")
+
+
+def test_corrupt_images_only(fails: Say, tmp_path: Path) -> None:
+    good = jpeg(tmp_path / "good.jpg", "L", (64, 64)).read_bytes()
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "cut.jpg").write_bytes(good[: len(good) // 2])
+    (folder / "text.jpg").write_text("no image")
+    assert "None of the 2 images can be read; the first, cut.jpg" in fails("data", "info", folder)
+
+
+def test_a_class_of_corrupt_images(fails: Say, tmp_path: Path) -> None:
+    jpeg(tmp_path / "kinds" / "rose" / "1.png", "L")
+    jpeg(tmp_path / "kinds" / "rose" / "22.png", "L")
+    (tmp_path / "kinds" / "tulip").mkdir()
+    (tmp_path / "kinds" / "tulip" / "1.png").write_bytes(b"\x89PNG but not really")
+    said = fails("train", "digits-gan", "--data", tmp_path / "kinds")
+    assert "class 'tulip' has no images (1 files could not be read)" in said
+
+
+def test_decompression_bomb(fails: Say, tmp_path: Path) -> None:
+    (tmp_path / "bomb").mkdir()
+    (tmp_path / "bomb" / "b.png").write_bytes(png_claiming(9_000, 9_000))
+    assert "9000x9000 pixels are more than the 64,000,000 allowed" in fails("data", "info", tmp_path / "bomb")
+    (tmp_path / "bomb" / "b.png").write_bytes(png_claiming(60_000, 60_000))
+    assert "None of the 1 images can be read" in fails("data", "info", tmp_path / "bomb")
+
+
+def test_archives(fails: Say, tmp_path: Path) -> None:
+    (tmp_path / "fake.zip").write_text("not a zip")
+    assert "neither a folder nor a readable zip" in fails("data", "info", tmp_path / "fake.zip")
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        archive.writestr("readme.txt", "no images")
+    assert "holds no images" in fails("data", "info", tmp_path / "empty.zip")
+
+
+def test_idx_files(fails: Say, tmp_path: Path) -> None:
+    folder = mnist(tmp_path / "data" / "mnist")
+    name = folder / "train-images-idx3-ubyte.gz"
+    whole = name.read_bytes()
+    name.write_bytes(whole[:-12])
+    assert "damaged or cut short" in fails("train", "mnist-gan")
+    name.write_bytes(gzip.compress(gzip.decompress(whole)[:-100]))
+    assert "promises 20x28x28 values but holds 15580 bytes" in fails("train", "mnist-gan")
+    idx(name, np.zeros((20, 28, 28)), kind=9)
+    assert "no idx file of unsigned bytes with 3 dimensions" in fails("train", "mnist-gan")
+    mnist(folder, labels=19)
+    assert "20 images but train-labels-idx1-ubyte.gz 19 labels" in fails("train", "mnist-gan")
+    mnist(folder)
+    idx(folder / "t10k-labels-idx1-ubyte.gz", np.full(20, 12))
+    assert "holds the label 12" in fails("train", "mnist-gan")
+    (folder / "t10k-labels-idx1-ubyte.gz").unlink()
+    assert "lacks t10k-labels-idx1-ubyte.gz" in fails("train", "mnist-gan", "--set", f"data.path={folder}")
+
+
+def celeba(folder: Path, rows: int, files: int = 8) -> Path:
+    for i in range(files):
+        jpeg(folder / "img_align_celeba" / f"{i:06}.jpg", size=(178, 218))
+    listed = "".join(f"{i:06}.jpg {1 - 2 * (i % 2)} -1\n" for i in range(rows))
+    (folder / "list_attr_celeba.txt").write_text(f"{rows}\nSmiling Male\n{listed}")
+    return folder
+
+
+COLOUR = ("--set", "data.channels=3")
+
+
+def test_celeba(fails: Say, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "celeba"
+    assert "CelebA is not complete" in fails("train", "digits-cgan", "--data", "celeba")
+    celeba(folder, rows=5)
+    assert "has no row for 3 of the 8 images" in fails("train", "digits-cgan", "--data", "celeba", *COLOUR)
+    celeba(folder, rows=8)
+    said = fails("train", "digits-cgan", "--data", "celeba", "--attribute", "Smilng", *COLOUR)
+    assert "no attribute 'Smilng'. Did you mean 'Smiling'?" in said
+    (folder / "list_attr_celeba.txt").write_text("8\nSmiling Male\n000000.jpg 1 7\n")
+    assert "line 3: 2 values of 1 or -1 belong after 000000.jpg" in fails("data", "info", "celeba")
+    celeba(folder, rows=8)
+    (folder / "list_eval_partition.txt").write_text("000000.jpg zero\n")
+    assert "line 1: expected 'FILE 0'" in fails("data", "info", "celeba")
+
+
+def test_an_unwritable_cache(fails: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ZEUXIS_CACHE", str(tmp_path / "file"))
+    assert "set ZEUXIS_CACHE to another folder" in fails("train", "digits-gan")
+
+
+# -- runs ---------------------------------------------------------------------------------------------
+
+
+def test_runs_that_are_none(fails: Say, trained: dict[str, Run], tmp_path: Path) -> None:
+    near = trained["vae"].path.parent
+    assert "no run 'vea'" in fails("sample", "vea", "--runs", near)
+    assert "Did you mean 'cgan'?" in fails("sample", "cgam", "--runs", near)
+    (tmp_path / "other").mkdir()
+    assert "is not a run: it holds no recipe.toml" in fails("figures", tmp_path / "other")
+
+
+def test_runs_that_cannot(fails: Say, trained: dict[str, Run]) -> None:
+    vae, gan, cgan = (trained[name].path for name in ("vae", "gan", "cgan"))
+    assert "is not conditional" in fails("sample", vae, "--label", "7")
+    assert "no class '12'" in fails("sample", cgan, "--label", "12")
+    assert "'gan', which makes images but cannot encode them" in fails("reconstruct", gan)
+    assert "no place in latent space; give a seed such as 3, or 2 numbers" in fails(
+        "interpolate", vae, "--from", "1,2,3", "--to", "4"
+    )
+    assert "no class 'x'" in fails("interpolate", cgan, "--from", "x", "--to", "4")
+    assert "at least two runs" in fails("compare", vae)
+    assert "used up its budget" in fails("resume", gan)
+    assert "Missing option '--to'" in fails("interpolate", vae, "--from", "1")
+
+
+def test_places_that_cannot_be_written(fails: Say, tmp_path: Path, trained: dict[str, Run]) -> None:
+    (tmp_path / "file").write_text("")
+    assert "it is a file" in fails("train", "digits-gan", "--steps", "1", "--runs", tmp_path / "file")
+    assert "cannot be written" in fails("sample", trained["gan"].path, "--out", tmp_path / "file")
+    assert "cannot be written" in fails("report", trained["gan"].path, "--out", tmp_path / "file" / "r.html")
+    taken = trained["gan"].path
+    assert "There is a run" in fails("train", "digits-gan", "--name", taken.name, "--runs", taken.parent)
+
+
+def test_damaged_checkpoints(fails: Say, trained: dict[str, Run], tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(trained["gan"].path, copy)
+    for path in (copy / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:500])
+    assert "is damaged or no checkpoint of a run" in fails("sample", copy)
+    assert "checkpoints in" in fails("resume", copy, "--steps", "60")
+    for path in (copy / "checkpoints").iterdir():
+        path.unlink()
+    assert "has no checkpoint yet" in fails("sample", copy)
+
+
+def test_a_checkpoint_of_other_networks(fails: Say, trained: dict[str, Run], tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(trained["vae"].path, copy)
+    text = (copy / "recipe.toml").read_text()
+    (copy / "recipe.toml").write_text(text.replace("dense 64", "dense 65"))
+    assert "does not fit the networks of its recipe" in fails("sample", copy)
+
+
+def test_a_damaged_environment(fails: Say, trained: dict[str, Run], tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(trained["vae"].path, copy)
+    (copy / "environment.json").write_text("{")
+    assert "environment.json is damaged" in fails("sample", copy)
+
+
+# -- what is no mistake -------------------------------------------------------------------------------
+
+
+def test_odd_images_are_read(tmp_path: Path) -> None:
+    from zeuxis.data.files import decode
+
+    def content(image: Image.Image, kind: str, **options: object) -> bytes:
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        return buffer.getvalue()
+
+    ramp = np.tile(np.linspace(0, 65535, 16).astype(np.uint16), (16, 1))
+    deep = np.asarray(decode(content(Image.fromarray(ramp), "PNG"), 16))
+    assert np.abs(deep.astype(float) - ramp / 257).max() <= 0.5, "16 bits are scaled, not cut off"
+
+    red = Image.new("RGB", (16, 16), (200, 30, 30))
+    cmyk = np.asarray(decode(content(red.convert("CMYK"), "JPEG", quality=95), 16)).astype(int)
+    assert np.abs(cmyk - (200, 30, 30)).max() < 25
+
+    frames = [Image.new("P", (8, 8), i) for i in (0, 1)]
+    for frame in frames:
+        frame.putpalette([0, 0, 0, 255, 255, 255])
+    assert np.asarray(decode(content(frames[0], "GIF", save_all=True, append_images=frames[1:]), 8)).max() < 10
+
+    half = np.zeros((8, 16, 3), np.uint8)
+    half[:, :8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned: to be shown rotated by 90 degrees to the right
+    turned = np.asarray(decode(content(Image.fromarray(half), "JPEG", exif=exif, quality=95), 8))
+    assert turned.shape == (16, 8, 3)
+    assert turned[:8].mean() > 240, "what was left is on top"
+
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    assert np.asarray(decode(content(clear, "PNG"), 8)).min() == 255, "transparent is white"
+
+
+def test_one_bad_file_among_good_ones_is_left_out(
+    tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(30):
+        jpeg(tmp_path / "mixed" / f"{'y' * (i + 1)}.jpg", "L", (20 + i, 30))
+    (tmp_path / "mixed" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
+    command = ["zeuxis", "train", "digits-gan", "--data", str(tmp_path / "mixed"), "--steps", "2", "--name", "m"]
+    monkeypatch.setattr(sys, "argv", [*command, "--set", "training.batch_size=8"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert "broken.jpg cannot be read and is left out" in capsys.readouterr().err.replace("\n", " ")
+    assert (runs / "m" / "quarantine.txt").read_text().startswith("broken.jpg\t")
+    assert Run(runs / "m").environment["data"]["unreadable"] == 1
+
+
+def test_the_data_directory_may_be_read_only(
+    tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is written beside the data."""
+    mnist(tmp_path / "data" / "mnist-small")
+    before = sorted((tmp_path / "data").rglob("*"))
+    monkeypatch.setenv("ZEUXIS_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(sys, "argv", ["zeuxis", "data", "info", "mnist", "--out", str(tmp_path / "s.png")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert "20 for training, 20 for testing" in capsys.readouterr().out
+    assert sorted((tmp_path / "data").rglob("*")) == before
