@@ -127,8 +127,12 @@ def test_the_middle_square_is_kept(tmp_path: Path) -> None:
     assert dataset.images.min() >= 248
 
 
-def test_choose() -> None:
+def test_choose(tmp_path: Path) -> None:
     assert choose("mnist") == {"data.source": "mnist", "data.path": ""}
+    (tmp_path / "data" / "mine").mkdir(parents=True)
+    assert choose("mine") == {"data.source": "folder", "data.path": str(tmp_path / "data" / "mine")}
+    with pytest.raises(UserError, match="neither a data source nor a folder"):
+        choose("yours")
     assert set(sources()) >= {"celeba", "digits", "fashion-mnist", "folder", "mnist"}
 
 

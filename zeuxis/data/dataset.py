@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from zeuxis.data.registry import Collection, cache_dir, find, sources
+from zeuxis.data.registry import Collection, cache_dir, data_dir, find, sources
 from zeuxis.errors import UserError, nearest, one_of
 from zeuxis.progress import bar
 from zeuxis.recipe import DataOptions
@@ -77,16 +77,17 @@ class Dataset:
 
 
 def choose(name_or_path: str) -> dict[str, str]:
-    """Returns the overrides that point a recipe's data at a source's name, or at a folder or zip.
+    """Returns the overrides that point a recipe's data at a source's name, or at a folder or zip,
+    given as it is or inside the data directory.
 
     Raises:
         UserError: if it is neither.
     """
     if name_or_path in sources():
         return {"data.source": name_or_path, "data.path": ""}
-    path = Path(name_or_path).expanduser()
-    if path.exists():
-        return {"data.source": "folder", "data.path": str(path.resolve())}
+    for path in (Path(name_or_path).expanduser(), data_dir() / name_or_path):
+        if path.exists():
+            return {"data.source": "folder", "data.path": str(path.resolve())}
     raise UserError(
         f"'{name_or_path}' is neither a data source nor a folder or zip that exists.{nearest(name_or_path, sources())}"
     )

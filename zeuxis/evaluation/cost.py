@@ -45,7 +45,9 @@ def cost(run: Run) -> Cost:
     tables = run.summary["networks"].values()
     seconds, images = run.last("seconds") or 0.0, run.last("images") or 0
     machine = run.environment
-    hardware = machine.get("gpu") or f"{machine['processor']}, {machine['threads']} threads"
+    hardware = (
+        machine.get("gpu") or f"{machine['processor']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
+    )
     return Cost(
         parameters=sum(table["total"] for table in tables),
         trainable=sum(table["trainable"] for table in tables),
