@@ -341,7 +341,7 @@ def test_a_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
                 with torch.no_grad():
                     next(trainer.model.net("decoder").parameters()).fill_(float("nan"))
 
-    with pytest.raises(UserError, match=r"step 12.*became NaN.*step-00000010.safetensors.*learning_rate=0.00025"):
+    with pytest.raises(UserError, match=r"step 12.*became NaN.*step-00000010.safetensors.*learning_rate=0.0005"):
         start(load_recipe("digits-vae", SMALL | {"training.steps": 40}), tmp_path, Poison(visible=False))
     folder = next(tmp_path.iterdir())
     kept = Checkpoint.read(checkpoints(folder / "checkpoints")[0])

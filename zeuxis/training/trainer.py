@@ -332,7 +332,7 @@ class Trainer:
                 entries = {k.split("/")[1]: t for k, t in saved.items() if k.startswith(f"{index}/")}
                 # Moments take the memory layout of their parameter, as they had before.
                 optimizer.state[parameter] = {
-                    key: torch.empty_like(parameter).copy_(t) if t.shape == parameter.shape and t.dim() else t
+                    key: torch.empty_like(parameter).copy_(t) if t.dim() else t.to(parameter.device)
                     for key, t in entries.items()
                 }
         self.step, self.draws, self.seconds = state["step"], state["draws"], state["seconds"]
