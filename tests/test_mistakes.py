@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
 import struct
 import sys
 import zipfile
@@ -289,6 +290,8 @@ def test_runs_that_cannot(fails: Say, trained: dict[str, Run]) -> None:
     assert "no class 'x'" in fails("interpolate", cgan, "--from", "x", "--to", "4")
     assert "at least two runs" in fails("compare", vae)
     assert "used up its budget" in fails("resume", gan)
+    assert "greater than 0" in fails("resume", gan, "--steps", "0")
+    assert "--epochs and --minutes exclude each other" in fails("resume", gan, "--epochs", "9", "--minutes", "1")
     assert "Missing option '--to'" in fails("interpolate", vae, "--from", "1")
 
 
@@ -297,13 +300,15 @@ def test_places_that_cannot_be_written(fails: Say, tmp_path: Path, trained: dict
     assert "it is a file" in fails("train", "digits-gan", "--steps", "1", "--runs", tmp_path / "file")
     assert "cannot be written" in fails("sample", trained["gan"].path, "--out", tmp_path / "file")
     assert "cannot be written" in fails("report", trained["gan"].path, "--out", tmp_path / "file" / "r.html")
+    copy = shutil.copytree(trained["gan"].path, tmp_path / "copy")
+    shutil.rmtree(copy / "figures", ignore_errors=True)
+    (copy / "figures").write_text("")
+    assert "Figures cannot be written" in fails("figures", copy)
     taken = trained["gan"].path
     assert "There is a run" in fails("train", "digits-gan", "--name", taken.name, "--runs", taken.parent)
 
 
 def test_damaged_checkpoints(fails: Say, trained: dict[str, Run], tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(trained["gan"].path, copy)
     for path in (copy / "checkpoints").iterdir():
@@ -316,8 +321,6 @@ def test_damaged_checkpoints(fails: Say, trained: dict[str, Run], tmp_path: Path
 
 
 def test_a_checkpoint_of_other_networks(fails: Say, trained: dict[str, Run], tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(trained["vae"].path, copy)
     text = (copy / "recipe.toml").read_text()
@@ -326,8 +329,6 @@ def test_a_checkpoint_of_other_networks(fails: Say, trained: dict[str, Run], tmp
 
 
 def test_a_damaged_environment(fails: Say, trained: dict[str, Run], tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(trained["vae"].path, copy)
     (copy / "environment.json").write_text("{")

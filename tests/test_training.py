@@ -367,6 +367,17 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pyte
         train("digits-gan", tmp_path, training__steps=40)
 
 
+def test_a_disk_that_is_full_from_the_start_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(UserError, match="the disk is full; it has no checkpoint yet"):
+            train("digits-vae", tmp_path, training__steps=2)
+    assert not list(tmp_path.iterdir())
+
+
 def lines(accuracy: float, kl: float, count: int) -> list[dict[str, float]]:
     return [
         {"step": i, "discriminator/accuracy_real": accuracy, "discriminator/accuracy_fake": accuracy, "vae/kl_nats": kl}

@@ -43,7 +43,7 @@ Out = Annotated[Path | None, typer.Option(help="where to write")]
 
 
 def _overrides(
-    settings: list[str] | None, data: str | None, classes: str | None, attribute: str | None, **training: Any
+    settings: list[str] | None, data: str | None, classes: str | None, attribute: str | None
 ) -> dict[str, Any]:
     from zeuxis.data import choose
     from zeuxis.recipe import parse_override
@@ -53,8 +53,16 @@ def _overrides(
         found["data.classes"] = [name.strip() for name in classes.split(",") if name.strip()]
     if attribute is not None:
         found["data.attribute"] = attribute
-    found |= {f"training.{key}": value for key, value in training.items() if value is not None}
     return found | dict(parse_override(text) for text in settings or [])
+
+
+def _budget(epochs: float | None, steps: int | None, minutes: float | None) -> dict[str, float]:
+    given = {
+        key: value for key, value in (("epochs", epochs), ("steps", steps), ("minutes", minutes)) if value is not None
+    }
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(f'--{key}' for key in given)} exclude each other; give one.")
+    return {f"training.{key}": value for key, value in given.items()}
 
 
 @app.command()
@@ -180,14 +188,10 @@ def train(
     from zeuxis.recipe import load_recipe
     from zeuxis.training import Display, start
 
-    given = [
-        key for key, value in {"--epochs": epochs, "--steps": steps, "--minutes": minutes}.items() if value is not None
-    ]
-    if len(given) > 1:
-        raise UserError(f"{' and '.join(given)} exclude each other; give one.")
-    overrides = _overrides(
-        settings, data, classes, attribute, epochs=epochs, steps=steps, minutes=minutes, seed=seed, device=device
-    )
+    overrides = _overrides(settings, data, classes, attribute) | _budget(epochs, steps, minutes)
+    overrides |= {
+        f"training.{key}": value for key, value in {"seed": seed, "device": device}.items() if value is not None
+    }
     folder, finished = start(load_recipe(recipe, overrides), runs_dir(runs), Display(), name=name)
     _done(folder, finished)
 
@@ -203,12 +207,7 @@ def resume(
     from zeuxis.training import resume as go_on
 
     folder = find_run(run, runs_dir(runs)).path
-    overrides = {
-        f"training.{key}": value
-        for key, value in {"epochs": epochs, "steps": steps, "minutes": minutes}.items()
-        if value
-    }
-    _done(folder, go_on(folder, Display(), overrides))
+    _done(folder, go_on(folder, Display(), _budget(epochs, steps, minutes)))
 
 
 @app.command()

@@ -85,7 +85,7 @@ class Run:
     def warnings(self) -> list[str]:
         """What the monitors said during training."""
         path = self.path / "warnings.jsonl"
-        return [json.loads(line)["warning"] for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+        return [line["warning"] for line in read_journal(path)] if path.exists() else []
 
     @property
     def snapshots(self) -> list[tuple[int, np.ndarray]]:

@@ -78,9 +78,16 @@ def draw_all(run: Run, *, progress: bool = True) -> dict[str, Path]:
 
     Returns:
         The path of each figure by the name of its kind, in the order of a report.
+
+    Raises:
+        UserError: if the run folder cannot be written.
     """
     wanted = [kind for kind in kinds() if kind.applies(run)]
     drawn = {}
+    try:
+        (run.path / "figures").mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Figures cannot be written to {run.path / 'figures'}: {error.strerror or error}.") from error
     with bar(f"drawing {run.name}", len(wanted), visible=progress) as advance:
         for kind in wanted:
             try:

@@ -16,7 +16,7 @@ from zeuxis.progress import console
 from zeuxis.recipe import Recipe, load_recipe
 from zeuxis.training.checkpoint import Checkpoint, checkpoints
 from zeuxis.training.hardware import describe_machine, pick_device
-from zeuxis.training.trainer import Observer, Trainer
+from zeuxis.training.trainer import Observer, Trainer, readable_disk_errors
 
 __all__ = ["resume", "start"]
 
@@ -45,18 +45,19 @@ def start(recipe: Recipe, runs: Path, observer: Observer, *, name: str = "") -> 
     model = build_model(recipe, dataset.classes)
     folder = _new_folder(runs, name, recipe.name)
     try:
-        trainer = Trainer(folder, model, dataset, device, observer)
-        environment = {
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seed": recipe.training.seed,
-            **describe_machine(device),
-            "data": dataset.describe(),
-        }
-        (folder / "recipe.toml").write_text(model.recipe.to_toml(), "utf-8")
-        (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", "utf-8")
-        if dataset.quarantine:
-            lines = (f"{file}\t{why}\n" for file, why in dataset.quarantine.items())
-            (folder / "quarantine.txt").write_text("".join(lines), "utf-8")
+        with readable_disk_errors(folder):
+            trainer = Trainer(folder, model, dataset, device, observer)
+            environment = {
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seed": recipe.training.seed,
+                **describe_machine(device),
+                "data": dataset.describe(),
+            }
+            (folder / "recipe.toml").write_text(model.recipe.to_toml(), "utf-8")
+            (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", "utf-8")
+            if dataset.quarantine:
+                lines = (f"{file}\t{why}\n" for file, why in dataset.quarantine.items())
+                (folder / "quarantine.txt").write_text("".join(lines), "utf-8")
     except BaseException:
         # Nothing half-written stays behind a run that never began.
         shutil.rmtree(folder)

@@ -35,7 +35,7 @@ from zeuxis.training.journal import Journal
 from zeuxis.training.monitors import Monitors, not_finite
 from zeuxis.training.snapshots import draw_snapshot, save_tiles
 
-__all__ = ["Observer", "Trainer"]
+__all__ = ["Observer", "Trainer", "readable_disk_errors"]
 
 
 class Observer(Protocol):
@@ -117,17 +117,18 @@ class Trainer:
         Raises:
             UserError: if a term became NaN or infinite, or the run folder cannot be written.
         """
-        self.journal = Journal(self.folder / "journal.jsonl", keep=self.step)
-        self.monitors = Monitors(self.journal.lines)
         keep_freed_memory()
         reset_peak_memory(self.device)
-        self.observer.begin(self)
-        try:
-            with _stop_on_signals(self), torch.random.fork_rng(), _readable_disk_errors(self.folder):
-                self._loop()
-        finally:
-            self.journal.close()
-            self.observer.end()
+        with readable_disk_errors(self.folder):
+            self.journal = Journal(self.folder / "journal.jsonl", keep=self.step)
+            self.monitors = Monitors(self.journal.lines)
+            self.observer.begin(self)
+            try:
+                with _stop_on_signals(self), torch.random.fork_rng():
+                    self._loop()
+            finally:
+                self.journal.close()
+                self.observer.end()
         return not self._stop
 
     def _loop(self) -> None:
@@ -390,7 +391,7 @@ def _stop_on_signals(trainer: Trainer) -> Iterator[None]:
 
 
 @contextmanager
-def _readable_disk_errors(folder: Path) -> Iterator[None]:
+def readable_disk_errors(folder: Path) -> Iterator[None]:
     """Turns a full or unwritable disk into a sentence; what was saved before stays whole."""
     try:
         yield
