@@ -9,7 +9,7 @@ import numpy as np
 
 from zeuxis.data import Dataset
 from zeuxis.errors import UserError
-from zeuxis.figures.style import HEADING, INK, MUTED, STYLE, new_figure, show_tiles
+from zeuxis.figures.style import HEADING, STYLE, heading, new_figure, show_tiles
 
 __all__ = ["datasheet"]
 
@@ -35,13 +35,9 @@ def datasheet(dataset: Dataset, path: Path) -> Path:
             tiles[row, : len(mine)] = dataset.images[np.sort(mine)]
         tiles, rows = tiles.reshape(-1, *tiles.shape[2:]), names
     with mpl.rc_context(STYLE):
-        height = 0.78 * -(-len(tiles) // COLUMNS) + HEADING
-        drawn = new_figure(0.78 * COLUMNS + 1.2, height)
-        drawn.get_layout_engine().set(rect=(0, 0, 1, 1 - HEADING / height))  # type: ignore[union-attr, call-arg]
+        drawn = new_figure(0.78 * COLUMNS + 1.2, 0.78 * -(-len(tiles) // COLUMNS) + HEADING)
         show_tiles(drawn.subplots(), tiles, COLUMNS, rows=rows)
-        total = len(dataset.train) + len(dataset.test)
-        drawn.text(0.01, 1 - 0.08 / height, f"{total:,} images", va="top", fontsize=13, fontweight="bold", color=INK)
-        drawn.text(0.01, 1 - 0.33 / height, f"{dataset.source['sizes']} pixels", va="top", fontsize=9.5, color=MUTED)
+        heading(drawn, f"{len(dataset.train) + len(dataset.test):,} images", f"{dataset.source['sizes']} pixels")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             drawn.savefig(path, dpi=160, bbox_inches="tight", pad_inches=0.15)

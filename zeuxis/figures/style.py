@@ -18,6 +18,7 @@ __all__ = [
     "MUTED",
     "PAPER",
     "STYLE",
+    "heading",
     "new_figure",
     "sheet",
     "show_tiles",
@@ -73,9 +74,13 @@ def new_figure(width: float, height: float) -> Figure:
 
 def title(drawn: Figure, run: Run, text: str) -> None:
     """Heads a figure with what it shows, and below with recipe, step and seed."""
+    heading(drawn, text, f"{run.recipe.name}, step {run.step:,}, seed {run.recipe.training.seed}")
+
+
+def heading(drawn: Figure, text: str, subtitle: str) -> None:
+    """Heads a figure with two lines, above all axes."""
     height = drawn.get_figheight()
     drawn.get_layout_engine().set(rect=(0, 0, 1, 1 - HEADING / height))  # type: ignore[union-attr, call-arg]
-    subtitle = f"{run.recipe.name}, step {run.step:,}, seed {run.recipe.training.seed}"
     drawn.text(0.01, 1 - 0.08 / height, text, ha="left", va="top", fontsize=13, fontweight="bold", color=INK)
     drawn.text(0.01, 1 - 0.33 / height, subtitle, ha="left", va="top", fontsize=9.5, color=MUTED)
 
