@@ -64,7 +64,7 @@ def test_the_worked_examples_of_contributing_work(tmp_path: Path, monkeypatch: p
     for registry, name in ((models.registry, "_MODELS"), (data.registry, "_SOURCES"), (figures.registry, "_KINDS")):
         monkeypatch.setattr(registry, name, dict(getattr(registry, name)))  # so that nothing stays registered
     examples = zip(
-        (models, data, figures), ("lsgan", "ramps", "scales"), blocks("CONTRIBUTING.md", "python"), strict=True
+        (models, data, figures), ("msgan", "ramps", "averages"), blocks("CONTRIBUTING.md", "python"), strict=True
     )
     for package, name, code in examples:
         folder = tmp_path / package.__name__
@@ -73,9 +73,9 @@ def test_the_worked_examples_of_contributing_work(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
     run = zeuxis.train(
         "mnist-gan", "ramps", steps=3,
-        settings={"model.name": "lsgan", "training.batch_size": 8, "training.record_every": 1},
+        settings={"model.name": "msgan", "training.batch_size": 8, "training.record_every": 1},
         runs=tmp_path / "runs", progress=False,
     )  # fmt: skip
     assert run.classes == ("down", "across")
     assert 0 < run.last("discriminator/loss") < 10
-    assert "scales" in figures.draw_all(run, progress=False)
+    assert "averages" in figures.draw_all(run, progress=False)

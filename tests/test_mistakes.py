@@ -82,7 +82,15 @@ def png_claiming(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["train", "mnist-vae"], "no recipe 'mnist-vae'. Did you mean 'mnist-vae-z2'?"),
+        (["train", "mnist-vae"], "no recipe 'mnist-vae'. Did you mean 'mnist-vae-z16'?"),
+        (["train", "mnist-vea-z2"], "no recipe 'mnist-vea-z2'. Did you mean 'mnist-vae-z2'?"),
+        (["train", "digits-gan", "--set", "model.loss=hing"], "model.loss should be 'non-saturating', 'least-squares'"),
+        (["train", "digits-gan", "--set", "model.augmentation=['colour']"], "should be 'color', 'translation' or"),
+        (
+            ["train", "digits-gan", "--set", "model.loss=wasserstein", "--set", "model.label_smoothing=0.1"],
+            "needs a loss with labels",
+        ),
+        (["train", "latent-gan"], "model.vae names none: there is no run 'mnist-vae-z16-1'"),
         (["summary", "absent.toml"], "absent.toml cannot be read: No such file"),
         (["train", "digits-vae", "--set", "training.batchsize=3"], "Did you mean 'batch_size'?"),
         (["train", "digits-vae", "--set", "training.batch_size=lots"], "training.batch_size should be a valid integer"),
@@ -289,6 +297,10 @@ def test_runs_that_cannot(fails: Say, trained: dict[str, Run]) -> None:
     )
     assert "no class 'x'" in fails("interpolate", cgan, "--from", "x", "--to", "4")
     assert "at least two runs" in fails("compare", vae)
+    assert "which has no network 'encoder'" in fails("train", "latent-gan", "--set", f"model.vae={gan}")
+    assert "no figure of gan 'confusion'" in fails("figures", gan, "--only", "confusion")
+    assert "no option of these figures 'dots'. Did you mean 'points'?" in fails("figures", vae, "--set", "dots=3")
+    assert "points is a whole number above 0" in fails("figures", vae, "--only", "latents", "--set", "points=few")
     assert "used up its budget" in fails("resume", gan)
     assert "greater than 0" in fails("resume", gan, "--steps", "0")
     assert "--epochs and --minutes exclude each other" in fails("resume", gan, "--epochs", "9", "--minutes", "1")

@@ -10,7 +10,9 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from zeuxis.data import Batch
 from zeuxis.errors import UserError
-from zeuxis.models import Encodes, Generates, Model, Posterior, Step, build_model
+from zeuxis.models import Classifies, Encodes, Generates, HasCodes, Model, Posterior, Step, build_model
+from zeuxis.models.adversarial import discriminator_loss, generator_loss, squared_gradient
+from zeuxis.models.augmentation import AUGMENTATIONS, augment
 from zeuxis.models.base import Weighted
 from zeuxis.recipe import load_recipe
 
@@ -160,8 +162,8 @@ def test_adversarial_losses_are_binary_cross_entropies(name: str, merged: bool) 
     step = step_for(model)
     judged, fooled = (phase.loss(step) for phase in model.phases)
     fakes, condition = model.fakes(step), model.condition(step)
-    real = torch.sigmoid(model.score(step.images, condition)).double()
-    fake = torch.sigmoid(model.score(fakes, condition)).double()
+    real = torch.sigmoid(model.score(step.images, condition)["real"]).double()
+    fake = torch.sigmoid(model.score(fakes, condition)["real"]).double()
     on_real = -(0.9 * real.log() + 0.1 * (1 - real).log()).mean()
     on_fake = -(1 - fake).log().mean()
     expected = (on_real + on_fake) * (0.5 if merged else 1.0)
@@ -206,14 +208,385 @@ def test_the_condition_reaches_both_networks() -> None:
     images = model.generate(z, weights)
     assert not torch.allclose(images[0], images[1])
     same = images[:1].expand(2, -1, -1, -1)
-    assert not torch.allclose(*model.score(same, weights))
+    assert not torch.allclose(*model.score(same, weights)["real"])
+
+
+# Real and fake scores, and what each loss is by its definition: the discriminator's, then the generator's.
+REAL, FAKE = torch.tensor([[2.0], [-0.3], [0.4]]), torch.tensor([[0.7], [-1.5], [1.2]])
+SIGMOID = (torch.sigmoid(REAL).double(), torch.sigmoid(FAKE).double())
+DEFINED = {
+    "non-saturating": (-(SIGMOID[0].log() + (1 - SIGMOID[1]).log()).mean(), -SIGMOID[1].log().mean()),
+    "least-squares": (((REAL - 1) ** 2 + FAKE**2).mean() / 2, ((FAKE - 1) ** 2).mean() / 2),
+    "hinge": ((1 - REAL).clamp(min=0).mean() + (1 + FAKE).clamp(min=0).mean(), -FAKE.mean()),
+    "wasserstein": (FAKE.mean() - REAL.mean(), -FAKE.mean()),
+    "relativistic": (
+        -torch.sigmoid(REAL - FAKE).double().log().mean(), -torch.sigmoid(FAKE - REAL).double().log().mean(),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", list(DEFINED))
+def test_adversarial_losses_are_their_definitions(kind: str) -> None:
+    judged, fooled = DEFINED[kind]
+    assert sum(discriminator_loss(kind, REAL, FAKE).values()).item() == pytest.approx(judged.item(), rel=1e-5)
+    assert generator_loss(kind, FAKE, REAL).item() == pytest.approx(fooled.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", list(DEFINED))
+def test_every_loss_pulls_both_ways(kind: str) -> None:
+    """The discriminator raises real scores above fake ones, the generator raises fake ones."""
+    real, fake = REAL.clone().requires_grad_(), FAKE.clone().requires_grad_()
+    sum(discriminator_loss(kind, real, fake).values()).backward()
+    assert (real.grad[real < 1] < 0).all()
+    assert (fake.grad[fake > 0] > 0).all()
+    (slope,) = torch.autograd.grad(generator_loss(kind, fake, REAL), fake)
+    assert (slope[fake < 1] < 0).all()
+
+
+def test_label_smoothing_moves_the_best_real_score() -> None:
+    scores = torch.zeros(1, 1, requires_grad=True)
+    optimizer = torch.optim.SGD([scores], lr=2.0)
+    for _ in range(300):
+        optimizer.zero_grad()
+        discriminator_loss("non-saturating", scores, FAKE, 0.1)["real"].backward()
+        optimizer.step()
+    assert torch.sigmoid(scores).item() == pytest.approx(0.9, abs=1e-3)
+
+
+def test_smoothed_labels_need_a_loss_with_labels() -> None:
+    with pytest.raises(UserError, match="label_smoothing needs a loss with labels, and 'hinge' has none"):
+        make("mnist-gan", model__loss="hinge", model__label_smoothing=0.1)
+
+
+LINEAR = {"layers": ["flatten", "dense 1"], "init": "he"}
+
+
+def test_penalties_are_the_gradients_of_a_linear_discriminator() -> None:
+    """D(x) = w x + b has the gradient w everywhere."""
+    model = make(
+        "mnist-gan", networks__discriminator=LINEAR, model__r1_penalty=3.0, model__r2_penalty=5.0,
+        model__gradient_penalty=7.0,
+    )  # fmt: skip
+    terms = model.phases[0].loss(step_for(model))
+    norm = model.net("discriminator").trunk[1].weight.detach().norm().item()
+    assert (terms["r1"].value.item(), terms["r1"].weight) == (pytest.approx(norm**2, rel=1e-4), 1.5)
+    assert (terms["r2"].value.item(), terms["r2"].weight) == (pytest.approx(norm**2, rel=1e-4), 2.5)
+    assert terms["gradient_penalty"].value.item() == pytest.approx((norm - 1) ** 2, rel=1e-3)
+    assert terms["gradient_penalty"].weight == 7.0
+    total(terms).backward()
+    assert model.net("discriminator").trunk[1].weight.grad is not None
+    assert all(p.grad is None for p in model.net("generator").parameters())
+
+
+def test_squared_gradients_match_finite_differences() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1)).double()
+    x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    h, slopes = 1e-5, []
+    for i in range(3):
+        nudge = torch.zeros(3, dtype=torch.float64)
+        nudge[i] = h
+        slopes.append((network(x + nudge) - network(x - nudge))[:, 0].detach() / (2 * h))
+    expected = torch.stack(slopes).square().sum(0)
+    torch.testing.assert_close(squared_gradient(network(x), x).detach(), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_relativistic_pairs_need_no_absolute_score() -> None:
+    """Moving every score by the same amount changes nothing."""
+    for shift in (0.0, 4.0):
+        moved = discriminator_loss("relativistic", REAL + shift, FAKE + shift)["pairs"]
+        torch.testing.assert_close(moved, discriminator_loss("relativistic", REAL, FAKE)["pairs"])
+
+
+@pytest.mark.parametrize("loss", list(DEFINED))
+def test_accuracy_is_journalled_as_fits_the_loss(loss: str) -> None:
+    model = make("mnist-gan", model__loss=loss)
+    step = step_for(model)
+    model.phases[0].loss(step)
+    names = {
+        "wasserstein": {"wasserstein_estimate"},
+        "relativistic": {"accuracy_pairs"},
+    }.get(loss, {"accuracy_real", "accuracy_fake"})
+    assert set(step.recorded) == names
+
+
+def test_instance_noise_fades() -> None:
+    model = make("mnist-gan", model__instance_noise=0.5, model__instance_noise_epochs=10.0)
+    images = torch.zeros(64, 1, 28, 28)
+    for epoch, deviation in ((0.0, 0.5), (5.0, 0.25), (10.0, 0.0), (20.0, 0.0)):
+        step = step_for(model)
+        step.epoch = epoch
+        assert model._seen(step, images).std().item() == pytest.approx(deviation, abs=0.01)
+    constant = make("mnist-gan", model__instance_noise=0.3)
+    step = step_for(constant)
+    step.epoch = 99.0
+    assert constant._seen(step, images).std().item() == pytest.approx(0.3, abs=0.01)
+
+
+@pytest.mark.parametrize("low", [-1.0, 0.0])
+@pytest.mark.parametrize("name", list(AUGMENTATIONS))
+def test_augmentations_keep_shape_layout_and_gradient(name: str, low: float) -> None:
+    images = (low + (1 - low) * torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    made = augment(images, [name], torch.Generator().manual_seed(1), low)
+    assert made.shape == images.shape
+    assert not torch.allclose(made, images)
+    made.sum().backward()
+    assert torch.isfinite(images.grad).all()
+    assert images.grad.abs().sum() > 0
+    again = augment(images, [name], torch.Generator().manual_seed(1), low)
+    torch.testing.assert_close(made, again)
+
+
+def test_translation_moves_and_cutout_masks() -> None:
+    middle = 0.5
+    images = torch.rand(40, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    moved = augment(images, ["translation"], torch.Generator().manual_seed(1), 0.0)
+    for image, result in zip(images, moved, strict=True):
+        candidates = []
+        for down in range(-2, 3):
+            for right in range(-2, 3):
+                shifted = torch.full((16, 16), middle)
+                rows, columns = (slice(max(-d, 0), 16 - max(d, 0)) for d in (down, right))
+                taken = image[0][max(down, 0) : 16 + min(down, 0), max(right, 0) : 16 + min(right, 0)]
+                shifted[rows, columns] = taken
+                candidates.append(torch.allclose(shifted, result[0], atol=1e-6))
+        assert any(candidates), "one of the 25 shifts, the border filled with the middle of the range"
+    masked = augment(images, ["cutout"], torch.Generator().manual_seed(1), 0.0)
+    changed = (masked - images).abs() > 1e-6
+    assert torch.allclose(masked[changed], torch.tensor(middle))
+    assert 0 < changed.float().mean() <= 0.25
+
+
+def test_grey_images_stay_grey_in_colour() -> None:
+    images = torch.rand(6, 1, 8, 8).expand(-1, 3, -1, -1)
+    made = augment(images, ["color"], torch.Generator().manual_seed(1), 0.0)
+    torch.testing.assert_close(made[:, 0], made[:, 1])
+
+
+def test_spectral_norm_and_dropout_are_said_of_a_network_at_once() -> None:
+    model = make(
+        "mnist-gan", networks__discriminator__spectral_norm=True, networks__discriminator__dropout=0.2,
+    )  # fmt: skip
+    written = [row.layer for row in model.net("discriminator").rows]
+    assert written[:3] == ["conv 64 k5 s2 sn", "lrelu 0.3", "dropout 0.2"]
+    assert written[-1] == "dense 1 sn"
+    network = model.net("discriminator").train()
+    for _ in range(30):
+        network(torch.rand(2, 1, 28, 28))
+    assert torch.linalg.matrix_norm(network.trunk[-1].weight, 2).item() == pytest.approx(1.0, rel=1e-2)
+
+
+# -- models that build on these -----------------------------------------------------------------------
+
+
+def test_an_auxiliary_classifier_is_told_and_names_the_class() -> None:
+    model = make("mnist-acgan").eval()
+    step = step_for(model)
+    judged, fooled = (phase.loss(step) for phase in model.phases)
+    fakes = model.fakes(step)
+    on_real, on_fake = model.score(step.images, None), model.score(fakes, None)
+    expected = (F.cross_entropy(on_real["class"], step.labels) + F.cross_entropy(on_fake["class"], step.labels)) / 2
+    torch.testing.assert_close(judged["class"].value, expected)
+    torch.testing.assert_close(fooled["class"].value, F.cross_entropy(on_fake["class"], step.labels))
+    assert "accuracy_class" in step.recorded
+
+
+def test_an_attribute_is_one_number() -> None:
+    recipe = load_recipe("faces-acgan-64-z100")
+    model = build_model(recipe, ("not Smiling", "Smiling")).eval()
+    assert model.class_names == build_model(recipe).class_names
+    assert model.net("generator").input_shape == (101,)
+    z = torch.randn(1, 100)
+    told = model.generate(z, torch.tensor([[0.0, 1.0]]))
+    torch.testing.assert_close(told, model.net("generator")(torch.cat([z, torch.ones(1, 1)], dim=1)))
+    batch = Batch(torch.rand(4, 3, 64, 64), torch.tensor([0, 1, 1, 0]))
+    step = Step(0.0, torch.Generator().manual_seed(0), torch.device("cpu"), 4, lambda: batch)
+    judged = model.phases[0].loss(step)
+    scores = model.score(step.images, None)["class"][:, 0], model.score(model.fakes(step), None)["class"][:, 0]
+    expected = sum(F.binary_cross_entropy_with_logits(s, step.labels.float()) for s in scores) / 2
+    torch.testing.assert_close(judged["class"].value, expected)
+
+
+def test_codes_are_drawn_from_their_distributions() -> None:
+    model = make("infogan-62-10-2", model__categorical=[10, 3], model__continuous=2)
+    latents = model.draw_latents(6000, torch.Generator().manual_seed(0))
+    assert latents.shape == (6000, 62 + 13 + 2)
+    one, two, *numbers = model.codes()
+    for code in (one, two):
+        part = latents[:, code.start : code.start + code.size]
+        assert torch.equal(part.sum(1), torch.ones(6000))
+        torch.testing.assert_close(part.mean(0), torch.full((code.size,), 1 / code.size), atol=0.02, rtol=0)
+    for code in numbers:
+        part = latents[:, code.start]
+        assert -1 <= part.min() < -0.99 < 0.99 < part.max() <= 1
+        assert part.var().item() == pytest.approx(1 / 3, abs=0.02)
+    assert latents[:, :62].std().item() == pytest.approx(1, abs=0.02)
+
+
+def test_information_is_the_bound_of_the_codes() -> None:
+    model = make("infogan-62-10-2").eval()
+    assert [(p.name, p.updates) for p in model.phases] == [
+        ("discriminator", ("discriminator",)),
+        ("generator", ("generator",)),
+        ("information", ("generator", "q", "discriminator")),
+    ]
+    step = step_for(model, 32)
+    terms = model.phases[2].loss(step)
+    latents = model.draw_latents(32, torch.Generator().manual_seed(0))
+    guessed = model.net("q")(model.net("discriminator").trunk(model.generate(latents)), heads=True, logits=True)
+    categorical = F.cross_entropy(guessed["categorical_1"], latents[:, 62:72].argmax(1))
+    torch.testing.assert_close(terms["categorical"].value, categorical)
+    assert step.recorded["mutual_information"].item() == pytest.approx(np.log(10) - categorical.item(), abs=1e-6)
+    mean, logvar = guessed["continuous"].chunk(2, 1)
+    normal = Normal(mean, torch.exp((-4 + F.softplus(logvar + 4)) / 2))
+    constant = np.log(2 * np.pi) / 2 * 2
+    density = -normal.log_prob(latents[:, 72:]).sum(1).mean() - constant
+    torch.testing.assert_close(terms["continuous"].value, density, rtol=1e-4, atol=1e-4)
+
+
+def test_infogan_takes_any_mixture_of_codes() -> None:
+    for categorical, continuous in (([2], 0), ([], 3), ([5, 4, 3], 1)):
+        model = make("infogan-62-10-2", model__categorical=categorical, model__continuous=continuous)
+        terms = model.phases[2].loss(step_for(model))
+        assert set(terms) == {
+            name for name, there in (("categorical", categorical), ("continuous", continuous)) if there
+        }
+        total(terms).backward()
+    with pytest.raises(UserError, match="InfoGAN needs a code"):
+        make("infogan-62-10-2", model__categorical=[], model__continuous=0)
+    with pytest.raises(UserError, match="at least 2 values, not 1"):
+        make("infogan-62-10-2", model__categorical=[1])
+
+
+def test_a_critic_with_batch_norm_is_refused() -> None:
+    with pytest.raises(UserError, match="mixes the images of a batch"):
+        make("mnist-wgan-gp", networks__discriminator__layers=["flatten", "dense 8", "bn", "dense 1"])
+
+
+def test_a_point_is_a_posterior_without_spread() -> None:
+    model = make("mnist-ae-z3")
+    posterior = model.encode(torch.rand(4, 1, 28, 28))
+    assert torch.equal(posterior.sample(torch.Generator().manual_seed(0)), posterior.mean)
+    assert posterior.mean.shape == (4, 3)
+    with pytest.raises(UserError, match="without heads"):
+        make("mnist-ae-z3", networks__encoder__heads={"mean": ["dense 3"], "logvar": ["dense 3"]})
+
+
+def test_an_autoencoder_minimises_reconstruction_alone() -> None:
+    model = make("mnist-ae-z3")
+    step = step_for(model)
+    terms = model.phases[0].loss(step)
+    made = model.generate(model.encode(step.images).mean)
+    expected = F.binary_cross_entropy(made, step.images, reduction="none").sum((1, 2, 3)).mean()
+    torch.testing.assert_close(total(terms), expected)
+
+
+def test_free_bits_cost_nothing_below_their_number() -> None:
+    model = make("mnist-vae-z3", model__free_bits=50.0)
+    terms = model.phases[0].loss(step_for(model))
+    assert terms["kl"].value.item() == pytest.approx(150.0)
+    free = make("mnist-vae-z3", model__free_bits=1e-6)
+    plain = make("mnist-vae-z3")
+    torch.testing.assert_close(
+        free.phases[0].loss(step_for(free))["kl"].value, plain.phases[0].loss(step_for(plain))["kl"].value
+    )
+
+
+def test_a_conditional_vae_tells_both_networks() -> None:
+    model = make("mnist-cvae").eval()
+    assert model.net("encoder").input_shape == (11, 28, 28)
+    images, weights = torch.rand(1, 1, 28, 28).expand(2, -1, -1, -1), torch.eye(10)[:2]
+    means = model.encode(images, weights).mean
+    assert not torch.allclose(means[0], means[1])
+    made = model.generate(means[:1].expand(2, -1), weights)
+    assert not torch.allclose(made[0], made[1])
+    step = step_for(model)
+    condition = model.condition(step)
+    posterior = model.encode(step.images, condition)
+    z = posterior.sample(torch.Generator().manual_seed(0))
+    error = F.binary_cross_entropy(model.generate(z, condition), step.images, reduction="none").sum((1, 2, 3)).mean()
+    torch.testing.assert_close(total(model.phases[0].loss(step)), error + posterior.kl().sum(1).mean())
+
+
+def test_an_adversarial_autoencoder_judges_latents() -> None:
+    model = make("mnist-aae")
+    assert [(p.name, p.updates) for p in model.phases] == [
+        ("autoencoder", ("encoder", "decoder")), ("discriminator", ("discriminator",)), ("encoder", ("encoder",)),
+    ]  # fmt: skip
+    step = step_for(model)
+    terms = model.phases[1].loss(step)
+    drawn = model.draw_latents(6, torch.Generator().manual_seed(0))
+    encoded = model.encode(step.images).mean
+    real, fake = (model.score(z, None)["real"] for z in (drawn, encoded))
+    torch.testing.assert_close(total(terms), sum(discriminator_loss("non-saturating", real, fake).values()))
+    total(terms).backward()
+    assert all(p.grad is None for p in model.net("encoder").parameters())
+    with pytest.raises(UserError, match="augmentation is for images"):
+        make("mnist-aae", model__augmentation=["color"])
+
+
+def face_step(model: Model, count: int = 6) -> Step:
+    batch = Batch(torch.rand(count, *model.image_shape) * 2 - 1, torch.arange(count) % len(model.class_names))
+    return Step(0.0, torch.Generator().manual_seed(0), torch.device("cpu"), count, lambda: batch)
+
+
+@pytest.mark.parametrize("name", ["flowers-vae-gan-32", "flowers-cvae-gan-32"])
+def test_a_vae_gan_compares_in_the_discriminators_features(name: str) -> None:
+    model = build_model(load_recipe(name), tuple("abcde")).eval()
+    step = face_step(model)
+    judge, encode, fool, *rest = model.phases
+    assert [(p.name, p.updates) for p in (judge, encode, fool)] == [
+        ("discriminator", ("discriminator",)), ("encoder", ("encoder",)), ("decoder", ("decoder",)),
+    ]  # fmt: skip
+    assert [p.name for p in rest] == (["classifier"] if "cvae" in name else [])
+    terms = fool.loss(step)
+    made = model.reconstructed(step)
+    networks = ["discriminator", *(["classifier"] if rest else [])]
+    expected = sum(F.mse_loss(model.net(n).trunk(made), model.net(n).trunk(step.images)) for n in networks)
+    torch.testing.assert_close(terms["features"].value, expected)
+    torch.testing.assert_close(terms["pixels"].value, F.mse_loss(made, step.images))
+    assert torch.equal(model.fakes(step)[:3], made[:3])
+    assert set(terms) == {"features", "pixels", "adversarial", *(["class"] if rest else [])}
+    if rest:
+        said = model.classify(model.fakes(step))
+        torch.testing.assert_close(terms["class"].value, F.cross_entropy(said, step.labels))
+    total(encode.loss(step)).backward(inputs=list(model.net("encoder").parameters()), retain_graph=True)
+    assert all(p.grad is None for p in model.net("discriminator").parameters())
+
+
+def test_a_vae_gan_needs_features() -> None:
+    with pytest.raises(UserError, match="must end in features"):
+        make("flowers-vae-gan-32", networks__discriminator={"layers": ["flatten", "dense 1"]})
+
+
+def test_a_learned_prior_finds_the_latents() -> None:
+    """Two narrow clusters, far from the standard normal that the flow begins with."""
+    model = make("modern-vae-28", model__latent=2, model__solver_steps=16)
+    optimizer = torch.optim.Adam(model.net("prior").parameters(), lr=2e-3)
+    step = step_for(model, 512)
+    centres = torch.tensor([[3.0, 3.0], [-3.0, 1.0]])
+    which = torch.arange(512) % 2
+    model.encode = lambda images, condition=None: Posterior(centres[which], torch.full((512, 2), -4.0))
+    for _ in range(400):
+        optimizer.zero_grad()
+        total(model.phases[1].loss(step)).backward()
+        optimizer.step()
+    drawn = model.draw_latents(600, torch.Generator().manual_seed(1))
+    assert not drawn.requires_grad
+    distance = torch.cdist(drawn, centres).min(dim=1).values
+    assert (distance < 1.0).float().mean() > 0.9
+    share = (torch.cdist(drawn, centres).argmin(1) == 0).float().mean().item()
+    assert 0.35 < share < 0.65
 
 
 def test_capabilities_are_said_by_protocols() -> None:
-    assert isinstance(make("mnist-vae-z2"), Generates)
-    assert isinstance(make("mnist-vae-z2"), Encodes)
-    assert isinstance(make("mnist-gan"), Generates)
-    assert not isinstance(make("mnist-gan"), Encodes)
+    generates = {"mnist-vae-z2", "mnist-gan", "mnist-cgan", "mnist-ae-z3", "infogan-62-10-2", "latent-gan"}
+    encodes = {"mnist-vae-z2", "mnist-ae-z3", "mnist-cvae", "mnist-aae"}
+    for name in generates | encodes | {"mnist-cnn"}:
+        model = make(name)
+        assert isinstance(model, Generates) == (name != "mnist-cnn")
+        assert isinstance(model, Encodes) == (name in encodes)
+        assert isinstance(model, HasCodes) == (name == "infogan-62-10-2")
+        assert isinstance(model, Classifies) == (name == "mnist-cnn")
     assert (make("mnist-cgan").conditional, make("mnist-gan").conditional) == (True, False)
 
 

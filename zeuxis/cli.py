@@ -244,10 +244,10 @@ def reconstruct(
     from zeuxis.figures.export import save_images
 
     opened = _open(run, runs)
-    everything, _ = opened.test_images()
-    error = mean_squared_error(everything, opened.reconstruct(everything))
-    images, _ = opened.test_images(n)
-    both = np.concatenate([images, opened.reconstruct(images)])
+    everything, labels = opened.test_images()
+    error = mean_squared_error(everything, opened.reconstruct(everything, opened.condition(labels)))
+    images, labels = opened.test_images(n)
+    both = np.concatenate([images, opened.reconstruct(images, opened.condition(labels))])
     grid = save_images(both, out or opened.path / "samples" / "reconstructions", columns=len(images))
     typer.echo(f"test MSE {error:.6f} over {len(everything):,} images")
     typer.echo(grid)
@@ -273,11 +273,21 @@ def interpolate(
 
 
 @app.command()
-def figures(run: RunName, runs: Runs = None) -> None:
+def figures(
+    run: RunName,
+    only: Annotated[str, typer.Option(metavar="NAMES", help="draw these alone, separated by commas")] = "",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="an option of a figure, such as points=2621")
+    ] = None,
+    runs: Runs = None,
+) -> None:
     """Draw everything that applies to a run."""
     from zeuxis.figures import draw_all
+    from zeuxis.recipe import parse_override
 
-    for path in draw_all(_open(run, runs)).values():
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    options = dict(parse_override(text) for text in settings or [])
+    for path in draw_all(_open(run, runs), only=names, options=options).values():
         typer.echo(path)
 
 

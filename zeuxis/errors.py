@@ -20,7 +20,9 @@ class UserError(Exception):
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'?` for the closest valid name, or a list of all of them."""
     names = sorted(set(valid))
-    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    # A name that was not written to its end is meant before one that is misspelt.
+    begun = [valid_name for valid_name in names if len(name) > 3 and valid_name.startswith(name)]
+    close = begun or get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f" Did you mean '{close[0]}'?"
     return f" Valid: {', '.join(names)}." if names else ""

@@ -98,6 +98,8 @@ class NetworkOptions(Section):
     init: Literal["glorot", "he", "dcgan", "torch"] = Field(
         "glorot", description="how weights begin; 'dcgan' is normal with deviation 0.02"
     )
+    spectral_norm: bool = Field(False, description="every dense and convolutional layer is spectrally normalised")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share dropped after every activation inside `layers`")
     module: str = Field("", description="`package.module.Class`, called with `arguments`")
     arguments: dict[str, Any] = Field({}, description="keyword arguments of `module`")
 
@@ -315,6 +317,11 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         if any(budget in raw.get("training", {}) for budget in BUDGETS):
             for budget in BUDGETS:
                 inherited.get("training", {}).pop(budget, None)
+        if "name" in raw.get("model", {}):  # another model starts from its own defaults
+            inherited.pop("model", None)
+        for part, network in raw.get("networks", {}).items():
+            if isinstance(network, dict) and "layers" in network:  # other layers have heads of their own, or none
+                inherited.get("networks", {}).get(part, {}).pop("heads", None)
         raw = _merged(inherited, raw)
     return {"name": own_name, **raw}
 

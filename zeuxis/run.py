@@ -18,7 +18,7 @@ from zeuxis import data
 from zeuxis.data import Dataset, to_unit
 from zeuxis.data.batches import from_unit, make_batch
 from zeuxis.errors import UserError, nearest, one_of
-from zeuxis.models import Encodes, Generates, Model, Posterior, build_model
+from zeuxis.models import Classifies, Code, Encodes, Generates, HasCodes, Model, Posterior, build_model
 from zeuxis.nets import summary
 from zeuxis.recipe import Recipe, load_recipe
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, load_weights
@@ -162,6 +162,16 @@ class Run:
         return isinstance(self.model, Encodes)
 
     @property
+    def classifies(self) -> bool:
+        """Whether the model tells classes apart."""
+        return isinstance(self.model, Classifies)
+
+    @property
+    def codes(self) -> tuple[Code, ...]:
+        """The parts of the latent vector that have a meaning of their own; empty where there are none."""
+        return self.model.codes() if isinstance(self.model, HasCodes) else ()
+
+    @property
     def summary(self) -> dict[str, Any]:
         """The tables of its networks, as `zeuxis summary --json` prints them."""
         return summary(self.recipe.name, self.model.networks)
@@ -219,46 +229,93 @@ class Run:
             for start in range(0, len(latents), CHUNK):
                 part = slice(start, start + CHUNK)
                 z = torch.as_tensor(np.asarray(latents[part], np.float32), device=self.device)
-                c = None
-                if condition is not None:
-                    c = torch.as_tensor(np.asarray(condition[part], np.float32), device=self.device)
-                made.append(
-                    to_unit(model.generate(z, c), self.recipe.data.range).permute(0, 2, 3, 1).float().cpu().numpy()
-                )
+                x = to_unit(model.generate(z, self._weights(condition, part)), self.recipe.data.range)
+                made.append(x.permute(0, 2, 3, 1).float().cpu().numpy())
         return np.concatenate(made)
 
-    def posterior(self, images: np.ndarray) -> Posterior:
-        """Returns mean and log-variance, `(N, Z)` tensors on the CPU, of `(N, H, W, C)` images in 0..1 or bytes."""
+    def posterior(self, images: np.ndarray, condition: np.ndarray | None = None) -> Posterior:
+        """Returns mean and log-variance, `(N, Z)` tensors on the CPU.
+
+        Args:
+            images: `(N, H, W, C)` in 0..1 or bytes.
+            condition: `(N, K)` class weights, for conditional models.
+        """
         model = self.model
         if not isinstance(model, Encodes):
             raise UserError(f"{self.path} is a '{self.recipe.model.name}', which makes images but cannot encode them.")
+        if self.conditional and condition is None:
+            raise UserError(f"{self.path} is conditional: encode needs class weights, such as run.one_hot(['7']).")
         pixels = self._pixels(images)
         parts = []
         with torch.no_grad():
             for start in range(0, len(pixels), CHUNK):
-                posterior = model.encode(
-                    from_unit(pixels[start : start + CHUNK].to(self.device), self.recipe.data.range)
-                )
+                part = slice(start, start + CHUNK)
+                x = from_unit(pixels[part].to(self.device), self.recipe.data.range)
+                posterior = model.encode(x, self._weights(condition, part))
                 parts.append((posterior.mean.cpu(), posterior.logvar.cpu()))
         return Posterior(torch.cat([mean for mean, _ in parts]), torch.cat([logvar for _, logvar in parts]))
 
-    def encode(self, images: np.ndarray) -> np.ndarray:
-        """Returns the posterior means, `(N, Z)`, of `(N, H, W, C)` images in 0..1 or bytes."""
-        return self.posterior(images).mean.numpy()
+    def encode(self, images: np.ndarray, condition: np.ndarray | None = None) -> np.ndarray:
+        """Returns the posterior means, `(N, Z)`; arguments as of `posterior`."""
+        return self.posterior(images, condition).mean.numpy()
 
-    def reconstruct(self, images: np.ndarray) -> np.ndarray:
-        """Encodes and decodes images, `(N, H, W, C)` in 0..1 or bytes."""
-        return self.decode(self.encode(images))
+    def reconstruct(self, images: np.ndarray, condition: np.ndarray | None = None) -> np.ndarray:
+        """Encodes and decodes images; arguments as of `posterior`."""
+        return self.decode(self.encode(images, condition), condition)
+
+    def classify(self, images: np.ndarray) -> np.ndarray:
+        """Returns the probability of each class, `(N, K)`, for `(N, H, W, C)` images in 0..1 or bytes."""
+        model = self.model
+        if not isinstance(model, Classifies):
+            raise UserError(f"{self.path} is a '{self.recipe.model.name}', which does not classify.")
+        pixels, parts = self._pixels(images), []
+        with torch.no_grad():
+            for start in range(0, len(pixels), CHUNK):
+                x = from_unit(pixels[start : start + CHUNK].to(self.device), self.recipe.data.range)
+                parts.append(model.classify(x).softmax(dim=1).cpu().numpy())
+        return np.concatenate(parts)
+
+    def condition(self, labels: np.ndarray | None) -> np.ndarray | None:
+        """Class weights `(N, K)` of class indices `(N,)` for a conditional model; None for all others."""
+        if not self.conditional or labels is None:
+            return None
+        weights: np.ndarray = np.eye(len(self.model.class_names), dtype=np.float32)[labels]
+        return weights
+
+    def choose_images(self, part: str, n: int | None = None) -> np.ndarray:
+        """Returns the indices of n images of the "train" or the "test" part, always the same ones; or of all."""
+        indices = self.dataset.train if part == "train" else self.dataset.test
+        # Not the first ones, which may all be of one class, where a source lists its images by class.
+        if n is not None and n < len(indices):
+            indices = np.sort(np.random.default_rng(0).choice(indices, n, replace=False))
+        return indices
+
+    def images(self, indices: np.ndarray) -> np.ndarray:
+        """Returns images of the data set by index, `(n, H, W, C)` in 0..1, as the model is shown them."""
+        batch = make_batch(self.dataset, self.recipe.data, indices, torch.device("cpu"))
+        pixels: np.ndarray = to_unit(batch.images, self.recipe.data.range).permute(0, 2, 3, 1).numpy()
+        return pixels
+
+    def labels(self, indices: np.ndarray) -> np.ndarray | None:
+        """Returns the class of images by index, `(n,)`; None where the data has no classes."""
+        return None if self.dataset.labels is None else self.dataset.labels[indices]
+
+    def attribute(self, name: str, indices: np.ndarray) -> np.ndarray:
+        """Returns whether images have an attribute, `(n,)` of bool.
+
+        Raises:
+            UserError: if the data has no such attribute.
+        """
+        known, table = self.dataset.attribute_names, self.dataset.attributes
+        if table is None or name not in known:
+            raise one_of("attribute", name, known)
+        has: np.ndarray = table[indices, list(known).index(name)].astype(bool)
+        return has
 
     def test_images(self, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Returns held-out images `(n, H, W, C)` in 0..1 and their labels; the first n, or all."""
-        indices = self.dataset.test[:n]
-        # The first ones may all be of one class, where a source lists its images by class.
-        if n is not None and n < len(self.dataset.test):
-            indices = np.sort(np.random.default_rng(0).choice(self.dataset.test, n, replace=False))
-        batch = make_batch(self.dataset, self.recipe.data, indices, torch.device("cpu"))
-        labels = None if batch.labels is None else batch.labels.numpy()
-        return to_unit(batch.images, self.recipe.data.range).permute(0, 2, 3, 1).numpy(), labels
+        """Returns n held-out images `(n, H, W, C)` in 0..1 and their labels; or all."""
+        indices = self.choose_images("test", n)
+        return self.images(indices), self.labels(indices)
 
     def interpolate(self, start: str, end: str, *, steps: int = 10, seed: int = 1) -> np.ndarray:
         """Makes a row of images from one place to another.
@@ -295,6 +352,11 @@ class Run:
                 f"'{text}' is no place in latent space; give a seed such as 3, or {size} numbers separated by commas."
             )
         return np.array(numbers, np.float32)
+
+    def _weights(self, condition: np.ndarray | None, part: slice) -> torch.Tensor | None:
+        if condition is None:
+            return None
+        return torch.as_tensor(np.asarray(condition[part], np.float32), device=self.device)
 
     def _generator(self) -> Any:
         if not self.generates:

@@ -1,6 +1,17 @@
 """How good it is, and what it cost."""
 
 from zeuxis.evaluation.cost import Cost, cost
+from zeuxis.evaluation.frechet import frechet_distance
+from zeuxis.evaluation.neighbours import nearest_images
 from zeuxis.evaluation.reconstruction import mean_squared_error
+from zeuxis.evaluation.two_sample import TwoSample, energy_test
 
-__all__ = ["Cost", "cost", "mean_squared_error"]
+__all__ = [
+    "Cost",
+    "TwoSample",
+    "cost",
+    "energy_test",
+    "frechet_distance",
+    "mean_squared_error",
+    "nearest_images",
+]

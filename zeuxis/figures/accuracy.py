@@ -12,23 +12,27 @@ from zeuxis.run import Run
 
 # What the reports call healthy (specification A2).
 HEALTHY = (0.60, 0.75)
+# A relativistic discriminator judges pairs.
+KINDS = {"real": "real", "fake": "fake", "pairs": "real above fake, in pairs"}
 
 
 @figure(
     "accuracy",
     "Discriminator accuracy",
-    "The share of real and of fake images told right; between 60 and 75 % (shaded) both networks learn.",
+    "The share of real and of fake samples told right; between 60 and 75 % (shaded) both networks learn.",
     order=20,
-    applies=lambda run: len(run.series("discriminator/accuracy_real")[0]) > 1,
+    applies=lambda run: any(len(run.series(f"discriminator/accuracy_{kind}")[0]) > 1 for kind in KINDS),
 )
 def accuracy(run: Run) -> Figure:
     drawn = new_figure(7.4, 3.3)
     ax = drawn.subplots()
     ax.axhspan(*HEALTHY, color=LINES[2], alpha=0.13, lw=0)
-    for colour, kind in zip(LINES, ("real", "fake"), strict=False):
+    for colour, (kind, label) in zip(LINES, KINDS.items(), strict=False):
         steps, values = run.series(f"discriminator/accuracy_{kind}")
+        if not len(steps):
+            continue
         ax.plot(steps, values, color=colour, alpha=0.25, lw=0.9)
-        ax.plot(steps, smooth(values), color=colour, lw=1.8, label=f"{kind} images")
+        ax.plot(steps, smooth(values), color=colour, lw=1.8, label=label)
     ax.axhline(0.5, color=MUTED, lw=0.8, ls=":")
     ax.set_ylim(0, 1.02)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))

@@ -19,17 +19,26 @@ PLANE_POINTS, TSNE_POINTS = 3000, 500
 @figure(
     "latents",
     "Latent space",
-    "Each point is a held-out image at the mean of its posterior, coloured by its class.",
+    "Each point is a held-out image at the mean of its posterior, coloured by its class or by an attribute.",
     order=6,
     applies=lambda run: run.encodes,
 )
-def latents(run: Run) -> Figure:
+def latents(run: Run, points: int = TSNE_POINTS, attribute: str = "") -> Figure:
+    """Draws the map of latents.
+
+    Args:
+        run: what to draw.
+        points: held-out images on it, where t-SNE lays them out.
+        attribute: colours them by this attribute rather than by class.
+    """
     flat = run.latents(1).shape[1] == 2
-    images, labels = run.test_images(PLANE_POINTS if flat else TSNE_POINTS)
-    places = run.encode(images)
+    chosen = run.choose_images("test", PLANE_POINTS if flat else points)
+    labels, names = run.labels(chosen), run.dataset.classes
+    places = run.encode(run.images(chosen), run.condition(labels))
     if not flat:
         places = embed(places)
-    names = run.dataset.classes
+    if attribute:
+        labels, names = run.attribute(attribute, chosen).astype(int), (f"not {attribute}", attribute)
     drawn = new_figure(7.6, 6.6)
     ax = drawn.subplots()
     if labels is None:

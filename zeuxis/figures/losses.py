@@ -15,7 +15,7 @@ from zeuxis.run import Run
 
 WINDOW = 11
 # Recorded beside the losses, and drawn elsewhere or not at all.
-_NOT_LOSSES = {"gradient_norm", "accuracy_real", "accuracy_fake", "kl_nats"}
+_NOT_LOSSES = {"gradient_norm", "kl_nats", "mutual_information", "wasserstein_estimate"}
 
 
 def smooth(values: np.ndarray, window: int = WINDOW) -> np.ndarray:
@@ -36,6 +36,7 @@ def panels(run: Run) -> list[tuple[str, dict[str, str]]]:
                 slash
                 and phase not in ("test", "cost")
                 and term not in _NOT_LOSSES
+                and not term.startswith("accuracy")
                 and term not in terms.setdefault(phase, [])
             ):
                 terms[phase].append(term)
@@ -74,7 +75,7 @@ def losses(run: Run) -> Figure:
             ax.plot(steps, values, color=colour, alpha=1 if tested else 0.28, lw=1.8 if tested else 0.9)
             if not tested:
                 ax.plot(steps, smooth(values), color=colour, lw=1.8, label=label)
-            ax.set_ylim(*_limits([run.series(t)[1] for t in terms.values()]))
+            ax.set_ylim(*limits([run.series(t)[1] for t in terms.values()]))
         if len(terms) > 1:
             ax.legend(loc="best", fontsize=9)
         ax.set_xlabel("step")
@@ -84,7 +85,7 @@ def losses(run: Run) -> Figure:
     return drawn
 
 
-def _limits(series: list[np.ndarray]) -> tuple[float | None, float | None]:
+def limits(series: list[np.ndarray]) -> tuple[float | None, float | None]:
     """Leaves the first steps out of the scale, whose values would flatten all that follows."""
     settled = np.concatenate([values[min(len(values) // 20, 20) :] for values in series])
     settled = settled[np.isfinite(settled)]

@@ -21,11 +21,11 @@ SHOWN = 10
     applies=lambda run: run.encodes and run.generates,
 )
 def reconstructions(run: Run) -> Figure:
-    everything, _ = run.test_images()
-    error = mean_squared_error(everything, run.reconstruct(everything))
-    images, _ = run.test_images(SHOWN)
+    everything, labels = run.test_images()
+    error = mean_squared_error(everything, run.reconstruct(everything, run.condition(labels)))
+    images, labels = run.test_images(SHOWN)
     drawn = new_figure(0.9 * len(images) + 1.0, 2.7)
-    tiles = np.concatenate([images, run.reconstruct(images)])
+    tiles = np.concatenate([images, run.reconstruct(images, run.condition(labels))])
     show_tiles(drawn.subplots(), tiles, len(images), rows=["test image", "reconstruction"])
     title(drawn, run, f"Reconstructions, test MSE {error:.6f}")
     return drawn

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from zeuxis.errors import UserError
+from zeuxis.errors import UserError, one_of
 from zeuxis.figures.style import STYLE
 from zeuxis.progress import bar, console
 from zeuxis.run import Run
@@ -29,7 +31,7 @@ class Kind:
         caption: what the reader sees and what it means.
         order: its place in a report.
         applies: whether a run can be drawn so.
-        draw: draws it.
+        draw: draws it; its keyword arguments are the figure's options.
     """
 
     name: str
@@ -37,11 +39,17 @@ class Kind:
     caption: str
     order: int
     applies: Callable[[Run], bool]
-    draw: Callable[[Run], Figure]
+    draw: Callable[..., Figure]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The figure's options with their defaults."""
+        parameters = list(inspect.signature(self.draw).parameters.values())[1:]
+        return {parameter.name: parameter.default for parameter in parameters}
 
 
 _KINDS: dict[str, Kind] = {}
-Draw = Callable[[Run], Figure]
+Draw = Callable[..., Figure]
 
 
 def figure(
@@ -64,25 +72,39 @@ def kinds() -> list[Kind]:
     return sorted(_KINDS.values(), key=lambda kind: (kind.order, kind.name))
 
 
-def save(kind: Kind, run: Run, path: Path) -> Path:
+def save(kind: Kind, run: Run, path: Path, options: Mapping[str, Any] | None = None) -> Path:
     """Draws one figure and writes it; the suffix, .png or .svg, chooses the format."""
     with mpl.rc_context(STYLE):
-        drawn = kind.draw(run)
+        drawn = kind.draw(run, **(options or {}))
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn.savefig(path, dpi=160, bbox_inches="tight", pad_inches=0.15)
     return path
 
 
-def draw_all(run: Run, *, progress: bool = True) -> dict[str, Path]:
+def draw_all(
+    run: Run, *, only: Sequence[str] = (), options: Mapping[str, Any] | None = None, progress: bool = True
+) -> dict[str, Path]:
     """Draws everything that applies into the run's `figures` folder.
+
+    Args:
+        run: what to draw.
+        only: names of kinds; else all that apply.
+        options: options of figures, such as `{"points": 2621}`, given to those that have them.
+        progress: show a bar.
 
     Returns:
         The path of each figure by the name of its kind, in the order of a report.
 
     Raises:
-        UserError: if the run folder cannot be written.
+        UserError: for a figure or an option that is not known or does not apply, or if the run folder cannot be
+            written.
     """
     wanted = [kind for kind in kinds() if kind.applies(run)]
+    for name in only:
+        if name not in [kind.name for kind in wanted]:
+            raise one_of(f"figure of {run.name}", name, [kind.name for kind in wanted])
+    wanted = [kind for kind in wanted if not only or kind.name in only]
+    given = _checked(dict(options or {}), {k: v for kind in wanted for k, v in kind.options.items()})
     drawn = {}
     try:
         (run.path / "figures").mkdir(exist_ok=True)
@@ -91,8 +113,22 @@ def draw_all(run: Run, *, progress: bool = True) -> dict[str, Path]:
     with bar(f"drawing {run.name}", len(wanted), visible=progress) as advance:
         for kind in wanted:
             try:
-                drawn[kind.name] = save(kind, run, run.path / "figures" / f"{kind.name}.png")
+                mine = {name: value for name, value in given.items() if name in kind.options}
+                drawn[kind.name] = save(kind, run, run.path / "figures" / f"{kind.name}.png", mine)
             except UserError as error:  # a run copied without its data still shows all that needs none
+                if only:
+                    raise
                 console.print(f"The figure '{kind.name}' is left out: {error}", soft_wrap=True)
             advance(1)
     return drawn
+
+
+def _checked(given: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in given.items():
+        if name not in known:
+            raise one_of("option of these figures", name, known)
+        default = known[name]
+        if type(value) is not type(default) or (isinstance(value, int) and value < 1):
+            what = "a whole number above 0" if isinstance(default, int) else "text"
+            raise UserError(f"The figures' option {name} is {what}, such as {default!r}, not {value!r}.")
+    return given

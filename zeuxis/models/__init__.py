@@ -1,11 +1,27 @@
 """What is learned: one file a model, its losses and its phases."""
 
-from zeuxis.models.base import Encodes, Generates, Model, ModelOptions, Phase, Posterior, Step, Weighted, phase
+from zeuxis.models.base import (
+    Classifies,
+    Code,
+    Encodes,
+    Generates,
+    HasCodes,
+    Model,
+    ModelOptions,
+    Phase,
+    Posterior,
+    Step,
+    Weighted,
+    phase,
+)
 from zeuxis.models.registry import build_model, models, register
 
 __all__ = [
+    "Classifies",
+    "Code",
     "Encodes",
     "Generates",
+    "HasCodes",
     "Model",
     "ModelOptions",
     "Phase",

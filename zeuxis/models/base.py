@@ -13,29 +13,43 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
-from pydantic import ValidationError
+import torch.nn.functional as F
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from zeuxis.data import Batch
 from zeuxis.errors import UserError
-from zeuxis.nets import Network
-from zeuxis.recipe import Recipe, Section, explain
+from zeuxis.nets import Network, Shape
+from zeuxis.recipe import NetworkOptions, Recipe, Section, explain
 
 __all__ = [
+    "Classifies",
+    "Code",
+    "ConditionalOptions",
     "Encodes",
     "Generates",
+    "HasCodes",
+    "Inputs",
     "Model",
     "ModelOptions",
     "Phase",
     "Posterior",
     "Step",
+    "Terms",
     "Weighted",
+    "join",
     "phase",
 ]
 
 
 class ModelOptions(Section):
     """Base of every model's options; `model.name` chooses the model, the rest is validated here."""
+
+
+class ConditionalOptions(ModelOptions):
+    """Options of models that are told the class of an image."""
+
+    classes: int = Field(10, ge=2, description="assumed where no data is at hand; the data's own count rules")
 
 
 class Weighted(NamedTuple):
@@ -46,6 +60,8 @@ class Weighted(NamedTuple):
 
 
 Terms = Mapping[str, "Tensor | Weighted"]
+# Input shapes by network; a function where the shape follows from a network before it.
+Inputs = Mapping[str, "Shape | Callable[[], Shape]"]
 
 
 @dataclass
@@ -84,7 +100,7 @@ class Step:
         """Class indices, `(B,)`."""
         if self.batch.labels is None:
             raise UserError(
-                "This model is conditional and needs images with classes or an attribute (--attribute NAME)."
+                "This model learns classes and needs images with classes or an attribute (--attribute NAME)."
             )
         return self.batch.labels
 
@@ -153,7 +169,8 @@ class Model(nn.Module):
     """Base of all models.
 
     A subclass sets `Options`, names its networks with the shape of each one's input in `inputs`, checks what
-    comes out in `check`, and defines phases.
+    comes out in `check`, and defines phases. One that is `conditional` has classes and is asked with weights of
+    them, `(B, K)`: a one-hot vector for a class, a mixture for what lies between.
 
     Args:
         recipe: the run's recipe; its networks are built here.
@@ -163,6 +180,11 @@ class Model(nn.Module):
     Options: ClassVar[type[ModelOptions]] = ModelOptions
     generating_network: ClassVar[str] = ""
     conditional: ClassVar[bool] = False
+    # Whether it learns from the classes of its images; a conditional model does in any case.
+    labelled: ClassVar[bool] = False
+    # Networks that come, trained, from another run, and the option that names it; no phase updates them.
+    trained_networks: ClassVar[tuple[str, ...]] = ()
+    trained_option: ClassVar[str] = ""
 
     def __init__(self, recipe: Recipe, classes: tuple[str, ...] | None = None) -> None:
         super().__init__()
@@ -175,9 +197,9 @@ class Model(nn.Module):
         chosen = {"name": recipe.model.name, **self.options.model_dump()}
         self.recipe = recipe.model_copy(update={"model": type(recipe.model).model_validate(chosen)})
         self.image_shape = recipe.data.shape
-        if self.conditional and classes is not None and len(classes) < 2:
+        if (self.conditional or self.labelled) and classes is not None and len(classes) < 2:
             raise UserError(
-                f"The model '{recipe.model.name}' is conditional and needs images of at least two classes, or an "
+                f"The model '{recipe.model.name}' learns classes and needs images of at least two classes, or an "
                 f"attribute (--attribute NAME); this data has {len(classes) or 'none'}."
             )
         self.class_names: tuple[str, ...] = classes if classes is not None else self.default_classes()
@@ -191,17 +213,31 @@ class Model(nn.Module):
             shapes = self.inputs()
             self._require_networks(shapes)
             for name, shape in shapes.items():
-                self.networks[name] = Network(recipe.networks[name], shape, symbols, f"{where}, network {name}")
+                # A shape that follows from a network before it is worked out once that network stands.
+                self.networks[name] = Network(
+                    self.layers(name), shape() if callable(shape) else shape, symbols, f"{where}, network {name}"
+                )
         self.check()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def default_classes(self) -> tuple[str, ...]:
         """Class names assumed where no data is at hand."""
-        return ()
+        data = self.recipe.data
+        if data.attribute:
+            return (f"not {data.attribute}", data.attribute)
+        return tuple(data.classes) or tuple(map(str, range(getattr(self.options, "classes", 0))))
 
-    def inputs(self) -> dict[str, tuple[int, ...]]:
-        """Shape of the input of each network, in the order they are built."""
+    def inputs(self) -> Inputs:
+        """Shape of the input of each network, in the order they are built.
+
+        A shape that follows from what another network puts out is given as a function, called once those
+        before it are built.
+        """
         raise NotImplementedError
+
+    def layers(self, name: str) -> NetworkOptions:
+        """What a network is built from: the recipe's layers, to which a model may add."""
+        return self.recipe.networks[name]
 
     def check(self) -> None:
         """Raises a `UserError` where a network's output does not fit its use."""
@@ -224,6 +260,17 @@ class Model(nn.Module):
                     found[name] = Phase(name, updates, times, getattr(self, attribute))
         return list(found.values())
 
+    @property
+    def condition_size(self) -> int:
+        """Values that tell a network the class: one for each class, none where the model is not conditional."""
+        return len(self.class_names) if self.conditional else 0
+
+    def condition(self, step: Step) -> Tensor | None:
+        """Class weights `(B, K)` of the step's images; None where the model is not conditional."""
+        if not self.conditional:
+            return None
+        return step.once("condition", lambda: F.one_hot(step.labels, len(self.class_names)).float())  # type: ignore[no-any-return]
+
     def test(self, step: Step) -> dict[str, Tensor]:
         """Terms measured on a held-out batch, without gradients; empty if there are none."""
         return {}
@@ -241,6 +288,23 @@ class Model(nn.Module):
                     f"Recipe {name}: the model '{self.recipe.model.name}' has no network '{network}'; "
                     f"its networks are {', '.join(shapes)}."
                 )
+
+
+def join(x: Tensor, condition: Tensor | None) -> Tensor:
+    """Tells a network's input the class: more values beside a vector, a plane for each beside an image.
+
+    Args:
+        x: `(B, N)` or `(B, C, H, W)`.
+        condition: `(B, K)`, or None, which leaves the input as it is.
+
+    Returns:
+        `(B, N + K)` or `(B, C + K, H, W)`.
+    """
+    if condition is None:
+        return x
+    if x.dim() == 4:
+        condition = condition[:, :, None, None].expand(-1, -1, *x.shape[2:])
+    return torch.cat([x, condition], dim=1)
 
 
 class Posterior(NamedTuple):
@@ -278,4 +342,41 @@ class Encodes(Protocol):
 
     def encode(self, images: Tensor, condition: Tensor | None = None) -> Posterior:
         """Returns the posterior of `(B, C, H, W)` images."""
+        ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """A model that tells classes apart."""
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Returns `(B, K)` logits for `(B, C, H, W)` images."""
+        ...
+
+
+class Code(NamedTuple):
+    """A part of the latent vector with a meaning of its own.
+
+    Attributes:
+        name: for figures.
+        start: its first place in the latent vector.
+        size: values of a categorical code, held as a one-hot vector; 1 for a continuous one in -1..1.
+    """
+
+    name: str
+    start: int
+    size: int
+
+    @property
+    def categorical(self) -> bool:
+        """Whether it takes one of several values, rather than a number."""
+        return self.size > 1
+
+
+@runtime_checkable
+class HasCodes(Protocol):
+    """A model whose latent vector holds codes."""
+
+    def codes(self) -> tuple[Code, ...]:
+        """Returns its codes in the order of the latent vector."""
         ...

@@ -10,22 +10,15 @@ Source: M. Mirza and S. Osindero, Conditional Generative Adversarial Nets, 2014,
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from pydantic import Field
-from torch import Tensor
-
-from zeuxis.models.base import Step
+from zeuxis.models.base import ConditionalOptions
 from zeuxis.models.gan import GAN, GANOptions
 from zeuxis.models.registry import register
 
 __all__ = ["CGAN"]
 
 
-class CGANOptions(GANOptions):
+class CGANOptions(GANOptions, ConditionalOptions):
     """Options of the conditional game."""
-
-    classes: int = Field(10, ge=2, description="assumed where no data is at hand; the data's own count rules")
 
 
 @register("cgan")
@@ -35,23 +28,3 @@ class CGAN(GAN):
     Options = CGANOptions
     options: CGANOptions
     conditional = True
-
-    def default_classes(self) -> tuple[str, ...]:
-        return tuple(map(str, range(self.options.classes)))
-
-    def inputs(self) -> dict[str, tuple[int, ...]]:
-        channels, *sides = self.image_shape
-        classes = len(self.class_names)
-        return {"generator": (self.options.latent + classes,), "discriminator": (channels + classes, *sides)}
-
-    def condition(self, step: Step) -> Tensor:
-        return step.once("condition", lambda: F.one_hot(step.labels, len(self.class_names)).float())  # type: ignore[no-any-return]
-
-    def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
-        assert condition is not None, "a conditional model is asked with a condition"
-        return super().generate(torch.cat([latents, condition], dim=1))
-
-    def score(self, images: Tensor, condition: Tensor | None) -> Tensor:
-        assert condition is not None, "a conditional model is asked with a condition"
-        planes = condition[:, :, None, None].expand(-1, -1, *images.shape[2:])
-        return super().score(torch.cat([images, planes], dim=1), None)

@@ -11,6 +11,7 @@ convolution in * s. With kernel k the latter needs p and q (output padding) in
 | `dense N` | fully connected, N outputs |
 | `conv N kK sS` | convolution, N filters |
 | `deconv N kK sS` | transposed convolution |
+| `res N kK` | residual block, N filters: twice a leaky ReLU and a convolution, added to the input |
 | `up S` | nearest-neighbour up-sampling |
 | `reshape CxHxW`, `flatten` | |
 | `bn`, `ln` | batch and layer normalisation |
@@ -34,7 +35,7 @@ from torch import Tensor, nn
 
 from zeuxis.errors import UserError, nearest
 
-__all__ = ["WORDS", "Shape", "make_layer"]
+__all__ = ["ACTIVATIONS", "WEIGHTED", "WORDS", "Residual", "Shape", "make_layer"]
 
 Shape = tuple[int, ...]
 
@@ -78,11 +79,16 @@ class Spec:
 Made = tuple[nn.Module, Shape]
 Maker = Callable[[Spec, Shape], Made]
 WORDS: dict[str, Maker] = {}
+# Those after which a network's `dropout` takes effect.
+ACTIVATIONS = frozenset({"relu", "lrelu", "elu", "silu", "gelu", "tanh"})
+# Those that a network's `spectral_norm` normalises.
+WEIGHTED = frozenset({"dense", "conv", "deconv"})
 # Options beyond a plain word, and the words that take them.
 _OPTIONS = {
     "dense": {"nobias", "sn"},
     "conv": {"k", "s", "nobias", "valid", "sn"},
     "deconv": {"k", "s", "nobias", "sn"},
+    "res": {"k"},
 }
 
 
@@ -189,6 +195,33 @@ def _deconv(spec: Spec, shape: Shape) -> Made:
         whole = nn.ConvTranspose2d(channels, filters, k, s, padding - 1, bias=bias)
         return nn.Sequential(whole, nn.ZeroPad2d((0, -1, 0, -1))), out
     return nn.ConvTranspose2d(channels, filters, k, s, padding, extra, bias=bias), out
+
+
+class Residual(nn.Module):
+    """`x + conv(lrelu(conv(lrelu(x))))`, with a 1x1 convolution on the shortcut where the channels change.
+
+    No normalisation: the last convolution begins at zero instead. Source: K. He et al., Identity Mappings in
+    Deep Residual Networks, ECCV 2016, figure 4e; H. Zhang, Y. N. Dauphin and T. Ma, Fixup, ICLR 2019 (the zeros).
+    """
+
+    def __init__(self, channels: int, filters: int, kernel: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, filters, kernel, padding=kernel // 2)
+        self.last = nn.Conv2d(filters, filters, kernel, padding=kernel // 2, bias=False)
+        self.shortcut = nn.Conv2d(channels, filters, 1, bias=False) if channels != filters else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.first(nn.functional.leaky_relu(x, 0.2))
+        joined: Tensor = self.shortcut(x) + self.last(nn.functional.leaky_relu(inner, 0.2))
+        return joined
+
+
+@_word("res")
+def _res(spec: Spec, shape: Shape) -> Made:
+    channels, height, width = _image(shape, "res")
+    if spec.kernel % 2 == 0:
+        raise UserError(f"'res' needs an odd kernel size, not {spec.kernel}")
+    return Residual(channels, spec.size(), spec.kernel), (spec.size(), height, width)
 
 
 @_word("up")

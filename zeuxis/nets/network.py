@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zeuxis.errors import UserError
-from zeuxis.nets.layers import Shape, make_layer, show
+from zeuxis.nets.layers import ACTIVATIONS, WEIGHTED, Residual, Shape, make_layer, show
 from zeuxis.recipe import NetworkOptions
 
 __all__ = ["Network", "Row"]
@@ -53,9 +53,11 @@ class Network(nn.Module):
                 self.output_shape: Shape = tuple(self.trunk.eval()(torch.zeros(1, *shape)).shape[1:])
             self.rows.append(_row(options.module, self.trunk, self.output_shape))
         else:
-            self.trunk, self.output_shape = self._stack(options.layers, shape, symbols, "")
+            self.trunk, self.output_shape = self._stack(_written_out(options.layers, options), shape, symbols, "")
             for name, layers in options.heads.items():
-                stack, self.head_shapes[name] = self._stack(layers, self.output_shape, symbols, f"{name}: ")
+                stack, self.head_shapes[name] = self._stack(
+                    _written_out(layers, options), self.output_shape, symbols, f"{name}: "
+                )
                 self.heads[name] = stack
             _initialise(self, options.init)
         self.train()
@@ -103,6 +105,19 @@ class Network(nn.Module):
             )
 
 
+def _written_out(layers: list[str], options: NetworkOptions) -> list[str]:
+    """Layers with what the recipe says of all of them at once."""
+    written: list[str] = []
+    for i, text in enumerate(layers, 1):
+        word = (text.split() or [""])[0]
+        written.append(
+            f"{text} sn" if options.spectral_norm and word in WEIGHTED and "sn" not in text.split() else text
+        )
+        if options.dropout and word in ACTIVATIONS and i < len(layers):
+            written.append(f"dropout {options.dropout:g}")
+    return written
+
+
 def _run(stack: nn.Module, x: Tensor, logits: bool) -> Tensor:
     layers = list(stack.children())
     if logits and layers and isinstance(layers[-1], nn.Sigmoid | nn.Softmax):
@@ -140,6 +155,9 @@ def _initialise(network: nn.Module, how: str) -> None:
                 nn.init.normal_(weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    for module in network.modules():
+        if isinstance(module, Residual):  # every block begins as its shortcut, so depth costs nothing at first
+            nn.init.zeros_(module.last.weight)
 
 
 def _imported(options: NetworkOptions, where: str) -> nn.Module:

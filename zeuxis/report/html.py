@@ -6,15 +6,19 @@ import base64
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from zeuxis import __version__
 from zeuxis.errors import UserError
 from zeuxis.evaluation import Cost, cost
 from zeuxis.figures import draw_all, kinds
+from zeuxis.figures.side_by_side import side_by_side
+from zeuxis.figures.style import STYLE
 from zeuxis.run import Run
 from zeuxis.training.files import replace_file
 
@@ -66,7 +70,15 @@ def comparison(runs: list[Run], out: Path | None = None) -> Path:
     path = out or runs[0].path.parent / f"compare-{'-'.join(run.name for run in runs)}"[:120]
     recipes = Counter(run.recipe.name for run in runs)
     columns = [_column(run, run.recipe.name if recipes[run.recipe.name] == 1 else run.name) for run in runs]
-    return _write("compare.html", path.with_name(path.name.removesuffix(".html") + ".html"), columns=columns)
+    beside = _side_by_side(runs) if sum(run.generates for run in runs) > 1 else None
+    target = path.with_name(path.name.removesuffix(".html") + ".html")
+    return _write("compare.html", target, columns=columns, side_by_side=beside)
+
+
+def _side_by_side(runs: list[Run]) -> str:
+    with mpl.rc_context(STYLE), BytesIO() as file:
+        side_by_side(runs).savefig(file, format="png", dpi=160, bbox_inches="tight", pad_inches=0.15)
+        return base64.b64encode(file.getvalue()).decode()
 
 
 def _column(run: Run, label: str) -> Column:

@@ -27,11 +27,9 @@ def not_finite(line: Line) -> str | None:
 
 def discriminator_wins(lines: list[Line]) -> tuple[bool, str]:
     """Real and fake are told apart nearly always, so that the generator's gradient says little."""
-    pairs = [
-        (line["discriminator/accuracy_real"] + line["discriminator/accuracy_fake"]) / 2
-        for line in lines
-        if "discriminator/accuracy_real" in line
-    ]
+    kinds = ("accuracy_real", "accuracy_fake", "accuracy_pairs")
+    found = [[line[f"discriminator/{kind}"] for kind in kinds if f"discriminator/{kind}" in line] for line in lines]
+    pairs = [fmean(shares) for shares in found if shares]
     accuracy = fmean(pairs) if pairs else 0.0
     return len(pairs) >= WINDOW and accuracy > 0.97, (
         f"The discriminator wins: it told real from fake {accuracy:.0%} of the time of late, so the generator learns "

@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from zeuxis import data
 from zeuxis.errors import UserError
-from zeuxis.models import build_model
+from zeuxis.models import build_model, models
 from zeuxis.progress import console
 from zeuxis.recipe import Recipe, load_recipe
-from zeuxis.training.checkpoint import Checkpoint, checkpoints
+from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, checkpoints, load_weights
 from zeuxis.training.hardware import describe_machine, pick_device
 from zeuxis.training.trainer import Observer, Trainer, readable_disk_errors
 
@@ -37,12 +39,16 @@ def start(recipe: Recipe, runs: Path, observer: Observer, *, name: str = "") -> 
         UserError: before anything is written if recipe, data and networks do not fit; later as `Trainer.fit`.
     """
     device = pick_device(recipe.training.device)
+    recipe, trained = _trained_networks(recipe, runs)
     dataset = data.load(recipe.data, recipe=recipe.name)
     for file, why in list(dataset.quarantine.items())[:3]:
         observer.say(f"{file} cannot be read and is left out ({why}).")
     if len(dataset.quarantine) > 3:
         observer.say(f"{len(dataset.quarantine)} files cannot be read in all; quarantine.txt in the run lists them.")
     model = build_model(recipe, dataset.classes)
+    for network, weights in trained.items():
+        # A learned decoder variance belongs to the other run's loss.
+        model.net(network).load_state_dict(weights, strict=False)
     folder = _new_folder(runs, name, recipe.name)
     try:
         with readable_disk_errors(folder):
@@ -96,6 +102,41 @@ def resume(folder: Path, observer: Observer, overrides: Mapping[str, Any] | None
         (folder / "recipe.toml").write_text(model.recipe.to_toml(), "utf-8")
     console.print(f"Going on with {folder} at step {trainer.step}.")
     return trainer.fit()
+
+
+def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dict[str, Tensor]]]:
+    """Where a model is built on another run: the recipe with that run's data and networks, and their weights."""
+    kind = models().get(recipe.model.name)
+    if kind is None or not kind.trained_networks:
+        return recipe, {}
+    named = recipe.model.options.get(kind.trained_option, "")
+    key = f"model.{kind.trained_option}"
+    found = [folder for folder in (Path(named), runs / named) if named and (folder / "recipe.toml").is_file()]
+    if not found:
+        raise UserError(
+            f"The model '{recipe.model.name}' is built on a trained run, and {key} names none: "
+            f"{f'there is no run {named!r} in {runs}' if named else 'it is empty'}. Train one first, such as "
+            f"`zeuxis train mnist-vae-z16`, and name it, as in --set {key}=mnist-vae-z16-1."
+        )
+    other = load_recipe(found[0] / "recipe.toml")
+    for network in kind.trained_networks:
+        if network not in other.networks:
+            raise UserError(f"{key} names {found[0]}, a '{other.model.name}', which has no network '{network}'.")
+    model = build_model(other)
+    if model.conditional:
+        raise UserError(f"{key} names {found[0]}, a '{other.model.name}', which is told a class; it must not be.")
+    path = best_checkpoint(found[0] / "checkpoints")
+    if path is None:
+        raise UserError(f"{key} names {found[0]}, which has no checkpoint yet; let it train further, or resume it.")
+    load_weights(model, Checkpoint.read(path))
+    networks = {name: options.model_dump() for name, options in recipe.networks.items()}
+    networks |= {name: other.networks[name].model_dump() for name in kind.trained_networks}
+    changed = {
+        "data": other.data.model_dump(),
+        "model.latent": other.model.options["latent"],
+        "networks": networks,
+    }
+    return recipe.updated(changed), {name: model.net(name).state_dict() for name in kind.trained_networks}
 
 
 def _last_good(folder: Path, observer: Observer) -> Checkpoint | None:

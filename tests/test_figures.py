@@ -1,0 +1,227 @@
+"""Figures that need what only some models or data have, and what they show."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import zeuxis
+from zeuxis.errors import UserError
+from zeuxis.evaluation import nearest_images
+from zeuxis.figures import draw_all, kinds
+from zeuxis.figures.arithmetic import attribute_direction
+from zeuxis.figures.codes import sweep
+from zeuxis.figures.prior import aggregate_posterior
+from zeuxis.figures.side_by_side import side_by_side
+from zeuxis.run import Run
+
+SCORE = '[networks.discriminator]\nlayers = ["conv 8 k3 s2", "lrelu 0.2", "flatten"]\nheads = { real = ["dense 1"]'
+RECIPES = {
+    "infogan": f"""extends = "digits-gan"
+[model]
+name = "infogan"
+latent = 6
+categorical = [4, 3]
+continuous = 1
+generator_updates = 2
+{SCORE} }}
+[networks.q]
+layers = ["dense 8", "lrelu 0.2"]
+""",
+    "acgan": f"""extends = "digits-gan"
+[data]
+classes = ["3", "8"]
+[model]
+name = "acgan"
+latent = 6
+{SCORE}, class = ["dense 1"] }}
+""",
+    "wgan-gp": """extends = "digits-gan"
+[model]
+name = "wgan-gp"
+latent = 6
+[networks.discriminator]
+layers = ["conv 8 k3 s2", "lrelu 0.2", "flatten", "dense 1"]
+""",
+    "classifier": """
+[data]
+source = "digits"
+size = 8
+[model]
+name = "classifier"
+[networks.classifier]
+layers = ["flatten", "dense 32", "relu", "dense classes"]
+[training]
+epochs = 5
+batch_size = 32
+""",
+    "large": """
+[data]
+source = "digits"
+size = 128
+[model]
+name = "gan"
+latent = 4
+[networks.generator]
+layers = ["dense 256", "reshape 1x16x16", "up 8", "sigmoid"]
+[networks.discriminator]
+layers = ["avgpool 16", "flatten", "dense 1"]
+[training]
+epochs = 5
+batch_size = 8
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Runs of models with codes, an attribute, a critic, classes, and large images."""
+    folder = tmp_path_factory.mktemp("more")
+    runs = {}
+    for name, text in RECIPES.items():
+        (folder / f"{name}.toml").write_text(text)
+        settings = {"training.record_every": 1, "training.batch_size": 16, "training.test_every": "never"}
+        steps = 200 if name == "classifier" else 4
+        runs[name] = zeuxis.train(
+            folder / f"{name}.toml", steps=steps, settings=settings, runs=folder / "runs", progress=False
+        )
+    return runs
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A VAE on images whose attribute Smiling is the lower half's brightness, in CelebA's own files."""
+    folder = tmp_path_factory.mktemp("data")
+    generator, count = np.random.default_rng(0), 120
+    smiles = generator.random(count) < 0.5
+    (folder / "celeba").mkdir()
+    with zipfile.ZipFile(folder / "celeba" / "img_align_celeba.zip", "w") as archive:
+        for i, smile in enumerate(smiles):
+            pixels = generator.integers(0, 60, (64, 64, 3), np.uint8)
+            pixels[32:] += 180 * np.uint8(smile)
+            Image.fromarray(pixels).save(folder / "face.png")
+            archive.write(folder / "face.png", f"img_align_celeba/{i:06d}.png")
+    rows = "".join(f"{i:06d}.png {1 if smile else -1} -1\n" for i, smile in enumerate(smiles))
+    (folder / "celeba" / "list_attr_celeba.txt").write_text(f"{count}\nSmiling Male\n{rows}")
+    split = "".join(f"{i:06d}.png {2 if i % 5 == 0 else 0}\n" for i in range(count))
+    (folder / "celeba" / "list_eval_partition.txt").write_text(split)
+    recipe = folder / "faces.toml"
+    recipe.write_text(
+        '[data]\nsource = "celeba"\nsize = 8\nchannels = 3\n[model]\nname = "vae"\nlatent = 3\n'
+        'reconstruction = "mse"\nkl_weight = 0.02\n'
+        '[networks.encoder]\nlayers = ["flatten", "dense 32", "relu", "dense 6"]\n'
+        '[networks.decoder]\nlayers = ["dense 32", "relu", "dense 192", "sigmoid", "reshape 3x8x8"]\n'
+        "[training]\nsteps = 300\nbatch_size = 32\n[training.optimizer]\nlearning_rate = 5e-3\n"
+    )
+    patch = pytest.MonkeyPatch()
+    patch.setenv("ZEUXIS_DATA", str(folder))
+    run = zeuxis.train(recipe, runs=folder / "runs", progress=False)
+    assert run.dataset  # opened while the data directory is set
+    patch.undo()
+    return run
+
+
+COMMON = {"losses", "gradients", "samples", "interpolations", "neighbours", "history"}
+
+
+def test_every_kind_of_figure_is_drawn_for_some_run(more: dict[str, Run], faces: Run, trained: dict[str, Run]) -> None:
+    drawn = {name: set(draw_all(run, progress=False)) for name, run in more.items()}
+    assert drawn == {
+        "infogan": COMMON | {"codes", "accuracy", "information", "updates"},
+        "acgan": COMMON | {"pairs", "scales", "accuracy"},
+        "wgan-gp": COMMON | {"critic", "scales", "updates"},
+        "classifier": {"confusion", "losses", "gradients"},
+        "large": COMMON | {"large", "scales", "accuracy"},
+    }
+    everything = set.union(*drawn.values()) | set(draw_all(faces, progress=False))
+    everything |= {kind.name for kind in kinds() for run in trained.values() if kind.applies(run)}
+    assert everything == {kind.name for kind in kinds()}
+
+
+def test_a_sweep_changes_its_code_alone(more: dict[str, Run]) -> None:
+    run = more["infogan"]
+    first, second, third = run.codes
+    assert [(code.name, code.start, code.size) for code in run.codes] == [
+        ("categorical 1", 6, 4), ("categorical 2", 10, 3), ("continuous 1", 13, 1),
+    ]  # fmt: skip
+    latents = run.latents(2)
+    assert latents.shape == (2, 14)
+    for code, values in ((first, 4), (second, 3), (third, 10)):
+        tiles, names = sweep(run, code, rows=2)
+        assert len(tiles) == 2 * values == 2 * len(names)
+        at = latents.copy()
+        at[:, code.start : code.start + code.size] = np.eye(code.size)[-1] if code.categorical else 2.0
+        assert np.allclose(tiles[values - 1 :: values], run.decode(at), atol=1e-5), "the last column"
+
+
+def test_a_classifier_learns_and_says_so(more: dict[str, Run]) -> None:
+    run = more["classifier"]
+    chosen = run.choose_images("test")
+    right = (run.classify(run.images(chosen)).argmax(axis=1) == run.labels(chosen)).mean()
+    assert right > 0.75
+    with pytest.raises(UserError, match="which makes no images"):
+        run.sample(2)
+    with pytest.raises(UserError, match="does not classify"):
+        more["infogan"].classify(run.images(chosen[:1]))
+
+
+def test_the_direction_of_an_attribute_turns_it_on(faces: Run) -> None:
+    chosen = faces.choose_images("test")
+    plain = chosen[~faces.attribute("Smiling", chosen)]
+    latents = faces.encode(faces.images(plain))
+    lower = [
+        faces.decode(latents + strength * attribute_direction(faces, "Smiling"))[:, 4:].mean() for strength in (0, 1)
+    ]
+    assert lower[0] < 0.3
+    assert lower[1] > 0.5
+    with pytest.raises(UserError, match=r"no attribute 'Smilng'.*Did you mean 'Smiling'"):
+        faces.attribute("Smilng", chosen)
+    with pytest.raises(UserError, match="has no direction"):
+        attribute_direction(faces, "Male")
+
+
+def test_figures_take_options(faces: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = draw_all(faces, only=["latents"], options={"points": 12, "attribute": "Smiling"}, progress=False)
+    assert set(drawn) == {"latents"}
+    for given, message in (
+        ({"point": 12}, "Did you mean 'points'"),
+        ({"points": "many"}, "points is a whole number above 0, such as 500, not 'many'"),
+        ({"points": 0}, "whole number above 0"),
+        ({"attribute": 3}, "attribute is text"),
+    ):
+        with pytest.raises(UserError, match=message):
+            draw_all(faces, only=["latents"], options=given, progress=False)
+    with pytest.raises(UserError, match="Did you mean 'latents'"):
+        draw_all(faces, only=["latent"], progress=False)
+
+
+def test_nearest_images_are_the_nearest(trained: dict[str, Run]) -> None:
+    run = trained["gan"]
+    train = run.choose_images("train")
+    wanted = run.images(train[[5, 700]]) * 0.9 + 0.02
+    indices, distances = nearest_images(run, wanted, 2)
+    everything = run.images(train)
+    by_hand = np.sqrt(np.square(everything[None] - wanted[:, None]).sum(axis=(2, 3, 4)))
+    order = np.argsort(by_hand, axis=1)[:, :2]
+    assert np.array_equal(indices, train[order])
+    assert np.allclose(distances, np.take_along_axis(by_hand, order, 1), atol=1e-3)
+
+
+def test_the_aggregate_posterior_is_drawn_from_each_posterior(trained: dict[str, Run]) -> None:
+    run = trained["vae"]
+    encoded = aggregate_posterior(run, 150)
+    posterior = run.posterior(run.images(run.choose_images("test", 150)))
+    z = (encoded - posterior.mean.numpy()) / np.exp(posterior.logvar.numpy() / 2)
+    assert abs(z.mean()) < 0.2
+    assert 0.85 < z.std() < 1.15
+
+
+def test_runs_side_by_side(trained: dict[str, Run], more: dict[str, Run], tmp_path: Path) -> None:
+    drawn = side_by_side([trained["vae"], trained["gan"], more["classifier"]])
+    assert len(drawn.axes) == 2, "a classifier makes no images"
+    drawn.savefig(tmp_path / "both.png")
+    assert np.asarray(Image.open(tmp_path / "both.png").convert("L")).std() > 20

@@ -1,0 +1,66 @@
+"""Every recipe trains for a few steps on generated images of its shape, samples, draws its figures and resumes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import zeuxis
+from zeuxis.figures import draw_all, kinds
+from zeuxis.recipe import Recipe, load_recipe, recipe_names
+from zeuxis.run import Run
+from zeuxis.training import Display, resume
+
+# Steps that a run has before it is resumed, and after.
+BEFORE, AFTER = 2, 3
+
+
+def images(folder: Path, recipe: Recipe) -> dict[str, object]:
+    """Writes coloured noise in folders of two, five or ten classes; returns what points the recipe at it."""
+    generator = np.random.default_rng(0)
+    data = recipe.data
+    count = 2 if data.attribute else len(data.classes) or (5 if data.channels == 3 else 10)
+    names = data.classes or [str(i) for i in range(count)]
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for i in range(60 // count):
+            pixels = generator.integers(0, 256, (data.size, data.size, 3), np.uint8)
+            image = Image.fromarray(pixels)
+            (image if data.channels == 3 else image.convert("L")).save(folder / name / f"{i}.png")
+    return {"data.source": "folder", "data.path": str(folder), "data.attribute": ""}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_runs(name: str, tmp_path: Path) -> None:
+    settings: dict[str, object] = {
+        **images(tmp_path / "images", load_recipe(name)),
+        "training.batch_size": 4, "training.record_every": 1, "training.snapshot_every": "1 step",
+        "training.checkpoint_every": "never", "training.test_every": "1 step", "training.best": "",
+        "data.flip": False,
+    }  # fmt: skip
+    if name == "latent-gan":
+        first = {key: value for key, value in settings.items() if key != "model.vae"}
+        zeuxis.train("mnist-vae-z16", steps=1, settings=first, runs=tmp_path, progress=False)
+    run = zeuxis.train(name, steps=BEFORE, settings=settings, runs=tmp_path, progress=False)
+    assert resume(run.path, Display(visible=False), {"training.steps": AFTER})
+    run = Run(run.path)
+    assert run.step == run.journal[-1]["step"] == AFTER
+    shape = (run.recipe.data.size, run.recipe.data.size, run.recipe.data.channels)
+    if run.generates:
+        made = run.sample(3, seed=2)
+        assert made.shape == (3, *shape)
+        assert np.isfinite(made).all()
+        assert len(run.snapshots) == AFTER + 1
+    if run.encodes:
+        chosen = run.choose_images("test")
+        assert run.reconstruct(run.images(chosen), run.condition(run.labels(chosen))).shape[1:] == shape
+    if run.classifies:
+        assert np.allclose(run.classify(run.images(run.choose_images("test"))).sum(axis=1), 1, atol=1e-5)
+    drawn = draw_all(run, progress=False)
+    assert set(drawn) == {kind.name for kind in kinds() if kind.applies(run)}
+    assert all(path.stat().st_size > 2000 for path in drawn.values())
+    shutil.rmtree(run.path)

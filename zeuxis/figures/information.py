@@ -1,0 +1,34 @@
+"""How much an image tells of the codes it was made from."""
+
+from __future__ import annotations
+
+import math
+
+from matplotlib.figure import Figure
+
+from zeuxis.figures.losses import smooth
+from zeuxis.figures.registry import figure
+from zeuxis.figures.style import LINES, MUTED, new_figure, title
+from zeuxis.run import Run
+
+TERM = "information/mutual_information"
+
+
+@figure(
+    "information",
+    "Information about the codes",
+    "Lower bound of the mutual information of image and categorical codes, in nats; dotted, all there is to know.",
+    order=21,
+    applies=lambda run: len(run.series(TERM)[0]) > 1,
+)
+def information(run: Run) -> Figure:
+    steps, values = run.series(TERM)
+    drawn = new_figure(7.4, 3.3)
+    ax = drawn.subplots()
+    ax.axhline(sum(math.log(code.size) for code in run.codes if code.categorical), color=MUTED, lw=1.0, ls=":")
+    ax.plot(steps, values, color=LINES[4], alpha=0.28, lw=0.9)
+    ax.plot(steps, smooth(values), color=LINES[4], lw=1.8)
+    ax.set_xlabel("step")
+    ax.set_ylabel("nats")
+    title(drawn, run, "Information about the codes")
+    return drawn

@@ -1,0 +1,27 @@
+"""Pairs from the same noise, with an attribute off and on."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from zeuxis.figures.registry import figure
+from zeuxis.figures.style import new_figure, show_tiles, title
+from zeuxis.run import Run
+
+
+@figure(
+    "pairs",
+    "Pairs",
+    "Each column is one noise vector, drawn without the attribute above and with it below.",
+    order=2,
+    applies=lambda run: run.generates and run.conditional and len(run.model.class_names) == 2,
+)
+def pairs(run: Run, count: int = 10) -> Figure:
+    names = list(run.model.class_names)
+    latents = run.latents(count)
+    tiles = np.concatenate([run.decode(latents, run.one_hot([name] * count)) for name in names])
+    drawn = new_figure(0.9 * count + 1.2, 2.9)
+    show_tiles(drawn.subplots(), tiles, count, rows=names)
+    title(drawn, run, f"Pairs from the same noise: {names[0]}, {names[1]}")
+    return drawn

@@ -1,0 +1,71 @@
+r"""Adversarial autoencoder.
+
+As in a VAE the latents of the data shall follow a prior p(z) = N(0, 1); but no KL divergence says so, a
+discriminator does. It tells draws from the prior from encoded images, and the encoder learns to fool it, so that
+the aggregate posterior q(z) = E_x[q(z|x)] comes to match p(z) as a whole:
+
+    reconstruction:  min over encoder and decoder  E_x[-log p(x|z)],  z ~ q(z|x)
+    discriminator:   min  E_p(z)[softplus(-D(z))] + E_q(z)[softplus(D(z))]
+    encoder:         min  E_q(z)[softplus(-D(z))]
+
+Three phases with an optimiser each. The encoder gives a point, or a normal distribution.
+
+Source: A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow and B. Frey, Adversarial Autoencoders, 2015, section 2.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor
+
+from zeuxis.models.adversarial import Adversarial, AdversarialOptions
+from zeuxis.models.autoencoder import Autoencoder, AutoencoderOptions
+from zeuxis.models.base import Inputs, Step, Terms, Weighted, phase
+from zeuxis.models.registry import register
+
+__all__ = ["AAE"]
+
+
+class AAEOptions(AdversarialOptions, AutoencoderOptions):
+    """Options of the adversarial autoencoder; the generator of its game is the encoder."""
+
+    adversarial_weight: float = Field(1.0, gt=0, description="of the encoder's adversarial loss")
+
+
+@register("aae")
+class AAE(Adversarial, Autoencoder):
+    """An autoencoder whose latents match a prior because a discriminator cannot tell."""
+
+    Options = AAEOptions
+    options: AAEOptions
+
+    def inputs(self) -> Inputs:
+        return {**Autoencoder.inputs(self), "discriminator": (self.options.latent,)}
+
+    def check(self) -> None:
+        Adversarial.check(self)
+        Autoencoder.check(self)
+
+    def encoded(self, step: Step) -> Tensor:
+        """Latents of the step's images, `(B, Z)`; phases share a pass until the encoder is updated."""
+
+        def make() -> Tensor:
+            return self.encode(step.images).sample(step.generator)
+
+        return step.once("latents", make, through="encoder")  # type: ignore[no-any-return]
+
+    @phase("autoencoder", updates="encoder decoder")
+    def reconstruct(self, step: Step) -> Terms:
+        return {"reconstruction": self.reconstruction(step.images, self.encoded(step), None)}
+
+    @phase("discriminator", updates="discriminator", repeat="discriminator_updates")
+    def judge(self, step: Step) -> Terms:
+        drawn = self.draw_latents(step.batch_size, step.generator)
+        terms, _, _ = self.judged(step, drawn, self.encoded(step), None)
+        return terms
+
+    @phase("encoder", updates="encoder", repeat="generator_updates")
+    def fool(self, step: Step) -> Terms:
+        drawn = self.draw_latents(step.batch_size, step.generator)
+        loss, _ = self.fooled(step, self.encoded(step), drawn, None)
+        return {"adversarial": Weighted(loss, self.options.adversarial_weight)}

@@ -1,0 +1,124 @@
+r"""What autoencoding models share: an encoder, a decoder, and how a reconstruction is judged.
+
+The encoder gives either a point, `(B, Z)`, or a normal distribution q(z|x) with mean and log-variance, from two
+heads or from one output of 2 Z values. Reconstruction terms, negative log-likelihoods up to a constant:
+
+- ``bce``: Bernoulli, cross-entropy of every pixel; images in 0..1.
+- ``mse``: squared error, a normal distribution of fixed variance.
+- ``gaussian``: a normal distribution whose one variance v is learned with the decoder,
+  ``1/2 ((x - x^)^2 / v + log v)``; it balances reconstruction and KL divergence without a weight (sigma-VAE).
+
+Source of the learned variance: O. Rybkin, K. Daniilidis and S. Levine, Simple and Effective VAE Training with
+Calibrated Decoders, ICML 2021.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from zeuxis.data import to_unit
+from zeuxis.errors import UserError
+from zeuxis.models.base import Inputs, Model, ModelOptions, Posterior, Step, join
+
+__all__ = ["Autoencoder", "AutoencoderOptions"]
+
+
+class AutoencoderOptions(ModelOptions):
+    """Options of models that encode and decode."""
+
+    latent: int = Field(2, ge=1, description="latent dimensions")
+    reconstruction: Literal["bce", "mse", "gaussian"] = Field(
+        "bce", description="likelihood of a pixel: Bernoulli, or normal of fixed or of learned variance"
+    )
+    reduction: Literal["sum", "mean"] = Field(
+        "sum", description="over pixels and latent dimensions; 'sum' makes the VAE's loss the bound in nats"
+    )
+
+
+class Autoencoder(Model):
+    """Base of models that encode and decode; both networks are told the class where one is conditional."""
+
+    options: AutoencoderOptions
+    generating_network = "decoder"
+    # Whether the encoder must give a distribution, or must not; None where it may.
+    stochastic: ClassVar[bool | None] = None
+
+    def inputs(self) -> Inputs:
+        channels, *sides = self.image_shape
+        return {
+            "encoder": (channels + self.condition_size, *sides),
+            "decoder": (self.options.latent + self.condition_size,),
+        }
+
+    def check(self) -> None:
+        encoder, latent = self.net("encoder"), self.options.latent
+        if encoder.heads:
+            if encoder.head_shapes != {"mean": (latent,), "logvar": (latent,)} or self.stochastic is False:
+                wanted = (
+                    f"the output must be {latent} latent values, without heads"
+                    if self.stochastic is False
+                    else f"the heads must be 'mean' and 'logvar' with {latent} values each (model.latent)"
+                )
+                raise UserError(f"In {encoder.where}, {wanted}, not {encoder.head_shapes}.")
+        elif self.stochastic or (self.stochastic is None and encoder.output_shape != (latent,)):
+            encoder.require_output((2 * latent,), f"the mean and log-variance of {latent} latent dimensions")
+        else:
+            encoder.require_output((latent,), f"a point in {latent} latent dimensions")
+        self.net("decoder").require_output(self.image_shape, "the recipe's image")
+        if self.options.reconstruction == "bce" and self.recipe.data.range != "0..1":
+            raise UserError(f"Recipe {self.recipe.name}: reconstruction 'bce' needs data.range = '0..1'.")
+        if self.options.reconstruction == "gaussian":
+            # One variance for all pixels, stored as its logarithm with the decoder that it belongs to.
+            self.net("decoder").log_variance = nn.Parameter(torch.zeros(()))
+
+    def encode(self, images: Tensor, condition: Tensor | None = None) -> Posterior:
+        """Returns the posterior of `(B, C, H, W)` images; of variance 0 where the encoder gives a point."""
+        encoder, x = self.net("encoder"), join(images, condition)
+        if encoder.heads:
+            heads = encoder(x, heads=True)
+            return Posterior(heads["mean"], heads["logvar"])
+        out = encoder(x)
+        if out.shape[1] == self.options.latent:
+            return Posterior(out, torch.full_like(out, -torch.inf))
+        return Posterior(*out.chunk(2, dim=1))
+
+    def draw_latents(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(count, self.options.latent, generator=generator, device=generator.device)
+
+    def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
+        images: Tensor = self.net("decoder")(join(latents, condition))
+        return images
+
+    def test(self, step: Step) -> dict[str, Tensor]:
+        """`mse` of reconstructions from the posterior mean at pixel range 0..1, averaged over pixels."""
+        condition = self.condition(step)
+        made = self.generate(self.encode(step.images, condition).mean, condition)
+        pixel_range = self.recipe.data.range
+        return {"mse": F.mse_loss(to_unit(made, pixel_range), to_unit(step.images, pixel_range))}
+
+    def reconstruction(self, images: Tensor, latents: Tensor, condition: Tensor | None) -> Tensor:
+        """Negative log-likelihood of images under the decoder, up to a constant, reduced as the options say."""
+        decoder, kind, z = self.net("decoder"), self.options.reconstruction, join(latents, condition)
+        if kind == "bce":
+            if isinstance(decoder.trunk[-1], nn.Sigmoid):
+                return self.reduced(
+                    F.binary_cross_entropy_with_logits(decoder(z, logits=True), images, reduction="none")
+                )
+            return self.reduced(F.binary_cross_entropy(decoder(z), images, reduction="none"))
+        error = (decoder(z) - images).square()
+        if kind == "gaussian":
+            # Softly kept above -6 (a deviation of 0.05), below which the density grows without bound: the
+            # reference above, section 4.
+            free: Any = decoder.log_variance
+            log_variance = -6 + F.softplus(free + 6)
+            error = 0.5 * (error * torch.exp(-log_variance) + log_variance)
+        return self.reduced(error)
+
+    def reduced(self, values: Tensor) -> Tensor:
+        """Means over the batch of sums, or of means, over all else."""
+        return values.mean() if self.options.reduction == "mean" else values.sum() / len(values)

@@ -1,0 +1,58 @@
+r"""Classifier.
+
+A network gives one logit for each class and minimises the cross-entropy of the image's own,
+
+    L = E[-log softmax(f(x))_c].
+
+It makes no images: it serves to say what generated images show, and its last features are a space in which
+distances between sets of images mean something.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from zeuxis.models.base import ConditionalOptions, Inputs, Model, Step, Terms, phase
+from zeuxis.models.registry import register
+
+__all__ = ["Classifier"]
+
+
+class ClassifierOptions(ConditionalOptions):
+    """Options of the classifier."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label spread over all classes")
+
+
+@register("classifier")
+class Classifier(Model):
+    """Tells the classes of images apart."""
+
+    Options = ClassifierOptions
+    options: ClassifierOptions
+    labelled = True
+
+    def inputs(self) -> Inputs:
+        return {"classifier": self.image_shape}
+
+    def check(self) -> None:
+        self.net("classifier").require_output((len(self.class_names),), "a value for each class")
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Logits `(B, K)` of the classes of `(B, C, H, W)` images."""
+        logits: Tensor = self.net("classifier")(images, logits=True)
+        return logits
+
+    @phase("classifier", updates="classifier")
+    def learn(self, step: Step) -> Terms:
+        logits = self.classify(step.images)
+        step.record("accuracy_class", (logits.detach().argmax(dim=1) == step.labels).float().mean())
+        return {"cross_entropy": F.cross_entropy(logits, step.labels, label_smoothing=self.options.label_smoothing)}
+
+    def test(self, step: Step) -> dict[str, Tensor]:
+        """`error`, the share of images named wrongly, and `cross_entropy`."""
+        logits = self.classify(step.images)
+        wrong = (logits.argmax(dim=1) != step.labels).float().mean()
+        return {"error": wrong, "cross_entropy": F.cross_entropy(logits, step.labels)}

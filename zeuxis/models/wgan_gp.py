@@ -1,0 +1,55 @@
+r"""Wasserstein GAN with gradient penalty.
+
+The discriminator becomes a critic D without a sigmoid. Among all 1-Lipschitz functions, the one that tells real
+from fake best measures the Wasserstein-1 distance between their distributions,
+
+    W(p, q) = max_{|D|_L <= 1} E_x[D(x)] - E_z[D(G(z))],
+
+so its estimate says how far apart they are, and falls as the generator learns. A gradient penalty at points y on
+straight lines between real and fake images holds the critic to slope 1:
+
+    L_D = E_z[D(G(z))] - E_x[D(x)] + lambda E_y[(|grad D(y)| - 1)^2],     L_G = -E_z[D(G(z))].
+
+Several critic updates an iteration keep the estimate good. The critic needs networks that treat every image by
+itself: no batch norm.
+
+Source: I. Gulrajani, F. Ahmed, M. Arjovsky, V. Dumoulin and A. Courville, Improved Training of Wasserstein GANs,
+NeurIPS 2017, section 4 and algorithm 1.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import nn
+
+from zeuxis.errors import UserError
+from zeuxis.models.adversarial import Loss
+from zeuxis.models.gan import GAN, GANOptions
+from zeuxis.models.registry import register
+
+__all__ = ["WGANGP"]
+
+
+class WGANGPOptions(GANOptions):
+    """Options of the Wasserstein game; the published ones are the defaults."""
+
+    loss: Loss = Field("wasserstein", description="of both players, see the model's page")
+    gradient_penalty: float = Field(10.0, ge=0, description="lambda of the penalty, between real and fake")
+    discriminator_updates: int = Field(5, ge=1, description="critic updates an iteration")
+
+
+@register("wgan-gp")
+class WGANGP(GAN):
+    """A GAN whose discriminator estimates a distance."""
+
+    Options = WGANGPOptions
+    options: WGANGPOptions
+
+    def check(self) -> None:
+        super().check()
+        critic = self.net("discriminator")
+        if any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in critic.modules()):
+            raise UserError(
+                f"In {critic.where}, 'bn' mixes the images of a batch, and the gradient penalty is of each image by "
+                "itself; use 'ln' or nothing."
+            )
