@@ -30,8 +30,11 @@ format: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+# Writes the pages that come from the code, then the site: docs/_site/index.html.
 docs: .venv/installed
-	$(BIN)/python docs/make_recipes.py
+	$(BIN)/python docs/make_pages.py
+	$(BIN)/sphinx-build --fail-on-warning --keep-going -q -b html docs docs/_site
+	@echo docs/_site/index.html
 
 clean:
 	rm -rf .venv demo .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

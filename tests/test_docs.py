@@ -22,11 +22,37 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text("utf-8"), flags=re.S)
 
 
-def test_the_page_of_recipes_is_current() -> None:
+@pytest.mark.parametrize(("page", "function"), [("recipes.md", "render"), ("figures.md", "render_figures")])
+def test_pages_made_from_the_code_are_current(page: str, function: str) -> None:
     # In a process of its own, where no test has registered anything.
-    code = "import runpy; print(runpy.run_path('docs/make_recipes.py')['render'](), end='')"
+    code = f"import runpy; print(runpy.run_path('docs/make_pages.py')['{function}'](), end='')"
     made = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, encoding="utf-8")
-    assert (ROOT / "docs" / "recipes.md").read_text("utf-8") == made.stdout, "run `make docs`"
+    assert (ROOT / "docs" / page).read_text("utf-8") == made.stdout, "run `make docs`"
+
+
+def test_every_model_has_a_page_that_names_its_recipes() -> None:
+    from zeuxis.models import models
+    from zeuxis.recipe import recipe_names
+
+    for name in models():
+        if name in {"three-phases", "msgan"}:  # of tests
+            continue
+        page = (ROOT / "docs" / "models" / f"{name}.md").read_text("utf-8")
+        assert f"<!-- options: {name} -->" in page
+        for heading in ("## The idea", "## The objective", "## What goes wrong, and how one sees it"):
+            assert heading in page
+        for recipe in recipe_names():
+            if load_recipe(recipe).model.name == name and not recipe.startswith("digits-"):
+                assert f"`{recipe}`" in page, f"{recipe} is missing on the page of {name}"
+
+
+def test_the_site_builds_without_warnings(tmp_path: Path) -> None:
+    command = ["-m", "sphinx", "--fail-on-warning", "--keep-going", "-q", "-b", "html", "docs", str(tmp_path / "site")]
+    made = subprocess.run([sys.executable, *command], cwd=ROOT, check=False, capture_output=True, encoding="utf-8")
+    assert made.returncode == 0, made.stderr
+    reference = (tmp_path / "site" / "api.html").read_text("utf-8")
+    assert "Opens a run by its folder" in reference
+    assert "kl_warmup" in (tmp_path / "site" / "models" / "vae.html").read_text("utf-8"), "options are filled in"
 
 
 def test_the_recipe_of_the_readme_builds(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ recipe's pixel range stay inside.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from zeuxis import data
 from zeuxis.data import Dataset, to_unit
 from zeuxis.data.batches import from_unit, make_batch
 from zeuxis.errors import UserError, nearest, one_of
-from zeuxis.models import Classifies, Code, Encodes, Generates, HasCodes, Model, Posterior, build_model
+from zeuxis.models import Classifies, Code, Encodes, Generates, HasCodes, HasFeatures, Model, Posterior, build_model
 from zeuxis.nets import summary
 from zeuxis.recipe import Recipe, load_recipe
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, load_weights
@@ -268,12 +269,14 @@ class Run:
         model = self.model
         if not isinstance(model, Classifies):
             raise UserError(f"{self.path} is a '{self.recipe.model.name}', which does not classify.")
-        pixels, parts = self._pixels(images), []
-        with torch.no_grad():
-            for start in range(0, len(pixels), CHUNK):
-                x = from_unit(pixels[start : start + CHUNK].to(self.device), self.recipe.data.range)
-                parts.append(model.classify(x).softmax(dim=1).cpu().numpy())
-        return np.concatenate(parts)
+        return self._chunks(images, lambda x: model.classify(x).softmax(dim=1))
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Returns a classifier's last features, `(N, F)`, for `(N, H, W, C)` images in 0..1 or bytes."""
+        model = self.model
+        if not isinstance(model, HasFeatures):
+            raise UserError(f"{self.path} is a '{self.recipe.model.name}', which has no features to measure in.")
+        return self._chunks(images, model.features)
 
     def condition(self, labels: np.ndarray | None) -> np.ndarray | None:
         """Class weights `(N, K)` of class indices `(N,)` for a conditional model; None for all others."""
@@ -352,6 +355,15 @@ class Run:
                 f"'{text}' is no place in latent space; give a seed such as 3, or {size} numbers separated by commas."
             )
         return np.array(numbers, np.float32)
+
+    def _chunks(self, images: np.ndarray, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+        """Applies a function of `(B, C, H, W)` images in the recipe's range to all images, some at a time."""
+        pixels, parts = self._pixels(images), []
+        with torch.no_grad():
+            for start in range(0, len(pixels), CHUNK):
+                x = from_unit(pixels[start : start + CHUNK].to(self.device), self.recipe.data.range)
+                parts.append(function(x).cpu().numpy())
+        return np.concatenate(parts)
 
     def _weights(self, condition: np.ndarray | None, part: slice) -> torch.Tensor | None:
         if condition is None:

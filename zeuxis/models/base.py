@@ -29,6 +29,7 @@ __all__ = [
     "Encodes",
     "Generates",
     "HasCodes",
+    "HasFeatures",
     "Inputs",
     "Model",
     "ModelOptions",
@@ -351,6 +352,15 @@ class Classifies(Protocol):
 
     def classify(self, images: Tensor) -> Tensor:
         """Returns `(B, K)` logits for `(B, C, H, W)` images."""
+        ...
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """A model whose inner features are a space to measure distances in."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """Returns `(B, F)` features of `(B, C, H, W)` images."""
         ...
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from zeuxis.models.base import ConditionalOptions, Inputs, Model, Step, Terms, phase
 from zeuxis.models.registry import register
@@ -44,6 +44,12 @@ class Classifier(Model):
         """Logits `(B, K)` of the classes of `(B, C, H, W)` images."""
         logits: Tensor = self.net("classifier")(images, logits=True)
         return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the last layer decides by, `(B, F)`."""
+        network = self.net("classifier")
+        last = max(i for i, layer in enumerate(network.trunk) if isinstance(layer, nn.Linear))
+        return network.trunk[:last](images)  # type: ignore[no-any-return]
 
     @phase("classifier", updates="classifier")
     def learn(self, step: Step) -> Terms:

@@ -1,4 +1,4 @@
-"""Writes docs/recipes.md from the code: the recipes, every key with its default, every word of a layer spec."""
+"""Writes docs/recipes.md and docs/figures.md from the code: recipes, keys, words of a layer spec; kinds of figures."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from zeuxis.figures import kinds
 from zeuxis.models import build_model, models
 from zeuxis.nets import layers, summary
 from zeuxis.recipe import DataOptions, NetworkOptions, OptimizerOptions, TrainingOptions, load_recipe, recipe_names
 
 HEAD = """# Recipes
 
-<!-- Written by docs/make_recipes.py; `make docs` renews it. -->
+<!-- Written by docs/make_pages.py; `make docs` renews it. -->
 
 A recipe is TOML with four parts. `extends = "NAME"` takes another recipe, a named one or a file beside, and changes
 what is given: tables are merged, lists replaced, one budget replaces another. On the command line every key can be set
@@ -46,8 +47,37 @@ def rows(schema: type[BaseModel]) -> str:
     return "\n".join(lines)
 
 
+FIGURES = """# Figures
+
+<!-- Written by docs/make_pages.py; `make docs` renews it. -->
+
+`zeuxis figures RUN` draws everything that applies to a run into its `figures` folder, and `zeuxis report RUN` puts it
+on one page. What applies is asked of the run, never of a model's name: whether it makes images, encodes them, is told
+a class, has codes, classifies. `--only NAMES` draws some alone, and `--set KEY=VALUE` sets a figure's option, as in
+
+```bash
+zeuxis figures faces-vae-64-z512-1 --only latents --set points=2621 --set attribute=Smiling
+```
+
+`zeuxis compare RUN RUN...` puts runs side by side, samples from the same seeds first: two models, two latent sizes, two
+budgets.
+
+| name | what it shows | options |
+|---|---|---|
+"""
+
+
+def render_figures() -> str:
+    """Returns the page of figures."""
+    lines = []
+    for kind in kinds():
+        options = ", ".join(f"`{name}={default!r}`" for name, default in kind.options.items())
+        lines.append(f"| `{kind.name}` | **{kind.title}.** {kind.caption.replace('|', chr(92) + '|')} | {options} |\n")
+    return FIGURES + "".join(lines)
+
+
 def render() -> str:
-    """Returns the page."""
+    """Returns the page of recipes."""
     parts = [HEAD]
     for name in recipe_names():
         recipe = load_recipe(name)
@@ -74,3 +104,4 @@ def render() -> str:
 
 if __name__ == "__main__":
     Path(__file__).with_name("recipes.md").write_text(render(), "utf-8")
+    Path(__file__).with_name("figures.md").write_text(render_figures(), "utf-8")

@@ -1,0 +1,118 @@
+"""Each measure against its definition, a closed form, or a brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+from scipy.ndimage import gaussian_filter, laplace
+
+import zeuxis
+from zeuxis.errors import UserError
+from zeuxis.evaluation import Share, code_agreement, energy_test, frechet_distance, label_agreement, sharpness
+from zeuxis.run import Run
+
+
+def test_the_frechet_distance_is_that_of_normal_distributions() -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(500, 6)) @ generator.normal(size=(6, 6)) + 1
+    y = generator.normal(size=(400, 6)) @ generator.normal(size=(6, 6))
+    one, two = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    root = np.trace(sqrtm(one @ two)).real
+    expected = np.square(x.mean(0) - y.mean(0)).sum() + np.trace(one + two) - 2 * root
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(x, x + 3.0) == pytest.approx(6 * 9.0, rel=1e-6)
+    assert frechet_distance(x, 2 * (x - x.mean(0)) + x.mean(0)) == pytest.approx(np.trace(one), rel=1e-6)
+    assert frechet_distance(x[:, :1], y[:, :1]) > 0, "one feature will do"
+
+
+def test_the_energy_distance_is_its_definition() -> None:
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(30, 3)), generator.normal(size=(20, 3)) + 0.5
+
+    def mean_distance(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.mean([np.linalg.norm(i - j) for i in a for j in b]))
+
+    expected = 2 * mean_distance(x, y) - mean_distance(x, x) - mean_distance(y, y)
+    assert energy_test(x, y, permutations=1).distance == pytest.approx(expected)
+
+
+def test_the_two_sample_test_tells_equal_from_different() -> None:
+    generator = np.random.default_rng(1)
+    values = [energy_test(*generator.normal(size=(2, 60, 4)), seed=i, permutations=99).p_value for i in range(60)]
+    assert 0.35 < np.mean(values) < 0.65, "uniform where the sets are equal"
+    assert np.mean(np.array(values) < 0.1) < 0.25
+    x = generator.normal(size=(200, 4))
+    assert energy_test(x, generator.normal(size=(200, 4)) + 0.5).p_value < 0.01
+    assert energy_test(x, 1.5 * generator.normal(size=(200, 4))).p_value < 0.01
+
+
+def test_sharpness_is_lost_by_blur() -> None:
+    images = np.random.default_rng(0).random((5, 24, 24, 3))
+    by_hand = np.mean([np.var(laplace(image.mean(axis=2))[1:-1, 1:-1]) for image in images])
+    assert sharpness(images) == pytest.approx(by_hand)
+    assert sharpness(gaussian_filter(images, (0, 1, 1, 0))) < 0.1 * sharpness(images)
+    assert sharpness(np.ones((2, 8, 8, 1))) == 0
+
+
+class Mirror:
+    """A model and its judge at once: an image's brightness is its class."""
+
+    def __init__(self, classes: int, wrong: float) -> None:
+        self.wrong, self.model = wrong, self
+        self.class_names, self.conditional = tuple(map(str, range(classes))), True
+        self.path = "mirror"
+
+    def sample(self, n: int, seed: int) -> np.ndarray:
+        shown = np.arange(n) % len(self.class_names)
+        mistaken = np.random.default_rng(seed).random(n) < self.wrong
+        return np.where(mistaken, (shown + 1) % len(self.class_names), shown).astype(float)
+
+    def classify(self, images: np.ndarray) -> np.ndarray:
+        return np.eye(len(self.class_names))[np.asarray(images, int)]
+
+
+def test_label_agreement_is_the_share_that_is_right() -> None:
+    assert label_agreement(Mirror(5, 0.0), Mirror(5, 0.0), n=100) == Share(1.0, 0.0, 100)
+    found = label_agreement(Mirror(5, 0.2), Mirror(5, 0.0), n=4000)
+    assert found.value == pytest.approx(0.8, abs=3 * found.stderr)
+    assert found.stderr == pytest.approx(np.sqrt(0.16 / 4000), rel=0.05)
+    with pytest.raises(UserError, match="it knows the classes 0, 1, and not 2, 3"):
+        label_agreement(Mirror(4, 0.0), Mirror(2, 0.0))
+
+
+def test_code_agreement_matches_values_to_classes_one_to_one(trained: dict[str, Run]) -> None:
+    from zeuxis.models import Code
+
+    class Coded(Mirror):
+        codes = (Code("categorical 1", 0, 4), Code("continuous 1", 4, 1))
+
+        def latents(self, n: int, seed: int) -> np.ndarray:
+            drawn = np.random.default_rng(seed).integers(4, size=n)
+            return np.concatenate([np.eye(4)[drawn], np.zeros((n, 1))], axis=1)
+
+        def decode(self, latents: np.ndarray) -> np.ndarray:
+            value = latents[:, :4].argmax(axis=1)
+            return np.array([2, 0, 3, 3])[value]  # two values show the same class
+
+    found = code_agreement(Coded(4, 0.0), Mirror(4, 0.0), n=4000)
+    assert set(found) == {"categorical 1"}
+    assert found["categorical 1"].value == pytest.approx(0.75, abs=0.03)
+    with pytest.raises(UserError, match="no categorical code"):
+        code_agreement(trained["gan"], Mirror(4, 0.0))
+
+
+def test_a_classifiers_features_decide_its_classes(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    recipe = tmp_path / "judge.toml"
+    recipe.write_text(
+        '[data]\nsource = "digits"\nsize = 8\n[model]\nname = "classifier"\n[networks.classifier]\n'
+        'layers = ["flatten", "dense 12", "relu", "dropout 0.2", "dense classes"]\n[training]\nsteps = 20\n'
+    )
+    run = zeuxis.train(recipe, runs=tmp_path, progress=False)
+    images, _ = run.test_images(20)
+    features = run.features(images)
+    assert features.shape == (20, 12)
+    logits = run.model.net("classifier").trunk[-1](torch.from_numpy(features))
+    assert np.allclose(logits.softmax(1).detach().numpy(), run.classify(images), atol=1e-6)
