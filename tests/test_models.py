@@ -379,7 +379,7 @@ def test_spectral_norm_and_dropout_are_said_of_a_network_at_once() -> None:
 
 
 def test_an_auxiliary_classifier_is_told_and_names_the_class() -> None:
-    model = make("mnist-acgan").eval()
+    model = make("mnist-acgan", model__classify_fakes=True).eval()
     step = step_for(model)
     judged, fooled = (phase.loss(step) for phase in model.phases)
     fakes = model.fakes(step)
@@ -388,6 +388,9 @@ def test_an_auxiliary_classifier_is_told_and_names_the_class() -> None:
     torch.testing.assert_close(judged["class"].value, expected)
     torch.testing.assert_close(fooled["class"].value, F.cross_entropy(on_fake["class"], step.labels))
     assert "accuracy_class" in step.recorded
+    real_alone = make("mnist-acgan", model__classify_fakes=False).eval()
+    named = real_alone.phases[0].loss(step_for(real_alone))["class"].value
+    torch.testing.assert_close(named, F.cross_entropy(on_real["class"], step.labels))
 
 
 def test_an_attribute_is_one_number() -> None:
@@ -566,6 +569,7 @@ def test_a_learned_prior_finds_the_latents() -> None:
     centres = torch.tensor([[3.0, 3.0], [-3.0, 1.0]])
     which = torch.arange(512) % 2
     model.encode = lambda images, condition=None: Posterior(centres[which], torch.full((512, 2), -4.0))
+    assert model.generating_networks == ("decoder", "prior")
     for _ in range(400):
         optimizer.zero_grad()
         total(model.phases[1].loss(step)).backward()

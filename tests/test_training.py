@@ -56,7 +56,7 @@ class ThreePhases(Model):
     """A critic that repeats, a generator, and a third optimiser over two networks: WGAN-GP's and InfoGAN's shape."""
 
     Options = ThreePhaseOptions
-    generating_network = "generator"
+    generating_networks = ("generator",)
 
     def inputs(self) -> dict[str, tuple[int, ...]]:
         return {"generator": (4,), "critic": self.image_shape, "code": self.image_shape}
@@ -200,7 +200,7 @@ def test_the_moving_average_follows_its_definition(tmp_path: Path) -> None:
         trainer._iterate()
         rate = min(decay, step / (step + 10))
         mean = rate * mean + (1 - rate) * model.net("generator").state_dict()[name]
-    torch.testing.assert_close(weights(run)[f"average/{name}"], mean)
+    torch.testing.assert_close(weights(run)[f"average/generator.{name}"], mean)
     torch.testing.assert_close(run.model.net("generator").state_dict()[name], mean), "runs are read with the average"
 
 

@@ -148,7 +148,7 @@ class TrainingOptions(Section):
     seed: int = Field(0, ge=0, description="of weights, batches, latents and snapshots")
     optimizer: OptimizerOptions = OptimizerOptions()
     optimizers: dict[str, OptimizerOptions] = Field({}, description="by phase, where one differs")
-    ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged generating network; 0: none")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged generating networks; 0: none")
     record_every: int = Field(10, ge=1, description="steps averaged into one journal line")
     snapshot_every: str = Field("1 epoch", description="fixed latents are drawn this often")
     checkpoint_every: str = Field("1 epoch", description="the run can resume from here")

@@ -44,7 +44,7 @@ class Autoencoder(Model):
     """Base of models that encode and decode; both networks are told the class where one is conditional."""
 
     options: AutoencoderOptions
-    generating_network = "decoder"
+    generating_networks: ClassVar[tuple[str, ...]] = ("decoder",)
     # Whether the encoder must give a distribution, or must not; None where it may.
     stochastic: ClassVar[bool | None] = None
 

@@ -179,7 +179,8 @@ class Model(nn.Module):
     """
 
     Options: ClassVar[type[ModelOptions]] = ModelOptions
-    generating_network: ClassVar[str] = ""
+    # Networks that samples pass through, of which a moving average is kept where the recipe says so.
+    generating_networks: ClassVar[tuple[str, ...]] = ()
     conditional: ClassVar[bool] = False
     # Whether it learns from the classes of its images; a conditional model does in any case.
     labelled: ClassVar[bool] = False

@@ -15,6 +15,8 @@ S. Chintala, DCGAN, ICLR 2016.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -38,7 +40,7 @@ class GAN(Adversarial):
 
     Options = GANOptions
     options: GANOptions
-    generating_network = "generator"
+    generating_networks: ClassVar[tuple[str, ...]] = ("generator",)
 
     def inputs(self) -> Inputs:
         channels, *sides = self.image_shape

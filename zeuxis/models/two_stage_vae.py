@@ -38,6 +38,7 @@ TIME_SIZE = 1 + 2 * WAVES
 class TwoStageVAEOptions(VAEOptions):
     """Options of the two-stage VAE."""
 
+    prior_draws: int = Field(4, ge=1, description="latents, noises and times an image and step, for the prior")
     solver_steps: int = Field(32, ge=1, description="midpoint steps from noise to latents when sampling")
 
 
@@ -47,6 +48,7 @@ class TwoStageVAE(VAE):
 
     Options = TwoStageVAEOptions
     options: TwoStageVAEOptions
+    generating_networks = ("decoder", "prior")
 
     def inputs(self) -> Inputs:
         return {**super().inputs(), "prior": (self.options.latent + TIME_SIZE,)}
@@ -75,7 +77,9 @@ class TwoStageVAE(VAE):
     @phase("prior", updates="prior")
     def learn_prior(self, step: Step) -> Terms:
         with torch.no_grad():
-            latents = self.encode(step.images, self.condition(step)).sample(step.generator)
+            # The prior is small beside the encoder: one pass of images serves it several times over.
+            posterior = self.encode(step.images, self.condition(step))
+            latents = torch.cat([posterior.sample(step.generator) for _ in range(self.options.prior_draws)])
         noise = step.randn(*latents.shape)
         t = torch.rand(len(latents), 1, generator=step.generator, device=step.device)
         flow = self.velocity(torch.lerp(noise, latents, t), t)

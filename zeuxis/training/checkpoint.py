@@ -1,6 +1,6 @@
 """Checkpoints: one safetensors file each, with the trainer's counters as JSON in its header.
 
-Tensors are named `networks/NAME/...`, `average/...` (the moving average of the generating network) and
+Tensors are named `networks/NAME/...`, `average/NAME/...` (the moving average of those that generate) and
 `optimizers/PHASE/INDEX/...`. A file is written beside its place and renamed, the last two are kept, and the
 best by the recipe's test term stands as `best.safetensors`.
 """
@@ -85,7 +85,7 @@ def load_weights(model: Model, checkpoint: Checkpoint) -> None:
     load_into(model.networks, checkpoint.part("networks/"))
     average = checkpoint.part("average/")
     if average:
-        load_into(model.networks[model.generating_network], average)
+        load_into(nn.ModuleDict({name: model.net(name) for name in model.generating_networks}), average)
 
 
 def load_into(module: nn.Module, tensors: dict[str, Tensor]) -> None:

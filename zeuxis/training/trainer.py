@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zeuxis.data import Batches, Dataset
 from zeuxis.data.batches import make_batch
@@ -76,7 +76,7 @@ class Trainer:
         self.phases = model.phases
         self._require_known_names()
         self.optimizers = {phase.name: self._optimizer(phase.name, phase.updates) for phase in self.phases}
-        self.average = copy.deepcopy(model.net(model.generating_network)) if self.options.ema else None
+        self.average = copy.deepcopy(self._generating()) if self.options.ema else None
         self.generator = torch.Generator(device)
         # Counters, all part of a checkpoint: iterations, batches read, seconds in the loop, best test value.
         self.step, self.draws, self.seconds = 0, 0, 0.0
@@ -195,12 +195,15 @@ class Trainer:
 
         return Step(self.epoch, self.generator, self.device, self.batches.batch_size, fetch)
 
+    def _generating(self) -> nn.ModuleDict:
+        return nn.ModuleDict({name: self.model.net(name) for name in self.model.generating_networks})
+
     def _update_average(self) -> None:
         if self.average is None:
             return
         # The decay rises from 0 in the first steps, so that the average does not hang on to the start.
         decay = min(self.options.ema, self.step / (self.step + 10))
-        source = self.model.net(self.model.generating_network)
+        source = self._generating()
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), source.parameters(), strict=True):
                 mean.lerp_(now, 1 - decay)
@@ -272,14 +275,13 @@ class Trainer:
         return {name: float(total / len(indices)) for name, total in totals.items()}
 
     def _snapshot(self) -> None:
-        trained = self.model.networks[self.model.generating_network] if self.average else None
+        trained = self._generating()
         if self.average is not None:
-            self.model.networks[self.model.generating_network] = self.average
+            self.model.networks.update(dict(self.average.items()))
         self.model.eval()
         images = draw_snapshot(self.model, self.device)
         self.model.train()
-        if trained is not None:
-            self.model.networks[self.model.generating_network] = trained
+        self.model.networks.update(dict(trained.items()))
         if images is not None:
             save_tiles(self.folder / "snapshots" / f"step-{self.step:08d}.png", images)
 
