@@ -315,11 +315,11 @@ def test_instance_noise_fades() -> None:
     for epoch, deviation in ((0.0, 0.5), (5.0, 0.25), (10.0, 0.0), (20.0, 0.0)):
         step = step_for(model)
         step.epoch = epoch
-        assert model._seen(step, images).std().item() == pytest.approx(deviation, abs=0.01)
+        assert model.seen(step, images).std().item() == pytest.approx(deviation, abs=0.01)
     constant = make("mnist-gan", model__instance_noise=0.3)
     step = step_for(constant)
     step.epoch = 99.0
-    assert constant._seen(step, images).std().item() == pytest.approx(0.3, abs=0.01)
+    assert constant.seen(step, images).std().item() == pytest.approx(0.3, abs=0.01)
 
 
 @pytest.mark.parametrize("low", [-1.0, 0.0])

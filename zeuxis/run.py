@@ -148,6 +148,11 @@ class Run:
         return tuple(self.environment["data"]["classes"])
 
     @property
+    def attributes(self) -> tuple[str, ...]:
+        """Names of the data's binary attributes; empty where it has none."""
+        return tuple(self.environment["data"].get("attributes", ()))
+
+    @property
     def conditional(self) -> bool:
         """Whether images are made for a class."""
         return self.model.conditional

@@ -22,20 +22,15 @@ STRENGTHS = (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0)
 PREFERRED = ("Smiling", "Male", "Eyeglasses")
 
 
-def _attributes(run: Run) -> list[str]:
-    return list(run.environment["data"].get("attributes", []))
-
-
 @figure(
     "arithmetic",
     "Latent arithmetic",
     "Held-out images without the attribute, encoded, moved along its direction by the factor above, and decoded.",
     order=8,
-    applies=lambda run: run.encodes and run.generates and not run.conditional and bool(_attributes(run)),
+    applies=lambda run: run.encodes and run.generates and not run.conditional and bool(run.attributes),
 )
 def arithmetic(run: Run, attribute: str = "") -> Figure:
-    known = _attributes(run)
-    name = attribute or next((each for each in PREFERRED if each in known), known[0])
+    name = attribute or next((each for each in PREFERRED if each in run.attributes), run.attributes[0])
     direction = attribute_direction(run, name)
     tested = run.choose_images("test")
     shown = run.images(tested[~run.attribute(name, tested)][:ROWS])

@@ -14,6 +14,8 @@ from zeuxis.run import Run
 
 # t-SNE of the reports: 500 encoded test images (specification A1).
 PLANE_POINTS, TSNE_POINTS = 3000, 500
+# The attribute of the reports' own map, where there is no class to colour by.
+PREFERRED = ("Male",)
 
 
 @figure(
@@ -29,7 +31,7 @@ def latents(run: Run, points: int = TSNE_POINTS, attribute: str = "") -> Figure:
     Args:
         run: what to draw.
         points: held-out images on it, where t-SNE lays them out.
-        attribute: colours them by this attribute rather than by class.
+        attribute: colours them by this attribute rather than by class; without classes, one is chosen.
     """
     flat = run.latents(1).shape[1] == 2
     chosen = run.choose_images("test", PLANE_POINTS if flat else points)
@@ -37,6 +39,8 @@ def latents(run: Run, points: int = TSNE_POINTS, attribute: str = "") -> Figure:
     places = run.encode(run.images(chosen), run.condition(labels))
     if not flat:
         places = embed(places)
+    if labels is None and run.attributes:
+        attribute = attribute or next((each for each in PREFERRED if each in run.attributes), run.attributes[0])
     if attribute:
         labels, names = run.attribute(attribute, chosen).astype(int), (f"not {attribute}", attribute)
     drawn = new_figure(7.6, 6.6)

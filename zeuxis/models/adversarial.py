@@ -119,12 +119,12 @@ class Adversarial(Model):
         fake = fake.detach().requires_grad_(options.r2_penalty > 0)
         if options.merged_batches:
             both = None if condition is None else torch.cat([condition, condition])
-            scores = self.score(self._seen(step, torch.cat([real, fake])), both)
+            scores = self.score(self.seen(step, torch.cat([real, fake])), both)
             halves = {name: score.chunk(2) for name, score in scores.items()}
             on_real, on_fake = ({name: half[i] for name, half in halves.items()} for i in (0, 1))
         else:
-            on_real = self.score(self._seen(step, real), condition)
-            on_fake = self.score(self._seen(step, fake), condition)
+            on_real = self.score(self.seen(step, real), condition)
+            on_fake = self.score(self.seen(step, fake), condition)
         self._record(step, on_real["real"].detach(), on_fake["real"].detach())
         share = 0.5 if options.merged_batches else 1.0
         losses = discriminator_loss(options.loss, on_real["real"], on_fake["real"], options.label_smoothing)
@@ -143,14 +143,14 @@ class Adversarial(Model):
 
     def fooled(self, step: Step, fake: Tensor, real: Tensor, condition: Tensor | None) -> tuple[Tensor, Scores]:
         """The generator's loss for its samples, and the scores they get; `real` is what a pair is made with."""
-        scores = self.score(self._seen(step, fake), condition)
+        scores = self.score(self.seen(step, fake), condition)
         opposite = None
         if self.options.loss == "relativistic":
             with torch.no_grad():
-                opposite = self.score(self._seen(step, real), condition)["real"]
+                opposite = self.score(self.seen(step, real), condition)["real"]
         return generator_loss(self.options.loss, scores["real"], opposite), scores
 
-    def _seen(self, step: Step, samples: Tensor) -> Tensor:
+    def seen(self, step: Step, samples: Tensor) -> Tensor:
         """Samples as the discriminator sees them: augmented and noisy, if the options say so."""
         options = self.options
         if options.augmentation:

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from zeuxis.data import to_unit
 from zeuxis.errors import UserError
 from zeuxis.models.base import Inputs, Model, ModelOptions, Posterior, Step, join
+from zeuxis.nets import Network
 
-__all__ = ["Autoencoder", "AutoencoderOptions"]
+__all__ = ["Autoencoder", "AutoencoderOptions", "posterior_of"]
 
 
 class AutoencoderOptions(ModelOptions):
@@ -78,14 +79,7 @@ class Autoencoder(Model):
 
     def encode(self, images: Tensor, condition: Tensor | None = None) -> Posterior:
         """Returns the posterior of `(B, C, H, W)` images; of variance 0 where the encoder gives a point."""
-        encoder, x = self.net("encoder"), join(images, condition)
-        if encoder.heads:
-            heads = encoder(x, heads=True)
-            return Posterior(heads["mean"], heads["logvar"])
-        out = encoder(x)
-        if out.shape[1] == self.options.latent:
-            return Posterior(out, torch.full_like(out, -torch.inf))
-        return Posterior(*out.chunk(2, dim=1))
+        return posterior_of(self.net("encoder"), join(images, condition), self.options.latent)
 
     def draw_latents(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, self.options.latent, generator=generator, device=generator.device)
@@ -122,3 +116,14 @@ class Autoencoder(Model):
     def reduced(self, values: Tensor) -> Tensor:
         """Means over the batch of sums, or of means, over all else."""
         return values.mean() if self.options.reduction == "mean" else values.sum() / len(values)
+
+
+def posterior_of(encoder: Network, x: Tensor, latent: int) -> Posterior:
+    """What an encoder with two heads, with one output of `2 * latent` values, or with a point says of its input."""
+    if encoder.heads:
+        heads = encoder(x, heads=True)
+        return Posterior(heads["mean"], heads["logvar"])
+    out = encoder(x)
+    if out.shape[1] == latent:
+        return Posterior(out, torch.full_like(out, -torch.inf))
+    return Posterior(*out.chunk(2, dim=1))

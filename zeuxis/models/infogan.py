@@ -103,7 +103,7 @@ class InfoGAN(GAN):
     @phase("information", updates="generator q discriminator")
     def inform(self, step: Step) -> Terms:
         latents = self.draw_latents(step.batch_size, step.generator)
-        features = self.net("discriminator").trunk(self._seen(step, self.generate(latents)))
+        features = self.net("discriminator").trunk(self.seen(step, self.generate(latents)))
         guessed = self.net("q")(features, heads=True, logits=True)
         terms: dict[str, Tensor | Weighted] = {}
         losses, entropy, place = [], 0.0, self.options.latent

@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from zeuxis.models.adversarial import Adversarial
+from zeuxis.models.autoencoder import posterior_of
 from zeuxis.models.base import Inputs, Posterior, Step
 from zeuxis.models.gan import GAN, GANOptions
 from zeuxis.models.registry import register
@@ -74,11 +75,7 @@ class LatentGAN(GAN):
 
     def posterior(self, images: Tensor) -> Posterior:
         """The VAE's posterior of `(B, C, H, W)` images; the generator's noise has no encoder."""
-        encoder = self.net("encoder")
-        if encoder.heads:
-            heads = encoder(images, heads=True)
-            return Posterior(heads["mean"], heads["logvar"])
-        return Posterior(*encoder(images).chunk(2, dim=1))
+        return posterior_of(self.net("encoder"), images, self.options.latent)
 
     def reals(self, step: Step) -> Tensor:
         def make() -> Tensor:

@@ -1,0 +1,1 @@
+"""What takes too long for the tests: real trainings, measured and shown."""

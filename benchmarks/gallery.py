@@ -1,0 +1,231 @@
+"""Writes the gallery from trained runs: a page for each, with its command, numbers, cost and small pictures.
+
+    python -m benchmarks.gallery runs/mnist-gan-1 runs/mnist-cgan-1 --judge runs/mnist-cnn-1
+
+A page that stands is replaced by that of a newer run of the same recipe; the index is made from all pages' numbers.
+What the eye says of a run is written by hand, in docs/gallery/notes.toml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from PIL import Image
+
+from zeuxis.evaluation import code_agreement, cost, energy_test, frechet_distance, label_agreement, sharpness
+from zeuxis.figures import kinds
+from zeuxis.figures.prior import aggregate_posterior
+from zeuxis.figures.registry import save
+from zeuxis.figures.side_by_side import side_by_side
+from zeuxis.figures.style import STYLE, sheet
+from zeuxis.recipe import BUDGETS, load_recipe
+from zeuxis.run import Run
+
+GALLERY = Path(__file__).parents[1] / "docs" / "gallery"
+# Pictures of a page, in this order, as far as they apply; and at most how many.
+SHOWN = (
+    "confusion", "large", "pairs", "codes", "classes", "manifold", "reconstructions", "samples", "history", "critic",
+    "prior", "arithmetic", "accuracy", "latents", "losses",
+)  # fmt: skip
+MOST = 5
+WIDTH, COLOURS = 640, 48
+# Recipes shown beside another, of which the newest run that lies beside theirs is taken.
+BESIDE = {
+    "flowers-gan-32-z256": "flowers-gan-32-z10",
+    "flowers-vae-32-z256": "flowers-vae-32-z3",
+    "latent-gan": "mnist-vae-z16",
+    "mnist-ae-z3": "mnist-vae-z3",
+    "mnist-beta-vae": "mnist-vae-z16",
+    "modern-gan-28": "mnist-gan",
+    "modern-vae-28": "mnist-vae-z16",
+}
+SAMPLES = 2000
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields dotted keys and values of a recipe."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def command(run: Run) -> str:
+    """The command that trains such a run: what differs from the recipe of its name."""
+    from zeuxis.models import build_model
+
+    given = dict(flat(run.recipe.model_dump()))
+    named = dict(flat(build_model(load_recipe(run.recipe.name), run.classes or None).recipe.model_dump()))
+    words = ["zeuxis train", run.recipe.name]
+    for key, value in given.items():
+        if value == named.get(key) or key == "data.path":
+            continue
+        if key in {f"training.{budget}" for budget in BUDGETS}:
+            if value is not None:
+                words.append(f"--{key.removeprefix('training.')} {value:g}")
+        else:
+            words.append(f"--set {key}={json.dumps(value) if isinstance(value, str | list) else value}")
+    return " ".join(words)
+
+
+def measure(run: Run, judges: list[Run]) -> dict[str, str]:
+    """What is said of a run in numbers, each with its unit or its features."""
+    found: dict[str, str] = {}
+    tested = [line for line in run.journal if line["step"] <= run.step and any(k.startswith("test/") for k in line)]
+    names = {"test/mse": "test MSE, pixels in 0..1", "test/error": "test images named wrongly"}
+    for key, name in names.items():
+        if tested and key in tested[-1]:
+            value = tested[-1][key]
+            found[name] = f"{value:.2%}" if key == "test/error" else f"{value:.5f}"
+    if run.last("vae/kl_nats") is not None:
+        found["KL divergence"] = f"{run.last('vae/kl_nats'):.1f} nats an image"
+    if run.last("information/mutual_information") is not None:
+        found["information about the categorical codes"] = f"{run.last('information/mutual_information'):.2f} nats"
+    if run.generates:
+        samples = run.sample(SAMPLES, seed=3)
+        real = run.images(run.choose_images("test", SAMPLES))
+        found["sharpness, of the data's"] = f"{sharpness(samples) / sharpness(real):.2f}"
+        for judge in judges:
+            options = judge.recipe.data
+            if (options.source, options.size) != (run.recipe.data.source, run.recipe.data.size):
+                continue
+            distance = frechet_distance(judge.features(samples), judge.features(real))
+            found[f"Frechet distance to test images, in features of {judge.recipe.name}"] = f"{distance:.1f}"
+            if run.conditional and set(run.model.class_names) <= set(judge.model.class_names):
+                share = label_agreement(run, judge)
+                found[f"shows what was asked for, by {judge.recipe.name}"] = f"{share.value:.1%} ± {share.stderr:.1%}"
+            if run.codes and len(judge.model.class_names) > 2:
+                for name, share in code_agreement(run, judge).items():
+                    found[f"{name} is the class, by {judge.recipe.name}"] = f"{share.value:.1%} ± {share.stderr:.1%}"
+    if run.encodes and run.generates and not run.conditional:
+        encoded = aggregate_posterior(run, 500)
+        match = energy_test(encoded, run.latents(len(encoded)))
+        found["latents of test images against the prior"] = (
+            f"energy distance {match.distance:.3f}, p = {match.p_value:.2g}"
+        )
+    return found
+
+
+def shrink(path: Path, target: Path) -> None:
+    """Writes a picture small enough for a repository: narrower, and with a palette."""
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
+    picture.thumbnail((WIDTH, 10_000), Image.Resampling.LANCZOS)
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
+
+
+def write_page(run: Run, judges: list[Run]) -> None:
+    """Measures a run and writes its page, its pictures and its numbers."""
+    name = run.recipe.name
+    folder = GALLERY / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    applicable = {kind.name: kind for kind in kinds() if kind.applies(run)}
+    shown = [applicable[each] for each in SHOWN if each in applicable][:MOST]
+    for kind in shown:
+        large = save(kind, run, folder / f"{kind.name}-whole.png")
+        shrink(large, folder / f"{kind.name}.png")
+        large.unlink()
+    pictures = [[kind.name, kind.title, kind.caption] for kind in shown]
+    others = sorted(run.path.parent.glob(f"{BESIDE.get(name, 'none')}-[0-9]*"), key=lambda path: path.stat().st_mtime)
+    if others:
+        with mpl.rc_context(STYLE):
+            side_by_side([Run(others[-1]), run]).savefig(folder / "beside-whole.png", dpi=160, bbox_inches="tight")
+        shrink(folder / "beside-whole.png", folder / "beside.png")
+        (folder / "beside-whole.png").unlink()
+        pictures.append(["beside", f"Beside {BESIDE[name]}", "Samples of both from the same seed, not chosen."])
+    strip = run.sample(8, seed=1) if run.generates else run.test_images(8)[0]
+    Image.fromarray(sheet(strip, 8)).save(folder / "strip.png", optimize=True)
+    spent = cost(run)
+    numbers = {
+        "recipe": name, "model": run.recipe.model.name, "origin": run.recipe.origin,
+        "description": run.recipe.description, "command": command(run), "minutes": round(spent.seconds / 60, 1),
+        "steps": spent.steps, "shown_step": run.step, "epochs": round(spent.epochs, 1), "images": spent.images,
+        "images_per_second": round(spent.images_per_second), "parameters": spent.parameters,
+        "peak_memory_mib": spent.peak_memory_mib, "hardware": spent.hardware, "warnings": run.warnings,
+        "measures": measure(run, judges), "figures": pictures,
+    }  # fmt: skip
+    (folder / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n", "utf-8")
+
+
+def page(numbers: dict[str, Any], note: str) -> str:
+    """A run's page, from its numbers."""
+    name = numbers["recipe"]
+    origin = f" ({numbers['origin']})" if numbers["origin"] else ""
+    shown = "" if numbers["shown_step"] == numbers["steps"] else f", shown at its best, step {numbers['shown_step']:,}"
+    rows = [
+        ("model", f"{{doc}}`{numbers['model']} <../models/{numbers['model']}>`{origin}"),
+        ("trained", f"{numbers['minutes']:g} minutes, {numbers['steps']:,} steps, {numbers['epochs']:g} epochs{shown}"),
+        ("speed", f"{numbers['images_per_second']:,} images a second, with tests and snapshots"),
+        ("hardware", numbers["hardware"]),
+        ("parameters", f"{numbers['parameters']:,}"),
+        ("peak memory", f"{numbers['peak_memory_mib']:,.0f} MiB" if numbers["peak_memory_mib"] else "not recorded"),
+        *numbers["measures"].items(),
+    ]
+    lines = [f"# `{name}`", "", f"{numbers['description']}.", "", "```bash", numbers["command"], "```", ""]
+    lines += [f"{note}\n"] if note else []
+    lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows), ""]
+    for words in numbers["warnings"]:
+        lines += [f"> The monitors said: {words}", ""]
+    for kind, title, caption in numbers["figures"]:
+        lines += [f"## {title}", "", caption, "", f"![{title} of {name}]({name}/{kind}.png)", ""]
+    return "\n".join(lines)
+
+
+HEAD = """# The gallery
+
+<!-- Written by benchmarks/gallery.py from trained runs. -->
+
+Every recipe that was trained so far, on the real data, with the command that does it again. Samples are not chosen:
+they are the first eight of seed 1, or test images where a model makes none. Trainings ran on {hardware}, for minutes
+rather than the hours of the reports, so a picture here says what a recipe reaches *in the time beside it*, not what it
+can reach. Distances are in the features of the classifier that is named with them, and compare only within the same
+features.
+
+"""
+
+
+def write_index(notes: dict[str, str]) -> None:
+    """Writes all pages and the index from the numbers that lie in the gallery."""
+    everything = [json.loads(path.read_text("utf-8")) for path in sorted(GALLERY.glob("*/numbers.json"))]
+    for numbers in everything:
+        text = page(numbers, notes.get(numbers["recipe"], ""))
+        (GALLERY / f"{numbers['recipe']}.md").write_text(text, "utf-8")
+    hardware = " and ".join(sorted({numbers["hardware"] for numbers in everything}))
+    lines = [HEAD.format(hardware=hardware), "| recipe | | trained | what was measured |\n|---|---|---|---|\n"]
+    for numbers in everything:
+        name = numbers["recipe"]
+        said = "<br>".join(f"{key}: {value}" for key, value in list(numbers["measures"].items())[:4])
+        picture = f"![samples of {name}]({name}/strip.png)"
+        lines.append(f"| {{doc}}`{name}` | {picture} | {numbers['minutes']:g} min | {said} |\n")
+    lines += ["\n```{toctree}\n:hidden:\n\n", *(f"{numbers['recipe']}\n" for numbers in everything), "```\n"]
+    (GALLERY / "index.md").write_text("".join(lines), "utf-8")
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="*", type=Path, help="run folders; none writes the pages anew from their numbers")
+    parser.add_argument("--judge", action="append", default=[], type=Path, help="a classifier's run; may be repeated")
+    arguments = parser.parse_args()
+    written = GALLERY / "notes.toml"
+    notes = tomllib.loads(written.read_text("utf-8")) if written.exists() else {}
+    judges = [Run(path) for path in arguments.judge]
+    for path in arguments.runs:
+        print(path)
+        write_page(Run(path), judges)
+    write_index(notes)
+
+
+if __name__ == "__main__":
+    np.seterr(all="raise", under="ignore")
+    main()
