@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,8 @@ BESIDE = {
     "modern-vae-28": "mnist-vae-z16",
 }
 SAMPLES = 2000
+# Measured, and told on a run's page alone.
+ASIDE = ("sharpness", "KL", "information", "latents of")
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -72,7 +75,8 @@ def command(run: Run) -> str:
             if value is not None:
                 words.append(f"--{key.removeprefix('training.')} {value:g}")
         else:
-            words.append(f"--set {key}={json.dumps(value) if isinstance(value, str | list) else value}")
+            text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+            words.append(f"--set {shlex.quote(f'{key}={text}')}")
     return " ".join(words)
 
 
@@ -204,7 +208,7 @@ def write_index(notes: dict[str, str]) -> None:
     lines = [HEAD.format(hardware=hardware), "| recipe | | trained | what was measured |\n|---|---|---|---|\n"]
     for numbers in everything:
         name = numbers["recipe"]
-        said = "<br>".join(f"{key}: {value}" for key, value in list(numbers["measures"].items())[:4])
+        said = "<br>".join(f"{k}: {v}" for k, v in numbers["measures"].items() if not k.startswith(ASIDE))
         picture = f"![samples of {name}]({name}/strip.png)"
         lines.append(f"| {{doc}}`{name}` | {picture} | {numbers['minutes']:g} min | {said} |\n")
     lines += ["\n```{toctree}\n:hidden:\n\n", *(f"{numbers['recipe']}\n" for numbers in everything), "```\n"]

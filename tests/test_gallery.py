@@ -1,0 +1,75 @@
+"""The gallery's maker: its commands train such a run again, and its pages say what was measured."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from PIL import Image
+
+import zeuxis
+from zeuxis.models import build_model
+from zeuxis.recipe import load_recipe
+from zeuxis.run import Run
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def gallery(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT))
+    import benchmarks.gallery as module
+
+    monkeypatch.setattr(module, "GALLERY", tmp_path / "gallery")
+    return module
+
+
+def test_the_command_trains_such_a_run_again(gallery: ModuleType, tmp_path: Path) -> None:
+    settings = {
+        "model.label_smoothing": 0.1, "training.batch_size": 16, "training.optimizer.betas": [0.5, 0.9],
+        "data.classes": ["3", "8"], "training.test_every": "never",
+    }  # fmt: skip
+    run = zeuxis.train("digits-gan", steps=2, settings=settings, seed=4, runs=tmp_path, progress=False)
+    zeuxis_, train, name, *words = shlex.split(gallery.command(run))
+    assert (zeuxis_, train, name) == ("zeuxis", "train", "digits-gan")
+    overrides = {}
+    for key, value in zip(words[::2], words[1::2], strict=True):
+        if key == "--set":
+            path, _, given = value.partition("=")
+            overrides[path] = given
+        else:
+            overrides[f"training.{key.removeprefix('--')}"] = value
+    again = load_recipe(name, [f"{path}={value}" for path, value in overrides.items()])
+    assert build_model(again, run.classes).recipe == run.recipe
+    assert gallery.command(run).count("--") == 2 + len(settings), "and nothing that the recipe says already"
+
+
+def test_pages_say_what_was_measured(gallery: ModuleType, trained: dict[str, Run]) -> None:
+    gallery.write_page(trained["vae"], [])
+    gallery.write_index({"digits-vae": "Seen and judged."})
+    page = (gallery.GALLERY / "digits-vae.md").read_text("utf-8")
+    numbers = json.loads((gallery.GALLERY / "digits-vae" / "numbers.json").read_text("utf-8"))
+    mse = next(line["test/mse"] for line in trained["vae"].journal if line["step"] == trained["vae"].step)
+    assert f"| test MSE, pixels in 0..1 | {mse:.5f} |" in page
+    assert "Seen and judged." in page
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", page)
+    assert len(pictures) == len(numbers["figures"]) == gallery.MOST
+    for picture in pictures:
+        with Image.open(gallery.GALLERY / picture) as image:
+            assert image.width <= gallery.WIDTH
+    assert "digits-vae/strip.png" in (gallery.GALLERY / "index.md").read_text("utf-8")
+
+
+def test_the_gallery_of_the_documentation_is_whole() -> None:
+    """Every page has its pictures and its recipe, and was made by the code that stands."""
+    pages = sorted((ROOT / "docs" / "gallery").glob("*/numbers.json"))
+    assert pages
+    for path in pages:
+        numbers = json.loads(path.read_text("utf-8"))
+        assert load_recipe(numbers["recipe"]).model.name == numbers["model"]
+        for name, _, _ in numbers["figures"]:
+            assert (path.parent / f"{name}.png").stat().st_size < 200_000, "small pictures only"
