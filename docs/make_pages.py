@@ -18,9 +18,10 @@ HEAD = """# Recipes
 <!-- Written by docs/make_pages.py; `make docs` renews it. -->
 
 A recipe is TOML with four parts. `extends = "NAME"` takes another recipe, a named one or a file beside, and changes
-what is given: tables are merged, lists replaced, one budget replaces another. On the command line every key can be set
-by its dotted path, as in `--set training.batch_size=64`. A budget is one of `epochs`, `steps` and `minutes`; an
-interval is written as `10 epochs`, `500 steps`, `2 minutes` or `never`.
+what is given: tables are merged, lists replaced, one budget replaces another. A recipe that names another model than
+the one it extends starts from that model's defaults, and a network with `layers` of its own has heads of its own, or
+none. On the command line every key can be set by its dotted path, as in `--set training.batch_size=64`. A budget is
+one of `epochs`, `steps` and `minutes`; an interval is written as `10 epochs`, `500 steps`, `2 minutes` or `never`.
 
 ## Those that come with the package
 

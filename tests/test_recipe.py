@@ -100,3 +100,26 @@ def test_updated_leaves_the_original() -> None:
     recipe = load_recipe("mnist-gan")
     changed: Recipe = recipe.updated({"training.minutes": 2})
     assert (changed.training.minutes, changed.training.epochs, recipe.training.epochs) == (2, None, 50)
+
+
+def test_another_model_starts_from_its_own_defaults(tmp_path: Path) -> None:
+    (tmp_path / "first.toml").write_text(
+        'extends = "mnist-gan"\n[model]\nlabel_smoothing = 0.1\n[training.optimizers.generator]\nlearning_rate = 0.1\n'
+    )
+    (tmp_path / "same.toml").write_text('extends = "first.toml"\n[model]\nname = "gan"\nlatent = 7\n')
+    (tmp_path / "other.toml").write_text('extends = "first.toml"\n[model]\nname = "wgan-gp"\nlatent = 7\n')
+    same, other = load_recipe(tmp_path / "same.toml"), load_recipe(tmp_path / "other.toml")
+    assert same.model.options == {"latent": 7, "label_smoothing": 0.1}
+    assert set(same.training.optimizers) == {"generator"}
+    assert other.model.options == {"latent": 7}
+    assert other.training.optimizers == {}
+
+
+def test_layers_of_its_own_have_heads_of_their_own(tmp_path: Path) -> None:
+    heads = load_recipe("mnist-vae-z2").networks["encoder"].heads
+    (tmp_path / "rest.toml").write_text('extends = "mnist-vae-z2"\n[networks.encoder]\ninit = "he"\n')
+    (tmp_path / "layers.toml").write_text(
+        'extends = "mnist-vae-z2"\n[networks.encoder]\nlayers = ["flatten", "dense 4"]\n'
+    )
+    assert load_recipe(tmp_path / "rest.toml").networks["encoder"].heads == heads
+    assert load_recipe(tmp_path / "layers.toml").networks["encoder"].heads == {}

@@ -317,8 +317,10 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         if any(budget in raw.get("training", {}) for budget in BUDGETS):
             for budget in BUDGETS:
                 inherited.get("training", {}).pop(budget, None)
-        if "name" in raw.get("model", {}):  # another model starts from its own defaults
-            inherited.pop("model", None)
+        before = inherited.get("model", {}).get("name")
+        if raw.get("model", {}).get("name", before) != before:  # another model has options and phases of its own
+            inherited.pop("model")
+            inherited.get("training", {}).pop("optimizers", None)
         for part, network in raw.get("networks", {}).items():
             if isinstance(network, dict) and "layers" in network:  # other layers have heads of their own, or none
                 inherited.get("networks", {}).get(part, {}).pop("heads", None)

@@ -8,19 +8,19 @@ the aggregate posterior q(z) = E_x[q(z|x)] comes to match p(z) as a whole:
     discriminator:   min  E_p(z)[softplus(-D(z))] + E_q(z)[softplus(D(z))]
     encoder:         min  E_q(z)[softplus(-D(z))]
 
-Three phases with an optimiser each. The encoder gives a point, or a normal distribution.
+Three phases with an optimiser each; as Adam's steps do not depend on a loss's scale, it is the rate of the phase
+``encoder`` that weighs the prior against reconstruction. The encoder gives a point, or a normal distribution.
 
 Source: A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow and B. Frey, Adversarial Autoencoders, 2015, section 2.
 """
 
 from __future__ import annotations
 
-from pydantic import Field
 from torch import Tensor
 
 from zeuxis.models.adversarial import Adversarial, AdversarialOptions
 from zeuxis.models.autoencoder import Autoencoder, AutoencoderOptions
-from zeuxis.models.base import Inputs, Step, Terms, Weighted, phase
+from zeuxis.models.base import Inputs, Step, Terms, phase
 from zeuxis.models.registry import register
 
 __all__ = ["AAE"]
@@ -28,8 +28,6 @@ __all__ = ["AAE"]
 
 class AAEOptions(AdversarialOptions, AutoencoderOptions):
     """Options of the adversarial autoencoder; the generator of its game is the encoder."""
-
-    adversarial_weight: float = Field(1.0, gt=0, description="of the encoder's adversarial loss")
 
 
 @register("aae")
@@ -68,4 +66,4 @@ class AAE(Adversarial, Autoencoder):
     def fool(self, step: Step) -> Terms:
         drawn = self.draw_latents(step.batch_size, step.generator)
         loss, _ = self.fooled(step, self.encoded(step), drawn, None)
-        return {"adversarial": Weighted(loss, self.options.adversarial_weight)}
+        return {"adversarial": loss}
