@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -104,7 +106,7 @@ def test_code_agreement_matches_values_to_classes_one_to_one(trained: dict[str, 
         code_agreement(trained["gan"], Mirror(4, 0.0))
 
 
-def test_a_classifiers_features_decide_its_classes(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_classifiers_features_decide_its_classes(tmp_path: Path) -> None:
     recipe = tmp_path / "judge.toml"
     recipe.write_text(
         '[data]\nsource = "digits"\nsize = 8\n[model]\nname = "classifier"\n[networks.classifier]\n'

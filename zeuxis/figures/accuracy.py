@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from zeuxis.figures.losses import smooth
+from zeuxis.figures.losses import draw_curve
 from zeuxis.figures.registry import figure
 from zeuxis.figures.style import LINES, MUTED, new_figure, title
 from zeuxis.run import Run
@@ -31,8 +31,7 @@ def accuracy(run: Run) -> Figure:
         steps, values = run.series(f"discriminator/accuracy_{kind}")
         if not len(steps):
             continue
-        ax.plot(steps, values, color=colour, alpha=0.25, lw=0.9)
-        ax.plot(steps, smooth(values), color=colour, lw=1.8, label=label)
+        draw_curve(ax, steps, values, colour, label)
     ax.axhline(0.5, color=MUTED, lw=0.8, ls=":")
     ax.set_ylim(0, 1.02)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))

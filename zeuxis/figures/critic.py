@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from zeuxis.figures.losses import limits, smooth
+from zeuxis.figures.losses import draw_curve, limits
 from zeuxis.figures.registry import figure
 from zeuxis.figures.style import LINES, new_figure, title
 from zeuxis.run import Run
@@ -23,8 +23,7 @@ def critic(run: Run) -> Figure:
     steps, values = run.series(TERM)
     drawn = new_figure(7.4, 3.3)
     ax = drawn.subplots()
-    ax.plot(steps, values, color=LINES[0], alpha=0.28, lw=0.9)
-    ax.plot(steps, smooth(values), color=LINES[0], lw=1.8)
+    draw_curve(ax, steps, values, LINES[0])
     ax.set_ylim(*limits([values]))
     ax.set_xlabel("step")
     title(drawn, run, "The critic's estimate of the Wasserstein distance")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from zeuxis.figures.losses import smooth
+from zeuxis.figures.losses import draw_curve
 from zeuxis.figures.registry import figure
 from zeuxis.figures.style import LINES, new_figure, title
 from zeuxis.run import Run
@@ -26,8 +26,7 @@ def gradients(run: Run) -> Figure:
     ax = drawn.subplots()
     for i, term in enumerate(_terms(run)):
         steps, values = run.series(term)
-        ax.plot(steps, values, color=LINES[i % len(LINES)], alpha=0.25, lw=0.9)
-        ax.plot(steps, smooth(values), color=LINES[i % len(LINES)], lw=1.8, label=term.split("/")[0])
+        draw_curve(ax, steps, values, LINES[i % len(LINES)], term.split("/")[0])
     ax.set_yscale("log")
     ax.set_xlabel("step")
     ax.legend(loc="best", fontsize=9)

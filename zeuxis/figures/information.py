@@ -6,7 +6,7 @@ import math
 
 from matplotlib.figure import Figure
 
-from zeuxis.figures.losses import smooth
+from zeuxis.figures.losses import draw_curve
 from zeuxis.figures.registry import figure
 from zeuxis.figures.style import LINES, MUTED, new_figure, title
 from zeuxis.run import Run
@@ -26,8 +26,7 @@ def information(run: Run) -> Figure:
     drawn = new_figure(7.4, 3.3)
     ax = drawn.subplots()
     ax.axhline(sum(math.log(code.size) for code in run.codes if code.categorical), color=MUTED, lw=1.0, ls=":")
-    ax.plot(steps, values, color=LINES[4], alpha=0.28, lw=0.9)
-    ax.plot(steps, smooth(values), color=LINES[4], lw=1.8)
+    draw_curve(ax, steps, values, LINES[4])
     ax.set_xlabel("step")
     ax.set_ylabel("nats")
     title(drawn, run, "Information about the codes")

@@ -7,6 +7,7 @@ ten before it. A journal line is the mean of `record_every` steps already.
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from zeuxis.figures.registry import figure
@@ -24,6 +25,12 @@ def smooth(values: np.ndarray, window: int = WINDOW) -> np.ndarray:
     end = np.arange(1, len(values) + 1)
     begin = np.maximum(end - window, 0)
     return np.asarray((sums[end] - sums[begin]) / (end - begin))
+
+
+def draw_curve(ax: Axes, steps: np.ndarray, values: np.ndarray, colour: str, label: str = "") -> None:
+    """Draws values as recorded, faint, and smoothed, strong."""
+    ax.plot(steps, values, color=colour, alpha=0.28, lw=0.9)
+    ax.plot(steps, smooth(values), color=colour, lw=1.8, label=label or None)
 
 
 def panels(run: Run) -> list[tuple[str, dict[str, str]]]:
@@ -71,10 +78,10 @@ def losses(run: Run) -> Figure:
         for i, (label, term) in enumerate(terms.items()):
             steps, values = run.series(term)
             colour = LINES[i % len(LINES)]
-            tested = term.startswith("test/")
-            ax.plot(steps, values, color=colour, alpha=1 if tested else 0.28, lw=1.8 if tested else 0.9)
-            if not tested:
-                ax.plot(steps, smooth(values), color=colour, lw=1.8, label=label)
+            if term.startswith("test/"):
+                ax.plot(steps, values, color=colour, lw=1.8)
+            else:
+                draw_curve(ax, steps, values, colour, label)
             ax.set_ylim(*limits([run.series(t)[1] for t in terms.values()]))
         if len(terms) > 1:
             ax.legend(loc="best", fontsize=9)

@@ -50,7 +50,7 @@ class AAE(Adversarial, Autoencoder):
         def make() -> Tensor:
             return self.encode(step.images).sample(step.generator)
 
-        return step.once("latents", make, through="encoder")  # type: ignore[no-any-return]
+        return step.once("latents", make, through="encoder")
 
     @phase("autoencoder", updates="encoder decoder")
     def reconstruct(self, step: Step) -> Terms:

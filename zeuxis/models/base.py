@@ -60,6 +60,7 @@ class Weighted(NamedTuple):
     weight: float | Tensor = 1.0
 
 
+T = TypeVar("T")
 Terms = Mapping[str, "Tensor | Weighted"]
 # Input shapes by network; a function where the shape follows from a network before it.
 Inputs = Mapping[str, "Shape | Callable[[], Shape]"]
@@ -109,7 +110,7 @@ class Step:
         """Standard normal numbers from the step's generator."""
         return torch.randn(*shape, generator=self.generator, device=self.device)
 
-    def once(self, name: str, make: Callable[[], Any], *, through: str = "") -> Any:
+    def once(self, name: str, make: Callable[[], T], *, through: str = "") -> T:
         """Returns what `make` gives, computed once and shared by the phases of this step.
 
         Args:
@@ -119,7 +120,8 @@ class Step:
         """
         if name not in self._memo:
             self._memo[name] = (make(), frozenset(through.split()))
-        return self._memo[name][0]
+        made: T = self._memo[name][0]
+        return made
 
     def forget(self, updated: tuple[str, ...]) -> None:
         """Drops what was computed through networks that have been updated since."""
@@ -271,7 +273,7 @@ class Model(nn.Module):
         """Class weights `(B, K)` of the step's images; None where the model is not conditional."""
         if not self.conditional:
             return None
-        return step.once("condition", lambda: F.one_hot(step.labels, len(self.class_names)).float())  # type: ignore[no-any-return]
+        return step.once("condition", lambda: F.one_hot(step.labels, len(self.class_names)).float())
 
     def test(self, step: Step) -> dict[str, Tensor]:
         """Terms measured on a held-out batch, without gradients; empty if there are none."""

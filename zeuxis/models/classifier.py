@@ -49,7 +49,8 @@ class Classifier(Model):
         """What the last layer decides by, `(B, F)`."""
         network = self.net("classifier")
         last = max(i for i, layer in enumerate(network.trunk) if isinstance(layer, nn.Linear))
-        return network.trunk[:last](images)  # type: ignore[no-any-return]
+        features: Tensor = network.trunk[:last](images)
+        return features
 
     @phase("classifier", updates="classifier")
     def learn(self, step: Step) -> Terms:

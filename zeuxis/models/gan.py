@@ -70,7 +70,7 @@ class GAN(Adversarial):
         def make() -> Tensor:
             return self.generate(self.draw_latents(step.batch_size, step.generator), self.condition(step))
 
-        return step.once("fake", make, through="generator")  # type: ignore[no-any-return]
+        return step.once("fake", make, through="generator")
 
     def also_judged(self, step: Step, real: Scores, fake: Scores) -> Terms:
         """Further terms of the discriminator's loss, from what it said of real and fake images."""

@@ -82,11 +82,11 @@ class LatentGAN(GAN):
             with torch.no_grad():
                 return self.posterior(step.images).sample(step.generator)
 
-        return step.once("latents", make)  # type: ignore[no-any-return]
+        return step.once("latents", make)
 
     def fakes(self, step: Step) -> Tensor:
         def make() -> Tensor:
             made: Tensor = self.net("generator")(self.draw_latents(step.batch_size, step.generator))
             return made
 
-        return step.once("fake", make, through="generator")  # type: ignore[no-any-return]
+        return step.once("fake", make, through="generator")

@@ -67,7 +67,7 @@ class VAEGAN(Adversarial, Variational):
 
     def posterior(self, step: Step) -> Posterior:
         """Posterior of the step's images, shared until the encoder is updated."""
-        return step.once("posterior", lambda: self.encode(step.images, self.condition(step)), through="encoder")  # type: ignore[no-any-return]
+        return step.once("posterior", lambda: self.encode(step.images, self.condition(step)), through="encoder")
 
     def reconstructed(self, step: Step) -> Tensor:
         """Reconstructions of the step's images, shared until encoder or decoder are updated."""
@@ -75,7 +75,7 @@ class VAEGAN(Adversarial, Variational):
         def make() -> Tensor:
             return self.generate(self.posterior(step).sample(step.generator), self.condition(step))
 
-        return step.once("reconstruction", make, through="encoder decoder")  # type: ignore[no-any-return]
+        return step.once("reconstruction", make, through="encoder decoder")
 
     def fakes(self, step: Step) -> Tensor:
         """Half reconstructions and half images of prior draws, `(B, C, H, W)`."""
@@ -87,7 +87,7 @@ class VAEGAN(Adversarial, Variational):
             imagined = self.generate(drawn, None if condition is None else condition[half:])
             return torch.cat([self.reconstructed(step)[:half], imagined])
 
-        return step.once("fake", make, through="encoder decoder")  # type: ignore[no-any-return]
+        return step.once("fake", make, through="encoder decoder")
 
     def feature_error(self, images: Tensor, made: Tensor, network: str = "discriminator") -> Tensor:
         """Squared error of reconstructions in the features of a network's trunk."""
