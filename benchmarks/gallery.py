@@ -36,7 +36,7 @@ SHOWN = (
     "prior", "arithmetic", "accuracy", "latents", "losses",
 )  # fmt: skip
 MOST = 5
-WIDTH, COLOURS = 640, 48
+WIDTH, COLOURS = 640, 128
 # Recipes shown beside another, of which the newest run that lies beside theirs is taken.
 BESIDE = {
     "flowers-gan-32-z256": "flowers-gan-32-z10",
@@ -123,7 +123,7 @@ def shrink(path: Path, target: Path) -> None:
     with Image.open(path) as image:
         picture = image.convert("RGB")
     picture.thumbnail((WIDTH, 10_000), Image.Resampling.LANCZOS)
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
+    picture.quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE).save(target, optimize=True)
 
 
 def write_page(run: Run, judges: list[Run]) -> None:
