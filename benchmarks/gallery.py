@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
@@ -25,7 +24,7 @@ from zeuxis.figures import kinds
 from zeuxis.figures.prior import aggregate_posterior
 from zeuxis.figures.registry import save
 from zeuxis.figures.side_by_side import side_by_side
-from zeuxis.figures.style import STYLE, sheet
+from zeuxis.figures.style import sheet, write
 from zeuxis.recipe import BUDGETS, load_recipe
 from zeuxis.run import Run
 
@@ -142,8 +141,7 @@ def write_page(run: Run, judges: list[Run]) -> None:
     pictures = [[kind.name, kind.title, kind.caption] for kind in shown]
     others = sorted(run.path.parent.glob(f"{BESIDE.get(name, 'none')}-[0-9]*"), key=lambda path: path.stat().st_mtime)
     if others:
-        with mpl.rc_context(STYLE):
-            side_by_side([Run(others[-1]), run]).savefig(folder / "beside-whole.png", dpi=160, bbox_inches="tight")
+        write(lambda: side_by_side([Run(others[-1]), run]), folder / "beside-whole.png")
         shrink(folder / "beside-whole.png", folder / "beside.png")
         (folder / "beside-whole.png").unlink()
         pictures.append(["beside", f"Beside {BESIDE[name]}", "Samples of both from the same seed, not chosen."])

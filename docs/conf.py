@@ -21,7 +21,7 @@ author = "the Zeuxis contributors"
 copyright = "the Zeuxis contributors"  # noqa: A001 (Sphinx's own name)
 version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_site"]
 html_math_renderer = "mathml"

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from zeuxis.errors import UserError
 from zeuxis.figures.registry import figure
-from zeuxis.figures.style import new_figure, show_tiles, title
+from zeuxis.figures.style import choose_attribute, new_figure, show_tiles, title
 from zeuxis.run import Run
 
 ROWS, MEASURED = 5, 4000
@@ -30,7 +30,7 @@ PREFERRED = ("Smiling", "Male", "Eyeglasses")
     applies=lambda run: run.encodes and run.generates and not run.conditional and bool(run.attributes),
 )
 def arithmetic(run: Run, attribute: str = "") -> Figure:
-    name = attribute or next((each for each in PREFERRED if each in run.attributes), run.attributes[0])
+    name = attribute or choose_attribute(run, *PREFERRED)
     direction = attribute_direction(run, name)
     tested = run.choose_images("test")
     shown = run.images(tested[~run.attribute(name, tested)][:ROWS])

@@ -9,13 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from zeuxis.figures.registry import figure
-from zeuxis.figures.style import CLASSES, LINES, new_figure, tile_axes, title
+from zeuxis.figures.style import CLASSES, LINES, choose_attribute, new_figure, tile_axes, title
 from zeuxis.run import Run
 
 # t-SNE of the reports: 500 encoded test images (specification A1).
 PLANE_POINTS, TSNE_POINTS = 3000, 500
-# The attribute of the reports' own map, where there is no class to colour by.
-PREFERRED = ("Male",)
 
 
 @figure(
@@ -40,7 +38,7 @@ def latents(run: Run, points: int = TSNE_POINTS, attribute: str = "") -> Figure:
     if not flat:
         places = embed(places)
     if labels is None and run.attributes:
-        attribute = attribute or next((each for each in PREFERRED if each in run.attributes), run.attributes[0])
+        attribute = attribute or choose_attribute(run, "Male")  # the attribute of the reports' own map
     if attribute:
         labels, names = run.attribute(attribute, chosen).astype(int), (f"not {attribute}", attribute)
     drawn = new_figure(7.6, 6.6)

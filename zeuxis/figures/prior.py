@@ -1,7 +1,7 @@
 """Latents against the prior: where images are encoded, and where samples are decoded from.
 
 Above, what the decoder makes of latents of test images, of draws from the prior, and of draws from a normal
-distribution fitted to the training images' latents. Below, two latent dimensions of both, and all of them by
+distribution fitted to the test images' latents. Below, two latent dimensions of both, and all of them by
 spread. A decoder knows only where images are encoded; an autoencoder's prior lies elsewhere, and it cannot generate.
 """
 

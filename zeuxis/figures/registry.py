@@ -10,11 +10,10 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from zeuxis.errors import UserError, one_of
-from zeuxis.figures.style import STYLE
+from zeuxis.figures.style import write
 from zeuxis.progress import bar, console
 from zeuxis.run import Run
 
@@ -74,10 +73,8 @@ def kinds() -> list[Kind]:
 
 def save(kind: Kind, run: Run, path: Path, options: Mapping[str, Any] | None = None) -> Path:
     """Draws one figure and writes it; the suffix, .png or .svg, chooses the format."""
-    with mpl.rc_context(STYLE):
-        drawn = kind.draw(run, **(options or {}))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        drawn.savefig(path, dpi=160, bbox_inches="tight", pad_inches=0.15)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(lambda: kind.draw(run, **(options or {})), path)
     return path
 
 

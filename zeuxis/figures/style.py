@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,6 +20,7 @@ __all__ = [
     "MUTED",
     "PAPER",
     "STYLE",
+    "choose_attribute",
     "heading",
     "new_figure",
     "sheet",
@@ -25,6 +28,7 @@ __all__ = [
     "tile_axes",
     "title",
     "to_bytes",
+    "write",
 ]
 
 INK, MUTED, RULE, PAPER = "#1f2933", "#6b7785", "#d9dee4", "#ffffff"
@@ -83,6 +87,17 @@ def heading(drawn: Figure, text: str, subtitle: str) -> None:
     drawn.get_layout_engine().set(rect=(0, 0, 1, 1 - HEADING / height))  # type: ignore[union-attr, call-arg]
     drawn.text(0.01, 1 - 0.08 / height, text, ha="left", va="top", fontsize=13, fontweight="bold", color=INK)
     drawn.text(0.01, 1 - 0.33 / height, subtitle, ha="left", va="top", fontsize=9.5, color=MUTED)
+
+
+def write(draw: Callable[[], Figure], target: Path | BinaryIO) -> None:
+    """Draws a figure in this style and writes it as PNG, or as the path's suffix says."""
+    with mpl.rc_context(STYLE):
+        draw().savefig(target, dpi=160, bbox_inches="tight", pad_inches=0.15)
+
+
+def choose_attribute(run: Run, *preferred: str) -> str:
+    """The first of the preferred attributes that the data has, else its first; the data must have some."""
+    return next((name for name in preferred if name in run.attributes), run.attributes[0])
 
 
 def to_bytes(images: np.ndarray) -> np.ndarray:

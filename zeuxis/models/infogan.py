@@ -106,20 +106,18 @@ class InfoGAN(GAN):
         features = self.net("discriminator").trunk(self.seen(step, self.generate(latents)))
         guessed = self.net("q")(features, heads=True, logits=True)
         terms: dict[str, Tensor | Weighted] = {}
-        losses, entropy, place = [], 0.0, self.options.latent
-        for i, size in enumerate(self.options.categorical, 1):
-            drawn = latents[:, place : place + size].argmax(dim=1)
-            losses.append(F.cross_entropy(guessed[f"categorical_{i}"], drawn))
-            entropy += math.log(size)
-            place += size
-        if losses:
+        categorical = [code for code in self.codes() if code.categorical]
+        if categorical:
+            drawn = [latents[:, code.start : code.start + code.size].argmax(dim=1) for code in categorical]
+            losses = [F.cross_entropy(guessed[f"categorical_{i}"], values) for i, values in enumerate(drawn, 1)]
             loss = torch.stack(losses).sum()
             terms["categorical"] = Weighted(loss, self.options.categorical_weight)
-            step.record("mutual_information", entropy - loss)
+            step.record("mutual_information", sum(math.log(code.size) for code in categorical) - loss)
         if self.options.continuous:
+            numbers = latents[:, -self.options.continuous :]
             mean, logvar = guessed["continuous"].chunk(2, dim=1)
             # Kept above -4, a deviation of 0.14: a code guessed exactly would have a density without bound.
             logvar = -4 + F.softplus(logvar + 4)
-            loss = 0.5 * (logvar + (latents[:, place:] - mean).square() * torch.exp(-logvar)).sum(1).mean()
+            loss = 0.5 * (logvar + (numbers - mean).square() * torch.exp(-logvar)).sum(1).mean()
             terms["continuous"] = Weighted(loss, self.options.continuous_weight)
         return terms

@@ -10,7 +10,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from zeuxis import __version__
@@ -18,7 +17,7 @@ from zeuxis.errors import UserError
 from zeuxis.evaluation import Cost, cost
 from zeuxis.figures import draw_all, kinds
 from zeuxis.figures.side_by_side import side_by_side
-from zeuxis.figures.style import STYLE
+from zeuxis.figures.style import write
 from zeuxis.run import Run
 from zeuxis.training.files import replace_file
 
@@ -76,8 +75,8 @@ def comparison(runs: list[Run], out: Path | None = None) -> Path:
 
 
 def _side_by_side(runs: list[Run]) -> str:
-    with mpl.rc_context(STYLE), BytesIO() as file:
-        side_by_side(runs).savefig(file, format="png", dpi=160, bbox_inches="tight", pad_inches=0.15)
+    with BytesIO() as file:
+        write(lambda: side_by_side(runs), file)
         return base64.b64encode(file.getvalue()).decode()
 
 
