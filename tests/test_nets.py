@@ -119,3 +119,26 @@ def test_errors_name_place_and_remedy(layers: list[str], message: str) -> None:
 def test_a_generator_must_make_the_recipes_image() -> None:
     with pytest.raises(UserError, match=r"network generator, the output.* is 28x28x1.*needs 32x32x1"):
         build_model(load_recipe("mnist-gan", {"data.size": 32}))
+
+
+def test_bfloat16_is_for_matrices_in_training_alone() -> None:
+    options = NetworkOptions(layers=["conv 16 k3", "bn", "relu", "flatten", "dense 8"], init="he")
+    network = Network(options, (1, 8, 8), {}, "here")
+    x = torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    exact = network(x)
+    exact.square().mean().backward()
+    gradients = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+    network.zero_grad()
+    network.precision = torch.bfloat16
+    rounded = network(x)
+    rounded.square().mean().backward()
+    assert rounded.dtype == torch.float32 and all(p.dtype == torch.float32 for p in network.parameters())
+    # Eight bits of mantissa: far from equal to float32, and within a few parts in a hundred of it.
+    assert 1e-5 < (rounded - exact).norm() / exact.norm() < 2e-2
+    whole = torch.cat([g.flatten() for g in gradients])
+    changed = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+    assert (changed - whole).norm() / whole.norm() < 5e-2
+    network.eval()
+    evaluated = network(x)
+    network.precision = torch.float32
+    assert torch.equal(evaluated, network(x))

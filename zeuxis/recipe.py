@@ -154,6 +154,9 @@ class TrainingOptions(Section):
     checkpoint_every: str = Field("1 epoch", description="the run can resume from here")
     test_every: str = Field("1 epoch", description="the test set is measured this often")
     best: str = Field("", description="test term whose lowest value marks the best checkpoint")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of matrix products in training; the rest stays float32"
+    )
     device: str = Field("auto", description="cpu, cuda, mps; auto takes the fastest there is")
 
     @field_validator("snapshot_every", "checkpoint_every", "test_every")

@@ -43,6 +43,8 @@ class Network(nn.Module):
     def __init__(self, options: NetworkOptions, shape: Shape, symbols: Mapping[str, int], where: str) -> None:
         super().__init__()
         self.where = where
+        # What matrices are multiplied in while it trains; weights, outputs and all losses stay float32.
+        self.precision = torch.float32
         self.input_shape = shape
         self.rows: list[Row] = []
         self.heads = nn.ModuleDict()
@@ -91,10 +93,12 @@ class Network(nn.Module):
             logits: leave out a sigmoid or softmax at the end, for losses computed from logits.
             heads: return the outputs of all heads by name.
         """
-        if heads:
-            features = self.trunk(x)
-            return {name: _run(head, features, logits) for name, head in self.heads.items()}
-        return _run(self.trunk, x, logits)
+        reduced = self.training and self.precision != torch.float32
+        with torch.autocast(x.device.type, self.precision, enabled=reduced):
+            if heads:
+                features = self.trunk(x)
+                return {name: _run(head, features, logits).float() for name, head in self.heads.items()}
+            return _run(self.trunk, x, logits).float()
 
     def require_output(self, shape: Shape, meaning: str) -> None:
         """Raises a `UserError` unless the output has this shape."""

@@ -72,6 +72,8 @@ class Trainer:
         self.folder, self.model, self.dataset, self.device, self.observer = folder, model, dataset, device, observer
         self.options = model.recipe.training
         self.model.to(device)
+        for name in model.networks:
+            model.net(name).precision = getattr(torch, self.options.precision)
         self.batches = Batches(dataset, model.recipe.data, self.options.batch_size, self.options.seed, device)
         self.phases = model.phases
         self._require_known_names()
