@@ -1,6 +1,6 @@
 """Writes the gallery from trained runs: a page for each, with its command, numbers, cost and small pictures.
 
-    python -m benchmarks.gallery runs/mnist-gan-1 runs/mnist-cgan-1 --judge runs/mnist-cnn-1
+    python -m benchmarks.gallery runs/mnist-gan-1 runs/mnist-cgan-1
 
 A page that stands is replaced by that of a newer run of the same recipe; the index is made from all pages' numbers.
 What the eye says of a run is written by hand, in docs/gallery/notes.toml.
@@ -12,7 +12,7 @@ import argparse
 import json
 import shlex
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from zeuxis.evaluation import code_agreement, cost, energy_test, frechet_distance, label_agreement, sharpness
+from zeuxis.evaluation.judges import judges
 from zeuxis.figures import kinds
 from zeuxis.figures.prior import aggregate_posterior
 from zeuxis.figures.registry import save
@@ -79,7 +80,7 @@ def command(run: Run) -> str:
     return " ".join(words)
 
 
-def measure(run: Run, judges: list[Run]) -> dict[str, str]:
+def measure(run: Run, known: Sequence[Run]) -> dict[str, str]:
     """What is said of a run in numbers, each with its unit or its features."""
     found: dict[str, str] = {}
     tested = [line for line in run.journal if line["step"] <= run.step and any(k.startswith("test/") for k in line)]
@@ -96,7 +97,7 @@ def measure(run: Run, judges: list[Run]) -> dict[str, str]:
         samples = run.sample(SAMPLES, seed=3)
         real = run.images(run.choose_images("test", SAMPLES))
         found["sharpness, of the data's"] = f"{sharpness(samples) / sharpness(real):.2f}"
-        for judge in judges:
+        for judge in known:
             options = judge.recipe.data
             if (options.source, options.size) != (run.recipe.data.source, run.recipe.data.size):
                 continue
@@ -125,7 +126,7 @@ def shrink(path: Path, target: Path) -> None:
     picture.quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE).save(target, optimize=True)
 
 
-def write_page(run: Run, judges: list[Run]) -> None:
+def write_page(run: Run, known: Sequence[Run]) -> None:
     """Measures a run and writes its page, its pictures and its numbers."""
     name = run.recipe.name
     folder = GALLERY / name
@@ -154,7 +155,7 @@ def write_page(run: Run, judges: list[Run]) -> None:
         "steps": spent.steps, "shown_step": run.step, "epochs": round(spent.epochs, 1), "images": spent.images,
         "images_per_second": round(spent.images_per_second), "parameters": spent.parameters,
         "peak_memory_mib": spent.peak_memory_mib, "hardware": spent.hardware, "warnings": run.warnings,
-        "measures": measure(run, judges), "figures": pictures,
+        "measures": measure(run, known), "figures": pictures,
     }  # fmt: skip
     (folder / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n", "utf-8")
 
@@ -217,14 +218,12 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, help="run folders; none writes the pages anew from their numbers")
-    parser.add_argument("--judge", action="append", default=[], type=Path, help="a classifier's run; may be repeated")
     arguments = parser.parse_args()
     written = GALLERY / "notes.toml"
     notes = tomllib.loads(written.read_text("utf-8")) if written.exists() else {}
-    judges = [Run(path) for path in arguments.judge]
     for path in arguments.runs:
         print(path)
-        write_page(Run(path), judges)
+        write_page(Run(path), judges())
     write_index(notes)
 
 

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter, laplace
 import zeuxis
 from zeuxis.errors import UserError
 from zeuxis.evaluation import Share, code_agreement, energy_test, frechet_distance, label_agreement, sharpness
+from zeuxis.evaluation.judges import judges
 from zeuxis.run import Run
 
 
@@ -118,3 +119,16 @@ def test_a_classifiers_features_decide_its_classes(tmp_path: Path) -> None:
     assert features.shape == (20, 12)
     logits = run.model.net("classifier").trunk[-1](torch.from_numpy(features))
     assert np.allclose(logits.softmax(1).detach().numpy(), run.classify(images), atol=1e-6)
+
+
+@pytest.mark.parametrize("judge", judges(), ids=lambda judge: judge.name)
+def test_a_judge_that_comes_along_is_as_right_as_it_says(judge: Run) -> None:
+    said = min(judge.series("test/error")[1])
+    try:
+        data = judge.dataset
+    except UserError:
+        pytest.skip(f"the data of {judge.name} is not in the data directory")
+    chosen = judge.choose_images("test")
+    wrong = judge.classify(judge.images(chosen)).argmax(axis=1) != data.labels[chosen]
+    # Held at half width: not one image in a thousand changes sides.
+    assert wrong.mean() == pytest.approx(said, abs=1e-3) and said < 0.1

@@ -8,6 +8,7 @@ spread. A decoder knows only where images are encoded; an autoencoder's prior li
 from __future__ import annotations
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from zeuxis.evaluation import energy_test
@@ -21,8 +22,7 @@ COLUMNS, POINTS = 10, 500
 def aggregate_posterior(run: Run, n: int, seed: int = 0) -> np.ndarray:
     """Draws `(n, Z)` latents: of n test images, one from the posterior of each."""
     posterior = run.posterior(run.images(run.choose_images("test", n)))
-    noise = np.random.default_rng(seed).standard_normal(posterior.mean.shape)
-    return np.asarray(posterior.mean.numpy() + np.exp(posterior.logvar.numpy() / 2) * noise, np.float32)
+    return np.asarray(posterior.sample(torch.Generator().manual_seed(seed)).numpy())
 
 
 @figure(

@@ -38,7 +38,7 @@ __all__ = ["VAEGAN", "VAEGANOptions"]
 class VAEGANOptions(AdversarialOptions, VAEOptions):
     """Options of the VAE with a discriminator."""
 
-    reconstruction: Literal["bce", "mse", "gaussian"] = Field("mse", description="likelihood of a pixel")
+    reconstruction: Literal["mse"] = Field("mse", description="what a pixel is off by, squared")
     reduction: Literal["sum", "mean"] = Field("mean", description="over pixels, features and latent dimensions")
     kl_weight: float = Field(0.01, ge=0, description="beta: larger smooths the latent space")
     feature_weight: float = Field(1.0, ge=0, description="gamma: of the error in the discriminator's features")
