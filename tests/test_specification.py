@@ -284,7 +284,7 @@ NAMED = [
     "mnist-vae-z3", "fashion-vae-z2", "fashion-gan-z8", "latent-gan", "faces-vae-64-z512", "faces-dcgan-64",
     "faces-wgan-gp-64", "faces-acgan-64-z100", "faces-infogan-64", "infogan-62-10-2", "mnist-infogan",
     "mnist-acgan", "mnist-wgan-gp", "modern-gan-28", "modern-gan-32", "modern-gan-64", "modern-vae-28",
-    "modern-vae-32", "modern-vae-64", "celeba-smile-cnn", "flowers-cnn-32",
+    "modern-vae-32", "modern-vae-64", "celeba-smile-cnn", "flowers-cnn-32", "digits-cnn",
 ]  # fmt: skip
 
 
@@ -315,7 +315,7 @@ def test_every_named_system_is_a_recipe() -> None:
         ("faces-acgan-64-z100", {"latent": 100, "generator_updates": 1, "attribute": "Smiling"}),
         ("faces-infogan-64", {"latent": 64, "categorical": [10] * 5, "generator_updates": 1}),
         ("infogan-62-10-2", {"latent": 62, "categorical": [10], "continuous": 2}),
-        ("modern-gan-32", {"loss": "relativistic", "ema": 0.998, "r1_penalty": 1.0, "r2_penalty": 1.0}),
+        ("modern-gan-32", {"loss": "relativistic", "ema": 0.998, "r1_penalty": 0.1, "r2_penalty": 0.1}),
         ("modern-vae-64", {"reconstruction": "gaussian", "kl_warmup": 2.0}),
     ],
 )

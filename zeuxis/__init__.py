@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zeuxis.run import Run
 
-__all__ = ["__version__", "compare", "load", "runs_dir", "train"]
+__all__ = ["__version__", "compare", "evaluate", "load", "runs_dir", "train"]
 
 __version__ = "0.1.0"
 
@@ -81,6 +81,21 @@ def load(path: str | Path) -> Run:
     from zeuxis.run import find_run
 
     return find_run(path, runs_dir())
+
+
+def evaluate(run: str | Path | Run, *, samples: int = 10_000, seed: int = 0, progress: bool = True) -> dict[str, Any]:
+    """Measures a run, writes `evaluation.json` into its folder, and returns what stands there.
+
+    Args:
+        run: a run, its folder or its name.
+        samples: images that it makes for it.
+        seed: of their latents.
+        progress: show a bar.
+    """
+    from zeuxis.evaluation.evaluate import evaluate as measure_all
+    from zeuxis.run import Run
+
+    return measure_all(run if isinstance(run, Run) else load(run), samples=samples, seed=seed, progress=progress)
 
 
 def compare(runs: Iterable[str | Path | Run], out: str | Path | None = None) -> Path:

@@ -292,6 +292,44 @@ def figures(
 
 
 @app.command()
+def evaluate(
+    run: RunName,
+    samples: Annotated[int, typer.Option(min=1, help="images that it makes to be measured")] = 10_000,
+    seed: Annotated[int, typer.Option(help="of their latents")] = 0,
+    judge: Annotated[
+        str, typer.Option(metavar="RUN", help="a classifier to measure distances in the features of")
+    ] = "",
+    only: Annotated[str, typer.Option(metavar="NAMES", help="take these alone, separated by commas")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    runs: Runs = None,
+) -> None:
+    """Measure a run with everything that applies, and write evaluation.json beside it."""
+    from rich.table import Table
+
+    from zeuxis.evaluation.evaluate import evaluate as measure
+    from zeuxis.evaluation.measure import measures
+
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    judging = _open(judge, runs) if judge else None
+    found = measure(_open(run, runs), samples=samples, seed=seed, judge=judging, only=names)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    meaning = {name: text for each in measures() for name, text in each.gives.items()}
+    table = Table("measure", box=None, pad_edge=False)
+    table.add_column("value", justify="right")
+    table.add_column("± error", justify="right")
+    table.add_column("of", justify="right")
+    table.add_column("what it is")
+    for name, value in found["measures"].items():
+        error = f"{value['stderr']:.2g}" if value["stderr"] is not None else ""
+        table.add_row(name, f"{value['value']:,.4g}", error, f"{value['n']:,}", meaning[name])
+    _print(table)
+    if found["features"]:
+        typer.echo(f"\nDistances are in the features of {found['features']}.")
+
+
+@app.command()
 def report(run: RunName, out: Out = None, runs: Runs = None) -> None:
     """Write a run's report: one self-contained HTML file."""
     from zeuxis.report import run_report

@@ -8,11 +8,37 @@ from __future__ import annotations
 
 import numpy as np
 
+from zeuxis.evaluation.measure import Material, Value, measure, pieces
+
 __all__ = ["sharpness"]
+
+
+def laplacian_variance(images: np.ndarray) -> np.ndarray:
+    """Variance of the Laplacian of each image's grey values, `(N,)`; `(N, H, W, C)` in 0..1."""
+    grey = images.mean(axis=3)
+    around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
+    found: np.ndarray = np.var(around - 4 * grey[:, 1:-1, 1:-1], axis=(1, 2))
+    return found
 
 
 def sharpness(images: np.ndarray) -> float:
     """Mean over images of the variance of the Laplacian of their grey values; `(N, H, W, C)` in 0..1."""
-    grey = images.mean(axis=3)
-    around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
-    return float(np.mean(np.var(around - 4 * grey[:, 1:-1, 1:-1], axis=(1, 2))))
+    return float(np.mean(laplacian_variance(images)))
+
+
+@measure(
+    gives={"sharpness": "of samples, as a share of the images'; 1 is as sharp as they are"},
+    better="",
+    applies=lambda material: material.run.generates,
+)
+def sharp(material: Material) -> dict[str, Value]:
+    samples, images = (
+        np.concatenate([laplacian_variance(part / np.float32(255)) for part in pieces(each)])
+        for each in (material.samples, material.reference)
+    )
+    mean = images.mean()
+    return {
+        "sharpness": Value(
+            float(samples.mean() / mean), float(samples.std() / np.sqrt(len(samples)) / mean), len(samples)
+        )
+    }

@@ -97,21 +97,23 @@ class Autoencoder(Model):
 
     def reconstruction(self, images: Tensor, latents: Tensor, condition: Tensor | None) -> Tensor:
         """Negative log-likelihood of images under the decoder, up to a constant, reduced as the options say."""
+        return self.reduced(self.surprise(images, latents, condition))
+
+    def surprise(self, images: Tensor, latents: Tensor, condition: Tensor | None) -> Tensor:
+        """Negative log-likelihood of each pixel under the decoder, `(B, C, H, W)` in nats, up to a constant."""
         decoder, kind, z = self.net("decoder"), self.options.reconstruction, join(latents, condition)
         if kind == "bce":
             if isinstance(decoder.trunk[-1], nn.Sigmoid):
-                return self.reduced(
-                    F.binary_cross_entropy_with_logits(decoder(z, logits=True), images, reduction="none")
-                )
-            return self.reduced(F.binary_cross_entropy(decoder(z), images, reduction="none"))
-        error = (decoder(z) - images).square()
+                return F.binary_cross_entropy_with_logits(decoder(z, logits=True), images, reduction="none")
+            return F.binary_cross_entropy(decoder(z), images, reduction="none")
+        error: Tensor = (decoder(z) - images).square()
         if kind == "gaussian":
             # Softly kept above -6 (a deviation of 0.05), below which the density grows without bound: the
             # reference above, section 4.
             free: Any = decoder.log_variance
             log_variance = -6 + F.softplus(free + 6)
             error = 0.5 * (error * torch.exp(-log_variance) + log_variance)
-        return self.reduced(error)
+        return error
 
     def reduced(self, values: Tensor) -> Tensor:
         """Means over the batch of sums, or of means, over all else."""

@@ -1,0 +1,189 @@
+"""Measures that can be trusted: each against a reference on the same arrays, and none that a cheat passes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+from scipy.spatial.distance import cdist
+from scipy.stats import mannwhitneyu, multivariate_normal
+
+import zeuxis
+from zeuxis.evaluation.classes import class_entropy, inception_score
+from zeuxis.evaluation.control import mutual_information
+from zeuxis.evaluation.frechet import Moments, extrapolated, frechet_between, frechet_distance
+from zeuxis.evaluation.kernel import kernel_distance, squared_discrepancy
+from zeuxis.evaluation.likelihood import bounds
+from zeuxis.evaluation.measure import jackknife
+from zeuxis.evaluation.memorisation import copying, nearer
+from zeuxis.evaluation.neighbourhoods import neighbourhoods
+from zeuxis.evaluation.similarity import WEIGHTS, ms_ssim, ssim
+from zeuxis.evaluation.support import support
+
+
+@pytest.fixture
+def numbers() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_frechet_is_scipys_and_the_closed_form(numbers: np.random.Generator) -> None:
+    x = numbers.normal(size=(800, 12)) @ numbers.normal(size=(12, 12)) + 1
+    y = numbers.normal(size=(600, 12)) @ numbers.normal(size=(12, 12))
+    one, two = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    scipys = np.square(x.mean(0) - y.mean(0)).sum() + np.trace(one + two - 2 * sqrtm(one @ two)).real
+    assert frechet_distance(x, y) == pytest.approx(scipys, rel=1e-8)
+    # Of commuting covariances: |m|^2 + sum (s_1 - s_2)^2.
+    deviations = numbers.uniform(1, 2, (2, 12))
+    closed = 12 * 0.25 + np.square(deviations[0] - deviations[1]).sum()
+    found = frechet_between(
+        Moments(np.full(12, 0.5), np.diag(deviations[0] ** 2)), Moments(np.zeros(12), np.diag(deviations[1] ** 2))
+    )
+    assert found == pytest.approx(closed, rel=1e-8)
+
+
+def test_the_extrapolated_distance_forgets_the_number_of_samples(numbers: np.random.Generator) -> None:
+    """Draws of one distribution: the plain distance is well above 0 and falls with N; the line's end is near 0."""
+    size, real = 20, Moments(np.zeros(20), np.eye(20))
+    plain, limit = [], []
+    for _ in range(5):
+        x = numbers.normal(size=(1000, size))
+        plain.append(frechet_between(Moments.of(x), real))
+        limit.append(extrapolated(x, real))
+    assert np.mean(plain) > 0.1
+    assert abs(np.mean(limit)) < 0.15 * np.mean(plain)
+
+
+def test_kernel_distance_is_its_definition(numbers: np.random.Generator) -> None:
+    x, y = numbers.normal(size=(30, 4)), numbers.normal(0.5, 1, (40, 4))
+
+    def k(a: np.ndarray, b: np.ndarray) -> float:
+        return float((a @ b / 4 + 1) ** 3)
+
+    xx = np.mean([k(x[i], x[j]) for i in range(30) for j in range(30) if i != j])
+    yy = np.mean([k(y[i], y[j]) for i in range(40) for j in range(40) if i != j])
+    xy = np.mean([k(a, b) for a in x for b in y])
+    assert squared_discrepancy(x, y) == pytest.approx(xx + yy - 2 * xy, rel=1e-9)
+    value, stderr = kernel_distance(numbers.normal(size=(4000, 4)), numbers.normal(size=(4000, 4)))
+    assert abs(value) < 4 * stderr, "two draws of one distribution do not differ"
+    value, stderr = kernel_distance(numbers.normal(size=(4000, 4)), numbers.normal(0.3, 1, (4000, 4)))
+    assert value > 10 * stderr
+
+
+def test_neighbourhoods_are_those_of_brute_force(numbers: np.random.Generator) -> None:
+    samples, images, k = numbers.normal(0.5, 1, (1300, 3)), numbers.normal(size=(1100, 3)), 5
+    between = cdist(samples, images)
+    around_images = np.sort(cdist(images, images), axis=1)[:, k]
+    around_samples = np.sort(cdist(samples, samples), axis=1)[:, k]
+    expected = {
+        "precision": (between <= around_images).any(axis=1).mean(),
+        "recall": (around_samples >= between.T).any(axis=1).mean(),
+        "density": (between <= around_images).sum(axis=1).mean() / k,
+        "coverage": (between.min(axis=0) <= around_images).mean(),
+    }
+    found = neighbourhoods(samples, images, k)
+    for name, value in expected.items():
+        # Single precision may place a point on the rim of a ball on its other side.
+        assert found[name].mean() == pytest.approx(value, abs=2e-3), name
+
+
+def test_the_inception_score_ends_at_one_and_at_the_number_of_classes() -> None:
+    assert inception_score(np.eye(10)[np.arange(1000) % 10]) == pytest.approx(10, rel=1e-6)
+    assert inception_score(np.eye(10)[np.zeros(1000, int)]) == pytest.approx(1, rel=1e-6)
+    assert inception_score(np.full((1000, 10), 0.1)) == pytest.approx(1, rel=1e-6)
+    assert class_entropy(np.arange(1000) % 10, 10) == pytest.approx(1)
+    assert class_entropy(np.zeros(1000, int), 10) == 0
+
+
+def test_structural_similarity_is_its_definition(numbers: np.random.Generator) -> None:
+    x, y = numbers.uniform(size=(2, 24, 24, 3)), numbers.uniform(size=(2, 24, 24, 3))
+    place = np.arange(11) - 5
+    window = np.exp(-(place[:, None] ** 2 + place[None] ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+    terms = []
+    for i in range(14):
+        for j in range(14):
+            for c in range(3):
+                a, b = x[0, i : i + 11, j : j + 11, c], y[0, i : i + 11, j : j + 11, c]
+                ma, mb = (window * a).sum(), (window * b).sum()
+                va, vb = (window * a * a).sum() - ma**2, (window * b * b).sum() - mb**2
+                cov = (window * a * b).sum() - ma * mb
+                terms.append((2 * ma * mb + 1e-4) * (2 * cov + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4)))
+    assert ssim(x, y)[0] == pytest.approx(np.mean(terms), rel=1e-9)
+    assert ssim(x, x) == pytest.approx(1) and ms_ssim(x, x) == pytest.approx(1)
+    # At 24 pixels two scales fit, whose weights are scaled to sum to 1.
+    assert ms_ssim(x, y)[0] < 0.5 and sum(WEIGHTS[:2]) < 1
+
+
+def test_the_test_of_copying_is_that_of_mann_and_whitney(numbers: np.random.Generator) -> None:
+    a, b = numbers.normal(size=60), numbers.normal(0.3, 1, 80)
+    statistic = mannwhitneyu(a, b).statistic
+    value, stderr = nearer(a, b)
+    assert value == pytest.approx(1 - statistic / (60 * 80))
+    assert abs(nearer(numbers.normal(size=4000), numbers.normal(size=4000))[0] - 0.5) < 4 * stderr
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error(numbers: np.random.Generator) -> None:
+    x = numbers.normal(size=5000)
+    found = jackknife(50, len(x), lambda chosen: float(x[chosen].mean()))
+    assert found == pytest.approx(x.std() / np.sqrt(len(x)), rel=0.25)
+
+
+def test_mutual_information_of_equals_and_of_strangers(numbers: np.random.Generator) -> None:
+    a = np.arange(10_000) % 10
+    assert mutual_information(a, a) == pytest.approx(np.log(10))
+    assert mutual_information(a, (a * 7) % 10) == pytest.approx(np.log(10))
+    assert mutual_information(a, numbers.integers(0, 10, 10_000)) < 0.01
+
+
+def test_equal_sets_are_at_no_distance(numbers: np.random.Generator) -> None:
+    x = numbers.normal(size=(1000, 8))
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
+    assert squared_discrepancy(x, x) < 0, "the unbiased estimate leaves out pairs of equals within, not between"
+    found = neighbourhoods(x, x)
+    assert found["precision"].all() and found["recall"].all() and found["coverage"].all()
+
+
+def test_a_generator_that_repeats_ten_images_is_caught(numbers: np.random.Generator) -> None:
+    images = numbers.normal(size=(2000, 8))
+    honest = numbers.normal(size=(2000, 8))
+    repeated = images[np.arange(2000) % 10] + numbers.normal(0, 1e-4, (2000, 8))
+    good, bad = neighbourhoods(honest, images), neighbourhoods(repeated, images)
+    assert good["recall"].mean() > 0.9 > 0.1 > bad["recall"].mean()
+    assert good["coverage"].mean() > 0.9 > 0.1 > bad["coverage"].mean()
+    assert bad["precision"].mean() == 1, "precision alone does not see it"
+    assert support(honest, images) > 300_000
+    assert support(repeated, images) == pytest.approx(10, rel=0.2)
+    assert frechet_distance(repeated, images) > 20 * frechet_distance(honest, images)
+    assert kernel_distance(repeated, images)[0] > 10 * kernel_distance(honest, images)[1]
+    # In pixels: pairs of samples of one class are as good as equal.
+    shapes = numbers.uniform(size=(10, 16, 16, 1))
+    drawn = shapes[np.arange(40) % 10]
+    assert ms_ssim(drawn[:30], drawn[10:]).min() > 0.99 > 0.5 > ms_ssim(shapes[:5], shapes[5:]).max()
+
+
+def test_a_generator_that_returns_training_images_is_caught(numbers: np.random.Generator) -> None:
+    train, held_out = numbers.normal(size=(3000, 6)), numbers.normal(size=(1000, 6))
+    honest, _ = nearer(*copying(numbers.normal(size=(1000, 6)), held_out, train))
+    value, stderr = nearer(*copying(train[:1000] + numbers.normal(0, 0.01, (1000, 6)), held_out, train))
+    assert abs(honest - 0.5) < 4 * stderr
+    assert value > 0.99
+
+
+def test_the_importance_bound_reaches_the_exact_likelihood_of_a_linear_vae(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """p(x) of x = W z + b + noise is normal with covariance W W^T + s^2, whatever the encoder says."""
+    settings = {
+        "model.latent": 2, "model.reconstruction": "gaussian",
+        "networks.encoder.layers": ["flatten", "dense 4"], "networks.encoder.heads": {},
+        "networks.decoder.layers": ["dense 256", "reshape 1x16x16"],
+    }  # fmt: skip
+    run = zeuxis.train("digits-vae", steps=300, settings=settings, runs=tmp_path, progress=False)
+    images = run.test_images(40)[0]
+    found = bounds(run, images, None, draws=2000)
+    dense = run.model.net("decoder").trunk[0]
+    weight, bias = dense.weight.detach().double().numpy(), dense.bias.detach().double().numpy()
+    free = run.model.net("decoder").log_variance.detach()
+    variance = float(torch.exp(-6 + torch.nn.functional.softplus(free + 6)))
+    exact = multivariate_normal(bias, weight @ weight.T + variance * np.eye(256)).logpdf(images.reshape(40, 256))
+    assert found[:, 1].mean() == pytest.approx(exact.mean(), abs=0.2)
+    assert (found[:, 0] < exact + 0.5).all() and found[:, 0].mean() < found[:, 1].mean()

@@ -1,0 +1,68 @@
+r"""Control: whether a model draws what it is asked for, and what its codes came to mean.
+
+Besides the agreement of asked-for classes and of matched codes (`zeuxis.evaluation.agreement`), the mutual information
+between a categorical code c and the class y that the judge sees,
+
+    I(c; y) = sum p(c, y) log p(c, y) / (p(c) p(y)),
+
+as a share of log K, its value where each of K values draws a class of its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zeuxis.evaluation.agreement import code_agreement, label_agreement
+from zeuxis.evaluation.measure import Material, Value, jackknife, judged, measure
+
+__all__ = ["mutual_information"]
+
+GROUPS = 10
+
+
+def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
+    """Mutual information of two series of indices, both `(N,)`, in nats."""
+    table = np.zeros((a.max() + 1, b.max() + 1))
+    np.add.at(table, (a, b), 1 / len(a))
+    independent = table.sum(axis=1, keepdims=True) * table.sum(axis=0, keepdims=True)
+    held = table > 0
+    return float((table[held] * np.log(table[held] / independent[held])).sum())
+
+
+@measure(
+    gives={"label_agreement": "share of samples that show the class they were asked for"},
+    better="high",
+    applies=lambda material: (
+        judged(material)
+        and material.run.conditional
+        and material.judge is not None
+        and set(material.run.model.class_names) <= set(material.judge.model.class_names)
+    ),
+)
+def asked(material: Material) -> dict[str, Value]:
+    assert material.judge is not None
+    share = label_agreement(material.run, material.judge, n=material.n, seed=material.seed)
+    return {"label_agreement": Value(*share, material.space)}
+
+
+@measure(
+    gives={
+        "code_agreement": "share of samples of the class that their code stands for",
+        "code_information": "information of the code about the class, as a share of what it could be",
+    },
+    better="high",
+    applies=lambda material: judged(material) and any(code.categorical for code in material.run.codes),
+)
+def codes(material: Material) -> dict[str, Value]:
+    run, judge = material.run, material.judge
+    assert judge is not None
+    code = next(code for code in run.codes if code.categorical)
+    share = code_agreement(run, judge, n=material.n, seed=material.seed)[code.name]
+    drawn = run.latents(material.n, material.seed)[:, code.start : code.start + code.size].argmax(axis=1)
+    said = material.probabilities.argmax(axis=1)
+    most = np.log(min(code.size, material.probabilities.shape[1]))
+    stderr = jackknife(GROUPS, len(said), lambda chosen: mutual_information(drawn[chosen], said[chosen]) / most)
+    return {
+        "code_agreement": Value(*share, material.space),
+        "code_information": Value(mutual_information(drawn, said) / most, stderr, len(said), material.space),
+    }

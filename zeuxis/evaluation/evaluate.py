@@ -1,0 +1,99 @@
+"""Takes every measure that applies to a run, and writes what they found beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zeuxis.errors import UserError, one_of
+from zeuxis.evaluation.judges import judges
+from zeuxis.evaluation.measure import Material, Value, measures
+from zeuxis.nets import Shape
+from zeuxis.progress import bar
+from zeuxis.recipe import DataOptions
+from zeuxis.run import Run
+from zeuxis.training.files import replace_file
+
+__all__ = ["evaluate", "judge_of", "read_evaluation"]
+
+FILE = "evaluation.json"
+FEWEST = 100
+
+
+def judge_of(run: Run) -> Run | None:
+    """Returns the classifier that came along for images like the run's, or None."""
+    mine = run.recipe.data
+    alike = [judge for judge in judges() if _kind(judge.recipe.data) == _kind(mine)]
+    return alike[0] if alike else None
+
+
+def _kind(data: DataOptions) -> tuple[str, str, Shape]:
+    """What images a recipe is for, whatever classes of them it is told."""
+    return data.source, Path(data.path).name, data.shape
+
+
+def evaluate(
+    run: Run,
+    *,
+    samples: int = 10_000,
+    seed: int = 0,
+    judge: Run | None = None,
+    only: Sequence[str] = (),
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Measures a run and writes `evaluation.json` into its folder.
+
+    Args:
+        run: what to measure.
+        samples: images that it makes for it.
+        seed: of their latents.
+        judge: the classifier in whose features distances are measured; else one that came along.
+        only: names of measures; else all that apply.
+        progress: show a bar.
+
+    Returns:
+        What is written: the run's name, the features, samples, seed, and the measures by name.
+
+    Raises:
+        UserError: for too few samples, a judge of other images, or a measure that is not known.
+    """
+    if samples < FEWEST:
+        raise UserError(
+            f"An evaluation needs at least {FEWEST} samples, not {samples}; no figure of fewer means a thing."
+        )
+    judge = judge or judge_of(run)
+    if judge is not None and judge.recipe.data.shape != run.recipe.data.shape:
+        raise UserError(
+            f"{judge.path} cannot judge {run.path}: it takes images of {judge.recipe.data.shape}, and the run makes "
+            f"{run.recipe.data.shape}."
+        )
+    material = Material(run, samples=samples, seed=seed, judge=judge)
+    wanted = [each for each in measures() if each.applies(material)]
+    names = [name for each in wanted for name in each.gives]
+    for name in only:
+        if name not in names:
+            raise one_of(f"measure of {run.name}", name, names)
+    wanted = [each for each in wanted if not only or set(only) & set(each.gives)]
+    found: dict[str, Value] = {}
+    with bar(f"evaluating {run.name}", len(wanted), visible=progress) as advance:
+        for each in wanted:
+            found |= each.take(material)
+            advance(1)
+    written = {
+        "run": run.name, "step": run.step, "features": judge.recipe.name if judge else None, "samples": samples,
+        "seed": seed, "measures": {name: value._asdict() for name, value in found.items()},
+    }  # fmt: skip
+    text = json.dumps(written, indent=1) + "\n"
+    replace_file(run.path / FILE, lambda path: path.write_text(text, "utf-8"))
+    return written
+
+
+def read_evaluation(run: Run) -> dict[str, Any] | None:
+    """Returns what was last measured of a run; None where nothing was, or of an earlier checkpoint."""
+    try:
+        found = json.loads((run.path / FILE).read_text("utf-8"))
+        return found if found["step"] == run.step else None
+    except (OSError, ValueError, KeyError):
+        return None

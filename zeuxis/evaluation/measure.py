@@ -1,0 +1,187 @@
+"""Measures by name: every module of this package may register one.
+
+A measure looks at a run through a `Material`: its samples, the images they are held against, and the features of
+both, each made once and shared by all measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+
+from zeuxis.run import Run
+
+__all__ = ["Material", "Measure", "Value", "jackknife", "judged", "measure", "measures", "pieces", "to_bytes"]
+
+# Held-out images that are enough to hold samples against; where there are fewer, the training images serve.
+ENOUGH = 2000
+CHUNK = 1000
+
+
+T = TypeVar("T")
+
+
+class Value(NamedTuple):
+    """What a measure found.
+
+    Attributes:
+        value: the figure.
+        stderr: its standard error, as far as the draw of samples or images goes; None where it has none.
+        n: samples or images it was taken from.
+        features: the network in whose features a distance was measured.
+    """
+
+    value: float
+    stderr: float | None = None
+    n: int = 0
+    features: str | None = None
+
+
+class Material:
+    """What a run is measured by.
+
+    Args:
+        run: the run.
+        samples: how many images it makes.
+        seed: of their latents.
+        judge: the classifier in whose features distances are measured; None where there is none.
+    """
+
+    def __init__(self, run: Run, *, samples: int = 10_000, seed: int = 0, judge: Run | None = None) -> None:
+        self.run, self.n, self.seed, self.judge = run, samples, seed, judge
+        self._made: dict[str, Any] = {}
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Returns what `make` gives, computed once and shared by measures."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: T = self._made[name]
+        return made
+
+    @cached_property
+    def samples(self) -> np.ndarray:
+        """New images, `(N, H, W, C)` of bytes, as they would be saved; of all classes in turn."""
+        return to_bytes(self.run.sample(self.n, seed=self.seed))
+
+    @cached_property
+    def reference(self) -> np.ndarray:
+        """Images to hold samples against, `(M, H, W, C)` of bytes: held out if there are enough, else trained on."""
+        run = self.run
+        part = "test" if len(run.dataset.test) >= ENOUGH else "train"
+        chosen = run.choose_images(part, self.n)
+        return np.concatenate([to_bytes(run.images(some)) for some in pieces(chosen)])
+
+    @cached_property
+    def sample_features(self) -> np.ndarray:
+        """Features of the samples, `(N, F)`."""
+        return self.features(self.samples)
+
+    @cached_property
+    def reference_features(self) -> np.ndarray:
+        """Features of the images they are held against, `(M, F)`."""
+        return self.features(self.reference)
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """The judge's class probabilities of the samples, `(N, K)`."""
+        return self._judge.classify(self.samples)
+
+    @cached_property
+    def reference_probabilities(self) -> np.ndarray:
+        """The same of the images they are held against, `(M, K)`."""
+        return self._judge.classify(self.reference)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Features of images, `(N, F)`, in float64."""
+        return self._judge.features(images).astype(np.float64)
+
+    @property
+    def _judge(self) -> Run:
+        assert self.judge is not None, "a measure that needs a judge asks for one"
+        return self.judge
+
+    @property
+    def space(self) -> str:
+        """Name of the features."""
+        return self._judge.recipe.name
+
+
+def to_bytes(images: np.ndarray) -> np.ndarray:
+    """Images in 0..1 as bytes."""
+    return np.round(images * 255).astype(np.uint8)
+
+
+def pieces(array: np.ndarray, size: int = CHUNK) -> Iterator[np.ndarray]:
+    """Yields an array in parts of a size that memory bears."""
+    for start in range(0, len(array), size):
+        yield array[start : start + size]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure.
+
+    Attributes:
+        name: of its first figure; a measure may find several.
+        gives: what it finds: name and meaning, with the unit.
+        better: which way its figures are better; "" for those that describe.
+        applies: whether it can be taken of this material.
+        take: takes it.
+    """
+
+    name: str
+    gives: Mapping[str, str]
+    better: Literal["low", "high", ""]
+    applies: Callable[[Material], bool]
+    take: Callable[[Material], Mapping[str, Value]]
+
+
+_MEASURES: dict[str, Measure] = {}
+Take = Callable[[Material], Mapping[str, Value]]
+
+
+def measure(
+    *, gives: Mapping[str, str], better: Literal["low", "high", ""], applies: Callable[[Material], bool]
+) -> Callable[[Take], Take]:
+    """Registers a function as a measure, under the name of the first figure that it gives."""
+
+    def register(take: Take) -> Take:
+        name = next(iter(gives))
+        _MEASURES[name] = Measure(name, gives, better, applies, take)
+        return take
+
+    return register
+
+
+def measures() -> list[Measure]:
+    """Returns all measures by name."""
+    package: Any = import_module("zeuxis.evaluation")
+    for module in iter_modules(package.__path__):
+        import_module(f"zeuxis.evaluation.{module.name}")
+    return [_MEASURES[name] for name in sorted(_MEASURES)]
+
+
+def judged(material: Material) -> bool:
+    """Whether samples can be measured in features."""
+    return material.run.generates and material.judge is not None
+
+
+def jackknife(groups: int, n: int, statistic: Callable[[np.ndarray], float]) -> float:
+    """Standard error of a statistic of n samples, by leaving out a group of them at a time.
+
+    Args:
+        groups: how many groups.
+        n: samples.
+        statistic: the figure for a mask `(n,)` of the samples that stay.
+
+    Source: B. Efron and C. Stein, The jackknife estimate of variance, Annals of Statistics 9, 1981.
+    """
+    member = np.arange(n) % groups
+    without = np.array([statistic(member != group) for group in range(groups)])
+    return float(np.sqrt((groups - 1) / groups * np.square(without - without.mean()).sum()))

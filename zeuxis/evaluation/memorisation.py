@@ -1,0 +1,67 @@
+r"""Memorisation: whether samples lie nearer to the training images than new images do.
+
+For each sample and each held-out image the distance to the nearest training image is taken, in pixels and in features.
+The statistic is that of Mann and Whitney: the probability that a sample lies nearer than a held-out image. 0.5 is what
+a generator of new images gives; 1 says that samples are copies. A generator that draws blurred or odd images lies
+below or above for other reasons; so the share of samples nearer than all but one in a hundred held-out images is given
+beside it, and the suspects are drawn.
+
+Source: C. Meehan, K. Chaudhuri and S. Dasgupta, A Non-Parametric Test to Detect Data-Copying in Generative Models,
+AISTATS 2020, section 3.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import rankdata
+
+from zeuxis.evaluation.measure import Material, Value, judged, measure, to_bytes
+from zeuxis.evaluation.neighbourhoods import squared_distances
+
+__all__ = ["copying", "nearer"]
+
+MOST, MOST_TRAINED = 2000, 20_000
+
+
+def nearer(samples: np.ndarray, held_out: np.ndarray) -> tuple[float, float]:
+    """Probability that one of the first distances `(N,)` is below one of the second `(M,)`, and its standard error."""
+    n, m = len(samples), len(held_out)
+    ranks = rankdata(np.concatenate([samples, held_out]))
+    above = (ranks[:n].sum() - n * (n + 1) / 2) / (n * m)
+    # Under "no difference"; the normal approximation of the test.
+    return float(1 - above), float(np.sqrt((n + m + 1) / (12 * n * m)))
+
+
+def copying(samples: np.ndarray, held_out: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distances of samples and of held-out images, all `(*, F)`, to the nearest training image."""
+    found = []
+    for each in (samples, held_out):
+        nearest = [np.sqrt(squared.min(axis=1)) for _, squared in squared_distances(each, train)]
+        found.append(np.concatenate(nearest))
+    return found[0], found[1]
+
+
+@measure(
+    gives={
+        "copying_pixels": "probability that a sample lies nearer to a training image than a new image does, in pixels",
+        "copying_features": "the same, in features",
+        "suspects": "share of samples nearer to a training image than 99 % of new images are, in features",
+    },
+    better="low",
+    applies=judged,
+)
+def memorised(material: Material) -> dict[str, Value]:
+    run = material.run
+    samples = material.samples[:MOST]
+    held_out = to_bytes(run.images(run.choose_images("test", MOST)))
+    train = to_bytes(run.images(run.choose_images("train", MOST_TRAINED)))
+    flat = [each.reshape(len(each), -1).astype(np.float32) / 255 for each in (samples, held_out, train)]
+    pixels = copying(*flat)
+    features = copying(material.sample_features[:MOST], material.features(held_out), material.features(train))
+    close = features[0] < np.quantile(features[1], 0.01)
+    share = float(close.mean())
+    return {
+        "copying_pixels": Value(*nearer(*pixels), len(samples)),
+        "copying_features": Value(*nearer(*features), len(samples), material.space),
+        "suspects": Value(share, float(np.sqrt(share * (1 - share) / len(close))), len(close), material.space),
+    }

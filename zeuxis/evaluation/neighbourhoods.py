@@ -1,0 +1,84 @@
+r"""Precision, recall, density and coverage: which samples lie among the images, and which images among the samples.
+
+The neighbourhood of a point is the ball around it that reaches its k-th nearest neighbour in its own set.
+
+- precision: share of samples that lie in the neighbourhood of some image;
+- recall: share of images that lie in the neighbourhood of some sample;
+- density: images' neighbourhoods that a sample lies in, on average and divided by k;
+- coverage: share of images whose neighbourhood holds some sample.
+
+An outlier among the images has a wide neighbourhood, which lifts precision and recall; density and coverage bear it.
+
+Sources: T. Kynkaanniemi, T. Karras, S. Laine, J. Lehtinen and T. Aila, Improved Precision and Recall Metric for
+Assessing Generative Models, NeurIPS 2019, equation 1; M. F. Naeem, S. J. Oh, Y. Uh, Y. Choi and J. Yoo, Reliable
+Fidelity and Diversity Metrics for Generative Models, ICML 2020, equations 3 and 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from zeuxis.evaluation.measure import Material, Value, judged, measure
+
+__all__ = ["neighbourhoods"]
+
+K, MOST, CHUNK = 5, 10_000, 1000
+
+
+def squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields squared Euclidean distances, `(n, M)`, of some rows of `(N, F)` to all of `(M, F)` at a time."""
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    norms = np.square(y).sum(axis=1)
+    for start in range(0, len(x), CHUNK):
+        part = x[start : start + CHUNK]
+        found = np.square(part).sum(axis=1)[:, None] - 2 * part @ y.T + norms
+        yield slice(start, start + len(part)), np.maximum(found, 0)
+
+
+def radii(x: np.ndarray, k: int) -> np.ndarray:
+    """Squared distance of each of `(N, F)` points to its k-th nearest other, `(N,)`."""
+    return np.concatenate([np.partition(found, k, axis=1)[:, k] for _, found in squared_distances(x, x)])
+
+
+def neighbourhoods(samples: np.ndarray, images: np.ndarray, k: int = K) -> dict[str, np.ndarray]:
+    """What each sample or image counts towards a measure, whose value is their mean.
+
+    Args:
+        samples: features `(N, F)`.
+        images: features `(M, F)`.
+        k: neighbours that a neighbourhood reaches to.
+
+    Returns:
+        `precision` and `density`, `(N,)`; `recall` and `coverage`, `(M,)`.
+    """
+    around_images, around_samples = radii(images, k), radii(samples, k)
+    held, nearest = np.zeros(len(samples)), np.full(len(images), np.inf)
+    recalled = np.zeros(len(images), bool)
+    for rows, found in squared_distances(samples, images):
+        held[rows] = (found <= around_images).sum(axis=1)
+        nearest = np.minimum(nearest, found.min(axis=0))
+        recalled |= (found <= around_samples[rows, None]).any(axis=0)
+    return {
+        "precision": (held > 0).astype(float), "recall": recalled.astype(float),
+        "density": held / k, "coverage": (nearest <= around_images).astype(float),
+    }  # fmt: skip
+
+
+@measure(
+    gives={
+        "precision": "share of samples that lie among the images",
+        "recall": "share of images that lie among the samples",
+        "density": "how densely samples lie where images do",
+        "coverage": "share of images with a sample close by",
+    },
+    better="high",
+    applies=judged,
+)
+def prdc(material: Material) -> dict[str, Value]:
+    found = neighbourhoods(material.sample_features[:MOST], material.reference_features[:MOST])
+    return {
+        name: Value(float(each.mean()), float(each.std() / np.sqrt(len(each))), len(each), material.space)
+        for name, each in found.items()
+    }
