@@ -12,15 +12,16 @@ import argparse
 import json
 import shlex
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from zeuxis.evaluation import code_agreement, cost, energy_test, frechet_distance, label_agreement, sharpness
-from zeuxis.evaluation.judges import judges
+from zeuxis.evaluation import cost, energy_test
+from zeuxis.evaluation.evaluate import applicable, evaluate
+from zeuxis.evaluation.measure import Value
 from zeuxis.figures import kinds
 from zeuxis.figures.prior import aggregate_posterior
 from zeuxis.figures.registry import save
@@ -36,7 +37,7 @@ SHOWN = (
     "prior", "arithmetic", "accuracy", "latents", "losses",
 )  # fmt: skip
 MOST = 5
-WIDTH, COLOURS = 640, 128
+WIDTHS, COLOURS, LARGEST = (640, 560, 480), 128, 170_000
 # Recipes shown beside another, of which the newest run that lies beside theirs is taken.
 BESIDE = {
     "flowers-gan-32-z256": "flowers-gan-32-z10",
@@ -48,8 +49,20 @@ BESIDE = {
     "modern-vae-28": "mnist-vae-z16",
 }
 SAMPLES = 2000
+# What is measured: in words, and how it is written.
+NUMBERS = {
+    "test_mse": ("test MSE, pixels in 0..1", "{:.5f}"),
+    "kl": ("KL divergence, nats an image", "{:.1f}"),
+    "sharpness": ("sharpness, of the images'", "{:.2f}"),
+    "fid": ("Frechet distance to images", "{:.1f}"),
+    "precision": ("precision", "{:.2f}"),
+    "recall": ("recall", "{:.2f}"),
+    "coverage": ("coverage", "{:.2f}"),
+    "label_agreement": ("shows what was asked for", "{:.1%}"),
+    "code_agreement": ("the categorical code is the class", "{:.1%}"),
+}
 # Measured, and told on a run's page alone.
-ASIDE = ("sharpness", "KL", "information", "latents of")
+ASIDE = ("sharpness", "KL", "information", "latents of", "precision", "recall")
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -80,35 +93,21 @@ def command(run: Run) -> str:
     return " ".join(words)
 
 
-def measure(run: Run, known: Sequence[Run]) -> dict[str, str]:
+def measure(run: Run) -> dict[str, str]:
     """What is said of a run in numbers, each with its unit or its features."""
     found: dict[str, str] = {}
-    tested = [line for line in run.journal if line["step"] <= run.step and any(k.startswith("test/") for k in line)]
-    names = {"test/mse": "test MSE, pixels in 0..1", "test/error": "test images named wrongly"}
-    for key, name in names.items():
-        if tested and key in tested[-1]:
-            value = tested[-1][key]
-            found[name] = f"{value:.2%}" if key == "test/error" else f"{value:.5f}"
-    if run.last("vae/kl_nats") is not None:
-        found["KL divergence"] = f"{run.last('vae/kl_nats'):.1f} nats an image"
+    tested = [line for line in run.journal if line["step"] <= run.step and "test/error" in line]
+    if tested:
+        found["test images named wrongly"] = f"{tested[-1]['test/error']:.2%}"
     if run.last("information/mutual_information") is not None:
         found["information about the categorical codes"] = f"{run.last('information/mutual_information'):.2f} nats"
-    if run.generates:
-        samples = run.sample(SAMPLES, seed=3)
-        real = run.images(run.choose_images("test", SAMPLES))
-        found["sharpness, of the data's"] = f"{sharpness(samples) / sharpness(real):.2f}"
-        for judge in known:
-            options = judge.recipe.data
-            if (options.source, options.size) != (run.recipe.data.source, run.recipe.data.size):
-                continue
-            distance = frechet_distance(judge.features(samples), judge.features(real))
-            found[f"Frechet distance to test images, in features of {judge.recipe.name}"] = f"{distance:.1f}"
-            if run.conditional and set(run.model.class_names) <= set(judge.model.class_names):
-                share = label_agreement(run, judge)
-                found[f"shows what was asked for, by {judge.recipe.name}"] = f"{share.value:.1%} ± {share.stderr:.1%}"
-            if run.codes and len(judge.model.class_names) > 2:
-                for name, share in code_agreement(run, judge).items():
-                    found[f"{name} is the class, by {judge.recipe.name}"] = f"{share.value:.1%} ± {share.stderr:.1%}"
+    measured = evaluate(run, samples=SAMPLES, only=[name for name in NUMBERS if name in applicable(run)])
+    for name, (words, shown) in NUMBERS.items():
+        if name in measured["measures"]:
+            value = Value(**measured["measures"][name])
+            stderr = 0.0 if value.stderr is None else value.stderr
+            features = f", by {value.features}" if value.features else ""
+            found[words + features] = shown.format(value.value) + (f" ± {shown.format(stderr)}" if stderr else "")
     if run.encodes and run.generates and not run.conditional:
         encoded = aggregate_posterior(run, 500)
         match = energy_test(encoded, run.latents(len(encoded)))
@@ -122,11 +121,14 @@ def shrink(path: Path, target: Path) -> None:
     """Writes a picture small enough for a repository: narrower, and with a palette."""
     with Image.open(path) as image:
         picture = image.convert("RGB")
-    picture.thumbnail((WIDTH, 10_000), Image.Resampling.LANCZOS)
-    picture.quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE).save(target, optimize=True)
+    for width in WIDTHS:
+        picture.thumbnail((width, 10_000), Image.Resampling.LANCZOS)
+        picture.quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE).save(target, optimize=True)
+        if target.stat().st_size < LARGEST:
+            break
 
 
-def write_page(run: Run, known: Sequence[Run]) -> None:
+def write_page(run: Run) -> None:
     """Measures a run and writes its page, its pictures and its numbers."""
     name = run.recipe.name
     folder = GALLERY / name
@@ -155,7 +157,7 @@ def write_page(run: Run, known: Sequence[Run]) -> None:
         "steps": spent.steps, "shown_step": run.step, "epochs": round(spent.epochs, 1), "images": spent.images,
         "images_per_second": round(spent.images_per_second), "parameters": spent.parameters,
         "peak_memory_mib": spent.peak_memory_mib, "hardware": spent.hardware, "warnings": run.warnings,
-        "measures": measure(run, known), "figures": pictures,
+        "measures": measure(run), "figures": pictures,
     }  # fmt: skip
     (folder / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n", "utf-8")
 
@@ -223,7 +225,7 @@ def main() -> None:
     notes = tomllib.loads(written.read_text("utf-8")) if written.exists() else {}
     for path in arguments.runs:
         print(path)
-        write_page(Run(path), judges())
+        write_page(Run(path))
     write_index(notes)
 
 

@@ -49,18 +49,18 @@ def test_the_command_trains_such_a_run_again(gallery: ModuleType, tmp_path: Path
 
 
 def test_pages_say_what_was_measured(gallery: ModuleType, trained: dict[str, Run]) -> None:
-    gallery.write_page(trained["vae"], [])
+    gallery.write_page(trained["vae"])
     gallery.write_index({"digits-vae": "Seen and judged."})
     page = (gallery.GALLERY / "digits-vae.md").read_text("utf-8")
     numbers = json.loads((gallery.GALLERY / "digits-vae" / "numbers.json").read_text("utf-8"))
     mse = next(line["test/mse"] for line in trained["vae"].journal if line["step"] == trained["vae"].step)
-    assert f"| test MSE, pixels in 0..1 | {mse:.5f} |" in page
+    assert f"| test MSE, pixels in 0..1 | {mse:.5f} ± " in page
     assert "Seen and judged." in page
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", page)
     assert len(pictures) == len(numbers["figures"]) == gallery.MOST
     for picture in pictures:
         with Image.open(gallery.GALLERY / picture) as image:
-            assert image.width <= gallery.WIDTH
+            assert image.width <= gallery.WIDTHS[0]
     assert "digits-vae/strip.png" in (gallery.GALLERY / "index.md").read_text("utf-8")
 
 

@@ -16,7 +16,7 @@ from zeuxis.recipe import DataOptions
 from zeuxis.run import Run
 from zeuxis.training.files import replace_file
 
-__all__ = ["evaluate", "judge_of", "read_evaluation"]
+__all__ = ["applicable", "evaluate", "judge_of", "read_evaluation"]
 
 FILE = "evaluation.json"
 FEWEST = 100
@@ -32,6 +32,12 @@ def judge_of(run: Run) -> Run | None:
 def _kind(data: DataOptions) -> tuple[str, str, Shape]:
     """What images a recipe is for, whatever classes of them it is told."""
     return data.source, Path(data.path).name, data.shape
+
+
+def applicable(run: Run, judge: Run | None = None) -> list[str]:
+    """Returns the names of all that can be measured of a run, by this judge or by one that came along."""
+    material = Material(run, judge=judge or judge_of(run))
+    return [name for each in measures() if each.applies(material) for name in each.gives]
 
 
 def evaluate(
@@ -70,12 +76,11 @@ def evaluate(
             f"{run.recipe.data.shape}."
         )
     material = Material(run, samples=samples, seed=seed, judge=judge)
-    wanted = [each for each in measures() if each.applies(material)]
-    names = [name for each in wanted for name in each.gives]
+    names = applicable(run, judge)
     for name in only:
         if name not in names:
             raise one_of(f"measure of {run.name}", name, names)
-    wanted = [each for each in wanted if not only or set(only) & set(each.gives)]
+    wanted = [each for each in measures() if set(only or names) & set(each.gives) & set(names)]
     found: dict[str, Value] = {}
     with bar(f"evaluating {run.name}", len(wanted), visible=progress) as advance:
         for each in wanted:
