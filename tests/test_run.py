@@ -202,18 +202,19 @@ def test_a_report_is_one_self_contained_file(trained: dict[str, Run]) -> None:
 
 
 def test_a_comparison_puts_runs_side_by_side(trained: dict[str, Run], tmp_path: Path) -> None:
-    path = zeuxis.compare(trained.values(), out=tmp_path / "c.html")
+    path = zeuxis.compare(trained.values(), out=tmp_path / "c.html", samples=200)
     page = read(path)
     for run in trained.values():
         assert run.recipe.name in page.text
         assert f"{run.journal[-1]['step']:,}" in page.text
-    assert sum(source.startswith("data:image/png") for source in page.sources) == 1 + sum(map(len, EXPECTED.values()))
+    assert sum(source.startswith("data:image/png") for source in page.sources) == 2 + sum(map(len, EXPECTED.values()))
+    assert "by digits-cnn" in page.text and "surely the best" in page.text
     assert "not trained on the same images" not in page.text
 
 
 def test_a_comparison_says_when_data_differs(trained: dict[str, Run], tmp_path: Path) -> None:
     other = zeuxis.train("digits-gan", steps=3, settings={"data.classes": ["3", "8"]}, runs=tmp_path, progress=False)
-    page = read(zeuxis.compare([trained["gan"], other], out=tmp_path / "c.html"))
+    page = read(zeuxis.compare([trained["gan"], other], out=tmp_path / "c.html", samples=200))
     assert "not trained on the same images" in page.text
     with pytest.raises(UserError, match="named twice"):
         zeuxis.compare([other, other])

@@ -18,6 +18,7 @@ from zeuxis.evaluation.likelihood import bounds
 from zeuxis.evaluation.measure import jackknife
 from zeuxis.evaluation.memorisation import copying, nearer
 from zeuxis.evaluation.neighbourhoods import neighbourhoods
+from zeuxis.evaluation.ranking import mean_ranks, ranked
 from zeuxis.evaluation.similarity import WEIGHTS, ms_ssim, ssim
 from zeuxis.evaluation.support import support
 
@@ -187,3 +188,22 @@ def test_the_importance_bound_reaches_the_exact_likelihood_of_a_linear_vae(tmp_p
     exact = multivariate_normal(bias, weight @ weight.T + variance * np.eye(256)).logpdf(images.reshape(40, 256))
     assert found[:, 1].mean() == pytest.approx(exact.mean(), abs=0.2)
     assert (found[:, 0] < exact + 0.5).all() and found[:, 0].mean() < found[:, 1].mean()
+
+
+def test_only_what_is_surely_best_is_marked() -> None:
+    def found(fid: tuple[float, float], features: str = "mnist-cnn") -> dict[str, object]:
+        each = {"value": fid[0], "stderr": fid[1], "n": 100, "features": features}
+        return {"measures": {"fid": each, "precision": {**each, "value": 1 - fid[0] / 100}}}
+
+    rows = {row.name: row for row in ranked([found((9, 0.5)), found((12, 0.5)), found((30, 2)), None])}
+    assert [cell.rank for cell in rows["fid"].cells] == [1, 2, 3, None]
+    assert [cell.best for cell in rows["fid"].cells] == [True, False, False, False]
+    assert [cell.rank for cell in rows["precision"].cells] == [1, 2, 3, None]
+    rows = {row.name: row for row in ranked([found((9, 1)), found((12, 1))])}
+    assert not any(cell.best for cell in rows["fid"].cells), "the intervals of 95 % overlap"
+    assert mean_ranks(list(rows.values())) == [1.0, 2.0]
+    other = ranked([found((9, 0.1)), found((12, 0.1), "digits-cnn")])
+    assert [(row.name, row.features) for row in other] == [
+        (name, features) for name in ("fid", "precision") for features in ("mnist-cnn", "digits-cnn")
+    ]
+    assert not any(cell.best or cell.rank for row in other for cell in row.cells), "nothing to compare with"

@@ -340,13 +340,14 @@ def report(run: RunName, out: Out = None, runs: Runs = None) -> None:
 @app.command()
 def compare(
     names: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="runs to put side by side")],
+    samples: Annotated[int, typer.Option(min=1, help="images that each makes to be measured")] = 2000,
     out: Out = None,
     runs: Runs = None,
 ) -> None:
-    """Write a report that puts runs side by side: one self-contained HTML file."""
+    """Measure runs and put them side by side in a report: one self-contained HTML file."""
     from zeuxis.report import comparison
 
-    typer.echo(comparison([_open(name, runs) for name in names], out))
+    typer.echo(comparison([_open(name, runs) for name in names], out, samples=samples))
 
 
 @app.command()

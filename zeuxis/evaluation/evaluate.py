@@ -9,7 +9,7 @@ from typing import Any
 
 from zeuxis.errors import UserError, one_of
 from zeuxis.evaluation.judges import judges
-from zeuxis.evaluation.measure import Material, Value, measures
+from zeuxis.evaluation.measure import Material, measures
 from zeuxis.nets import Shape
 from zeuxis.progress import bar
 from zeuxis.recipe import DataOptions
@@ -56,7 +56,7 @@ def evaluate(
         samples: images that it makes for it.
         seed: of their latents.
         judge: the classifier in whose features distances are measured; else one that came along.
-        only: names of measures; else all that apply.
+        only: names of measures; else all that apply. Others that were taken in the same way are kept.
         progress: show a bar.
 
     Returns:
@@ -81,15 +81,16 @@ def evaluate(
         if name not in names:
             raise one_of(f"measure of {run.name}", name, names)
     wanted = [each for each in measures() if set(only or names) & set(each.gives) & set(names)]
-    found: dict[str, Value] = {}
+    found: dict[str, dict[str, Any]] = {}
     with bar(f"evaluating {run.name}", len(wanted), visible=progress) as advance:
         for each in wanted:
-            found |= each.take(material)
+            found |= {name: value._asdict() for name, value in each.take(material).items()}
             advance(1)
-    written = {
-        "run": run.name, "step": run.step, "features": judge.recipe.name if judge else None, "samples": samples,
-        "seed": seed, "measures": {name: value._asdict() for name, value in found.items()},
-    }  # fmt: skip
+    how = {"step": run.step, "features": judge.recipe.name if judge else None, "samples": samples, "seed": seed}
+    earlier = read_evaluation(run) or {}
+    if only and all(earlier.get(key) == value for key, value in how.items()):
+        found = earlier["measures"] | found
+    written = {"run": run.name, **how, "measures": found}
     text = json.dumps(written, indent=1) + "\n"
     replace_file(run.path / FILE, lambda path: path.write_text(text, "utf-8"))
     return written

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from zeuxis import __version__
 from zeuxis.errors import UserError
 from zeuxis.evaluation import Cost, cost
+from zeuxis.evaluation.evaluate import applicable, evaluate, read_evaluation
+from zeuxis.evaluation.ranking import Row, mean_ranks, ranked
 from zeuxis.figures import draw_all, kinds
 from zeuxis.figures.side_by_side import side_by_side
 from zeuxis.figures.style import write
+from zeuxis.figures.trade_off import Point, trade_off
+from zeuxis.progress import console
 from zeuxis.run import Run
 from zeuxis.training.files import replace_file
 
@@ -49,12 +56,13 @@ def run_report(run: Run, out: Path | None = None) -> Path:
     return _write("run.html", out or run.path / "report.html", column=_column(run, run.name))
 
 
-def comparison(runs: list[Run], out: Path | None = None) -> Path:
-    """Draws the figures of several runs and writes a report that puts them side by side.
+def comparison(runs: list[Run], out: Path | None = None, *, samples: int = 2000) -> Path:
+    """Measures several runs, draws their figures, and writes a report that puts them side by side.
 
     Args:
         runs: at least two.
         out: the HTML file; else `compare-NAMES.html` beside the first run.
+        samples: images that each makes to be measured; evaluations that stand at as many are not repeated.
 
     Returns:
         The path of the report.
@@ -69,14 +77,46 @@ def comparison(runs: list[Run], out: Path | None = None) -> Path:
     path = out or runs[0].path.parent / f"compare-{'-'.join(run.name for run in runs)}"[:120]
     recipes = Counter(run.recipe.name for run in runs)
     columns = [_column(run, run.recipe.name if recipes[run.recipe.name] == 1 else run.name) for run in runs]
-    beside = _side_by_side(runs) if sum(run.generates for run in runs) > 1 else None
+    beside = _picture(lambda: side_by_side(runs)) if sum(run.generates for run in runs) > 1 else None
+    rows = ranked([_evaluation(run, samples) for run in runs])
     target = path.with_name(path.name.removesuffix(".html") + ".html")
-    return _write("compare.html", target, columns=columns, side_by_side=beside)
+    return _write(
+        "compare.html", target, columns=columns, side_by_side=beside, rows=rows, ranks=mean_ranks(rows),
+        trade_offs=_trade_offs(columns, rows), samples=samples,
+    )  # fmt: skip
 
 
-def _side_by_side(runs: list[Run]) -> str:
+def _evaluation(run: Run, samples: int) -> dict[str, Any] | None:
+    """What stands beside a run for as many samples, else measured now; None where its data is not at hand."""
+    found = read_evaluation(run)
+    try:
+        missing = applicable(run)
+        if found and found["samples"] == samples and found["seed"] == 0:
+            missing = [name for name in missing if name not in found["measures"]]
+        return evaluate(run, samples=samples, only=missing) if missing else found
+    except UserError as error:
+        console.print(f"{run.name} is not measured: {error}", soft_wrap=True)
+        return None
+
+
+def _trade_offs(columns: list[Column], rows: list[Row]) -> list[str]:
+    """A picture of distance against cost for each space of features in which several runs are measured."""
+    drawn = []
+    for row in rows:
+        pairs = zip(columns, row.cells, strict=True)
+        points = [
+            Point(column.label, column.cost.seconds / 60, column.cost.parameters, *cell.value[:2])
+            for column, cell in pairs
+            if row.name == "fid" and cell.value and column.cost.seconds
+        ]
+        if len(points) > 1:
+            drawn.append(_picture(partial(trade_off, points, row.features)))
+    return drawn
+
+
+def _picture(draw: Callable[[], Figure]) -> str:
     with BytesIO() as file:
-        write(lambda: side_by_side(runs), file)
+        write(draw, file)
         return base64.b64encode(file.getvalue()).decode()
 
 
@@ -94,7 +134,11 @@ def _write(template: str, path: Path, **context: Any) -> Path:
         loader=PackageLoader("zeuxis", "report"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"duration": _duration, "shape": lambda sizes: " × ".join(map(str, sizes))}
+    environment.filters |= {
+        "figure": lambda value: f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}",
+        "duration": _duration,
+        "shape": lambda sizes: " × ".join(map(str, sizes)),
+    }
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     html = environment.get_template(template).render(kinds=kinds(), version=__version__, now=now, **context)
     try:

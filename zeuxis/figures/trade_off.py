@@ -1,0 +1,49 @@
+"""Quality against cost: how near each run comes to the images, and how long it trained for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from zeuxis.figures.style import INK, LINES, heading, new_figure
+
+__all__ = ["Point", "trade_off"]
+
+
+class Point(NamedTuple):
+    """A run: its name, minutes of training, parameters, and a distance with its standard error."""
+
+    name: str
+    minutes: float
+    parameters: int
+    distance: float
+    stderr: float | None
+
+
+def trade_off(points: Sequence[Point], features: str | None) -> Figure:
+    """Draws distance against minutes of training, both on logarithmic axes; the area of a dot is its parameters."""
+    drawn = new_figure(7.2, 4.6)
+    ax = drawn.subplots()
+    most = max(point.parameters for point in points)
+    for i, point in enumerate(points):
+        color = LINES[i % len(LINES)]
+        ax.errorbar(point.minutes, point.distance, yerr=point.stderr or 0.0, color=color, lw=1.4, capsize=3)
+        ax.scatter(point.minutes, point.distance, s=40 + 360 * point.parameters / most, color=color, alpha=0.85, lw=0)
+        ax.annotate(
+            f"{point.name}\n{point.parameters:,} parameters", (point.minutes, point.distance), (10, 8),
+            textcoords="offset points", fontsize=9, color=INK,
+        )  # fmt: skip
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.margins(0.25)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
+    ax.set_xlabel("minutes of training")
+    ax.set_ylabel(f"Frechet distance to images, by {features}")
+    heading(drawn, "Quality against cost", "further down is nearer to the images; bars are standard errors")
+    return drawn
