@@ -73,6 +73,21 @@ def test_digits_need_nothing() -> None:
     assert np.array_equal(small.images[5, :, :, 0], np.asarray(original.read(5, 8)))
 
 
+def test_sprites_are_what_their_factors_say() -> None:
+    dataset = load(options(source="sprites", channels=3, size=32), progress=False)
+    assert len(dataset.images) == 3 * 4 * 6 * 7 * 7 * 5 == len(np.unique(dataset.factors, axis=0))
+    assert dataset.factor_names == ("shape", "scale", "angle", "across", "down", "colour")
+    assert len({image.tobytes() for image in dataset.images}) == len(dataset.images), "no two alike"
+    ink = dataset.images[..., :3].max(axis=-1) > 128
+    place = np.argwhere(ink)
+    middle = np.stack([np.bincount(place[:, 0], place[:, axis]) / ink.sum(axis=(1, 2)) for axis in (1, 2)], axis=1)
+    factors = {name: dataset.factors[:, i] for i, name in enumerate(dataset.factor_names)}
+    assert np.corrcoef(middle[:, 0], factors["down"])[0, 1] > 0.98
+    assert np.corrcoef(middle[:, 1], factors["across"])[0, 1] > 0.98
+    assert (np.corrcoef(ink.sum(axis=(1, 2)), factors["scale"])[0, 1]) > 0.7
+    assert np.array_equal(dataset.labels, factors["shape"]) and dataset.classes == ("square", "ellipse", "heart")
+
+
 def test_a_folder_and_its_zip_are_the_same(tmp_path: Path) -> None:
     folder = kinds(tmp_path / "flowers")
     (folder / ".hidden.png").write_text("x")

@@ -425,6 +425,17 @@ def test_codes_are_drawn_from_their_distributions() -> None:
     assert latents[:, :62].std().item() == pytest.approx(1, abs=0.02)
 
 
+def test_codes_are_read_as_the_information_phase_guesses_them() -> None:
+    model = build_model(load_recipe("infogan-62-10-2", {"model.categorical": [10, 3], "model.continuous": 2})).eval()
+    images = torch.rand(6, 1, 28, 28) * 2 - 1
+    guessed = model.net("q")(model.net("discriminator").trunk(images), heads=True, logits=True)
+    read = model.read_codes(images)
+    assert read.shape == (6, 4)
+    assert torch.equal(read[:, 0], guessed["categorical_1"].argmax(1).float())
+    assert torch.equal(read[:, 1], guessed["categorical_2"].argmax(1).float())
+    assert torch.equal(read[:, 2:], guessed["continuous"][:, :2]), "means, not their variances"
+
+
 def test_information_is_the_bound_of_the_codes() -> None:
     model = make("infogan-62-10-2").eval()
     assert [(p.name, p.updates) for p in model.phases] == [

@@ -58,6 +58,8 @@ def test_a_recipe_runs(name: str, tmp_path: Path) -> None:
     if run.encodes:
         chosen = run.choose_images("test")
         assert run.reconstruct(run.images(chosen), run.condition(run.labels(chosen))).shape[1:] == shape
+    if run.codes:
+        assert run.read_codes(run.sample(5)).shape == (5, len(run.codes))
     if run.classifies:
         assert np.allclose(run.classify(run.images(run.choose_images("test"))).sum(axis=1), 1, atol=1e-5)
     drawn = draw_all(run, progress=False)

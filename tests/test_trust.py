@@ -12,6 +12,7 @@ from scipy.stats import mannwhitneyu, multivariate_normal
 import zeuxis
 from zeuxis.evaluation.classes import class_entropy, inception_score
 from zeuxis.evaluation.control import mutual_information
+from zeuxis.evaluation.disentanglement import dci, mutual_information_gap
 from zeuxis.evaluation.frechet import Moments, extrapolated, frechet_between, frechet_distance
 from zeuxis.evaluation.kernel import kernel_distance, squared_discrepancy
 from zeuxis.evaluation.likelihood import bounds
@@ -207,3 +208,19 @@ def test_only_what_is_surely_best_is_marked() -> None:
         (name, features) for name in ("fid", "precision") for features in ("mnist-cnn", "digits-cnn")
     ]
     assert not any(cell.best or cell.rank for row in other for cell in row.cells), "nothing to compare with"
+
+
+def test_latents_that_are_the_factors_are_disentangled_and_noise_is_not(numbers: np.random.Generator) -> None:
+    factors = np.stack([numbers.integers(0, k, 2000) for k in (3, 4, 5)], axis=1)
+    latents = np.column_stack([factors[:, 2] * -0.5, numbers.normal(size=2000) * 1e-9, factors[:, :2] + 0.25])
+    assert mutual_information_gap(latents, factors) == pytest.approx(1, abs=0.02)
+    found = dci(latents, factors)
+    assert found == pytest.approx((1, 1, 1), abs=0.02)
+    noise = numbers.normal(size=(2000, 4))
+    assert mutual_information_gap(noise, factors) < 0.02
+    found = dci(noise, factors)
+    assert found.disentanglement < 0.02 and found.completeness < 0.02
+    assert found.informativeness == pytest.approx(np.mean([1 / 3, 1 / 4, 1 / 5]), abs=0.05)
+    turned = latents[:, [0, 2, 3]] @ np.linalg.qr(numbers.normal(size=(3, 3)))[0]
+    assert mutual_information_gap(turned, factors) < 0.5 and dci(turned, factors).disentanglement < 0.7
+    assert mutual_information_gap(np.repeat(latents, 2, axis=1), factors) == pytest.approx(0, abs=0.01), "held twice"

@@ -153,6 +153,11 @@ class Run:
         return tuple(self.environment["data"].get("attributes", ()))
 
     @property
+    def factors(self) -> tuple[str, ...]:
+        """Names of what the data's images were drawn by, where it is known; else empty."""
+        return tuple(self.environment["data"].get("factors", ()))
+
+    @property
     def conditional(self) -> bool:
         """Whether images are made for a class."""
         return self.model.conditional
@@ -283,6 +288,13 @@ class Run:
             raise UserError(f"{self.path} is a '{self.recipe.model.name}', which has no features to measure in.")
         return self._chunks(images, model.features)
 
+    def read_codes(self, images: np.ndarray) -> np.ndarray:
+        """Returns what a model with codes reads off `(N, H, W, C)` images: `(N, K)`, a number for each code."""
+        model = self.model
+        if not isinstance(model, HasCodes):
+            raise UserError(f"{self.path} is a '{self.recipe.model.name}', which has no codes to read.")
+        return self._chunks(images, model.read_codes)
+
     def condition(self, labels: np.ndarray | None) -> np.ndarray | None:
         """Class weights `(N, K)` of class indices `(N,)` for a conditional model; None for all others."""
         if not self.conditional or labels is None:
@@ -319,6 +331,14 @@ class Run:
             raise one_of("attribute", name, known)
         has: np.ndarray = table[indices, list(known).index(name)].astype(bool)
         return has
+
+    def factor_values(self, indices: np.ndarray) -> np.ndarray:
+        """Returns the index of each factor's value for images by index, `(n, F)`, in the order of `factors`."""
+        table = self.dataset.factors
+        if table is None:
+            raise UserError(f"Nothing is known of what the images of {self.path} were drawn by.")
+        values: np.ndarray = table[indices]
+        return values
 
     def test_images(self, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns n held-out images `(n, H, W, C)` in 0..1 and their labels; or all."""

@@ -43,6 +43,8 @@ class Dataset:
         classes: names of the classes.
         attributes: `(N, A)` zeros and ones, or None.
         attribute_names: A names.
+        factors: `(N, F)` indices of the values that each image was drawn by, or None.
+        factor_names: F names.
         names: one per image, as the source calls it.
         train: indices of the training images.
         test: indices of the held-out images.
@@ -56,6 +58,8 @@ class Dataset:
     classes: tuple[str, ...]
     attributes: np.ndarray | None
     attribute_names: tuple[str, ...]
+    factors: np.ndarray | None
+    factor_names: tuple[str, ...]
     names: list[str]
     train: np.ndarray
     test: np.ndarray
@@ -71,6 +75,7 @@ class Dataset:
             "test_images": len(self.test),
             "classes": list(self.classes),
             "attributes": list(self.attribute_names),
+            "factors": list(self.factor_names),
             "unreadable": len(self.quarantine),
             "sizes": self.source["sizes"],
         }
@@ -146,6 +151,8 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
         classes=tuple(classes),
         attributes=None if collection.attributes is None else collection.attributes[kept],
         attribute_names=tuple(collection.attribute_names),
+        factors=None if collection.factors is None else collection.factors[kept],
+        factor_names=tuple(collection.factor_names),
         names=[collection.names[i] for i in kept],
         train=train_index,
         test=test_index,

@@ -37,6 +37,8 @@ class Collection:
         classes: names of the classes, in the order of their indices.
         attributes: `(N, A)` zeros and ones.
         attribute_names: A names.
+        factors: `(N, F)` indices of the values that each image was drawn by, where they are known.
+        factor_names: F names.
         split: 0 for train and 1 for test where a split is published.
     """
 
@@ -49,6 +51,8 @@ class Collection:
     classes: list[str] = field(default_factory=list)
     attributes: np.ndarray | None = None
     attribute_names: list[str] = field(default_factory=list)
+    factors: np.ndarray | None = None
+    factor_names: list[str] = field(default_factory=list)
     split: np.ndarray | None = None
 
 

@@ -393,3 +393,7 @@ class HasCodes(Protocol):
     def codes(self) -> tuple[Code, ...]:
         """Returns its codes in the order of the latent vector."""
         ...
+
+    def read_codes(self, images: Tensor) -> Tensor:
+        """Returns `(B, K)`: of each image the likeliest value of every categorical code, the mean of the others."""
+        ...

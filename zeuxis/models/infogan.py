@@ -100,6 +100,14 @@ class InfoGAN(GAN):
         parts.append(2 * torch.rand(count, self.options.continuous, generator=generator, device=device) - 1)
         return torch.cat(parts, dim=1)
 
+    def read_codes(self, images: Tensor) -> Tensor:
+        guessed = self.net("q")(self.net("discriminator").trunk(images), heads=True, logits=True)
+        values = [
+            guessed[f"categorical_{i}"].argmax(1, keepdim=True) for i in range(1, len(self.options.categorical) + 1)
+        ]
+        numbers = [guessed["continuous"][:, : self.options.continuous]] if self.options.continuous else []
+        return torch.cat([*(value.float() for value in values), *numbers], dim=1)
+
     @phase("information", updates="generator q discriminator")
     def inform(self, step: Step) -> Terms:
         latents = self.draw_latents(step.batch_size, step.generator)

@@ -1,0 +1,68 @@
+"""Sprites: shapes drawn on the spot, each by six factors that are known, to see which of them a model takes apart.
+
+Every combination of the factors is one image: its shape, scale, angle (below a quarter turn, as a square turned
+further is none that was not there before), position across and down, and colour, on a dark ground.
+
+After: L. Matthey, I. Higgins, D. Hassabis and A. Lerchner, dSprites: Disentanglement testing Sprites dataset, 2017.
+"""
+
+from __future__ import annotations
+
+import math
+from colorsys import hsv_to_rgb
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from zeuxis.data.registry import Collection, source
+from zeuxis.recipe import DataOptions
+
+SHAPES = ("square", "ellipse", "heart")
+FACTORS = {"shape": len(SHAPES), "scale": 4, "angle": 6, "across": 7, "down": 7, "colour": 5}
+# Edges are drawn this many times as fine, and averaged.
+FINER = 4
+GROUND = (16, 18, 24)
+
+
+def outline(shape: str) -> np.ndarray:
+    """Corners of a shape around the origin, `(P, 2)`, none further from it than 1."""
+    turn = np.linspace(0, 2 * math.pi, 64, endpoint=False)
+    if shape == "square":
+        return np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) / math.sqrt(2)
+    if shape == "ellipse":
+        return np.stack([np.cos(turn), 0.5 * np.sin(turn)], axis=1)
+    across = 16 * np.sin(turn) ** 3
+    down = -(13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn))
+    return np.stack([across, down - 1], axis=1) / 17
+
+
+def draw(factors: np.ndarray, side: int) -> Image.Image:
+    """Draws the image of one combination of factors, `(6,)` indices in the order of `FACTORS`."""
+    chosen = dict(zip(FACTORS, factors.tolist(), strict=True))
+    share = {name: index / (FACTORS[name] - 1) for name, index in chosen.items()}
+    turn = chosen["angle"] / FACTORS["angle"] * math.pi / 2
+    rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    radius = 0.13 + 0.12 * share["scale"]
+    middle = np.array([0.28 + 0.44 * share["across"], 0.28 + 0.44 * share["down"]])
+    fine = side * FINER
+    corners = (outline(SHAPES[chosen["shape"]]) @ rotation.T * radius + middle) * fine
+    paint = tuple(round(255 * part) for part in hsv_to_rgb(chosen["colour"] / FACTORS["colour"], 0.62, 1.0))
+    image = Image.new("RGB", (fine, fine), GROUND)
+    ImageDraw.Draw(image).polygon([tuple(corner) for corner in corners.tolist()], fill=paint)
+    return image.resize((side, side), Image.Resampling.BOX)
+
+
+@source("sprites", "17,640 shapes drawn by six known factors, to see what a model takes apart", mirrors=False)
+def sprites(options: DataOptions) -> Collection:
+    table = np.indices(tuple(FACTORS.values())).reshape(len(FACTORS), -1).T
+    return Collection(
+        fingerprint=f"sprites {FACTORS}",
+        names=[" ".join(f"{name} {index}" for name, index in zip(FACTORS, row, strict=True)) for row in table.tolist()],
+        channels=3,
+        sizes="any number of",
+        read=lambda i, side: draw(table[i], side),
+        labels=table[:, 0],
+        classes=list(SHAPES),
+        factors=table,
+        factor_names=list(FACTORS),
+    )
