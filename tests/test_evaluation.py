@@ -16,15 +16,17 @@ from zeuxis.errors import UserError
 from zeuxis.evaluation import (
     Share,
     code_agreement,
+    cost,
     energy_test,
     frechet_distance,
     label_agreement,
     mean_squared_error,
     sharpness,
 )
+from zeuxis.evaluation.cost import costs, sampling_multiply_adds, training_multiply_adds
 from zeuxis.evaluation.evaluate import evaluate, read_evaluation
 from zeuxis.evaluation.judges import judges
-from zeuxis.evaluation.measure import measures
+from zeuxis.evaluation.measure import Material, measures
 from zeuxis.run import Run
 
 
@@ -177,3 +179,25 @@ def test_an_evaluation_refuses_what_means_nothing(trained: dict[str, Run]) -> No
 def test_every_measure_is_told_in_words() -> None:
     for each in measures():
         assert all(each.gives.values()) and each.name in each.gives and each.better in ("low", "high", "")
+
+
+def test_multiply_adds_are_those_of_the_layers(tmp_path: Path) -> None:
+    """Of dense layers: a product for each weight, forwards, for the weights' slope, and for the inputs' slope."""
+    settings = {
+        "data.size": 8, "model.latent": 5, "model.merged_batches": False,
+        "networks.generator.layers": ["dense 12", "relu", "dense 64", "reshape 1x8x8", "tanh"],
+        "networks.discriminator.layers": ["flatten", "dense 7", "lrelu 0.2", "dense 1"],
+    }  # fmt: skip
+    run = zeuxis.train("digits-gan", steps=1, settings=settings, runs=tmp_path, progress=False)
+    generator, judge = 5 * 12 + 12 * 64, 64 * 7 + 7
+    assert sampling_multiply_adds(run) == generator
+    judging = generator + 2 * (judge + judge + 7)  # the slope by the images themselves is not needed
+    fooling = 2 * judge + generator + 12 * 64  # the fakes are there already
+    assert training_multiply_adds(run) == judging + fooling
+
+
+def test_the_cost_of_every_kind_of_model_can_be_counted(trained: dict[str, Run]) -> None:
+    for run in trained.values():
+        found = costs(Material(run))
+        assert found["parameters"].value == cost(run).parameters
+        assert found["training_multiply_adds"].value > 2 * found["multiply_adds"].value > 0

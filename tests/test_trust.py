@@ -19,7 +19,7 @@ from zeuxis.evaluation.likelihood import bounds
 from zeuxis.evaluation.measure import jackknife
 from zeuxis.evaluation.memorisation import copying, nearer
 from zeuxis.evaluation.neighbourhoods import neighbourhoods
-from zeuxis.evaluation.ranking import mean_ranks, ranked
+from zeuxis.evaluation.ranking import mean_ranks, pooled, ranked
 from zeuxis.evaluation.similarity import WEIGHTS, ms_ssim, ssim
 from zeuxis.evaluation.support import support
 
@@ -224,3 +224,18 @@ def test_latents_that_are_the_factors_are_disentangled_and_noise_is_not(numbers:
     turned = latents[:, [0, 2, 3]] @ np.linalg.qr(numbers.normal(size=(3, 3)))[0]
     assert mutual_information_gap(turned, factors) < 0.5 and dci(turned, factors).disentanglement < 0.7
     assert mutual_information_gap(np.repeat(latents, 2, axis=1), factors) == pytest.approx(0, abs=0.01), "held twice"
+
+
+def test_repeats_are_pooled_with_the_spread_between_them() -> None:
+    def found(value: float, stderr: float = 0.1) -> dict[str, object]:
+        return {"measures": {"fid": {"value": value, "stderr": stderr, "n": 100, "features": "mnist-cnn"}}}
+
+    one, other = pooled([found(9.0), found(10.0), found(11.0)]), pooled([found(12.0), found(13.0), found(14.0)])
+    assert one is not None and other is not None
+    assert one["measures"]["fid"]["value"] == 10.0
+    assert one["measures"]["fid"]["stderr"] == pytest.approx(1 / np.sqrt(3))
+    assert not ranked([one, other])[0].cells[0].best, "by Student's width for three, 4.3, their intervals overlap"
+    assert ranked([one, pooled([found(19.0), found(20.0), found(21.0)])])[0].cells[0].best
+    alike = pooled([found(9.0, 0.6), found(9.0, 0.6)])
+    assert alike is not None and alike["measures"]["fid"]["stderr"] == pytest.approx(0.6 / np.sqrt(2))
+    assert pooled([found(9.0), None]) is None and pooled([found(9.0)]) == found(9.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -12,6 +13,15 @@ import typer
 from zeuxis.errors import UserError
 
 __all__ = ["app", "main"]
+
+
+class Search(StrEnum):
+    """How a sweep finds its settings."""
+
+    grid = "grid"
+    random = "random"
+    tpe = "tpe"
+
 
 app = typer.Typer(
     help="A laboratory for generative image models: train VAEs and GANs, watch them learn, compare them.",
@@ -39,6 +49,8 @@ Epochs = Annotated[float | None, typer.Option(help="train for this many passes o
 Steps = Annotated[int | None, typer.Option(help="train for this many iterations")]
 Minutes = Annotated[float | None, typer.Option(help="train for this long")]
 Seed = Annotated[int, typer.Option(help="of the latents")]
+Seeds = Annotated[int, typer.Option(min=1, help="trainings of each, which differ in their seed")]
+Samples = Annotated[int, typer.Option(min=1, help="images that each makes to be measured")]
 Out = Annotated[Path | None, typer.Option(help="where to write")]
 
 
@@ -50,10 +62,14 @@ def _overrides(
 
     found: dict[str, Any] = dict(choose(data)) if data else {}
     if classes is not None:
-        found["data.classes"] = [name.strip() for name in classes.split(",") if name.strip()]
+        found["data.classes"] = _names(classes)
     if attribute is not None:
         found["data.attribute"] = attribute
     return found | dict(parse_override(text) for text in settings or [])
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _budget(epochs: float | None, steps: int | None, minutes: float | None) -> dict[str, float]:
@@ -285,7 +301,7 @@ def figures(
     from zeuxis.figures import draw_all
     from zeuxis.recipe import parse_override
 
-    names = [name.strip() for name in only.split(",") if name.strip()]
+    names = _names(only)
     options = dict(parse_override(text) for text in settings or [])
     for path in draw_all(_open(run, runs), only=names, options=options).values():
         typer.echo(path)
@@ -309,7 +325,7 @@ def evaluate(
     from zeuxis.evaluation.evaluate import evaluate as measure
     from zeuxis.evaluation.measure import measures
 
-    names = [name.strip() for name in only.split(",") if name.strip()]
+    names = _names(only)
     judging = _open(judge, runs) if judge else None
     found = measure(_open(run, runs), samples=samples, seed=seed, judge=judging, only=names)
     if as_json:
@@ -340,14 +356,79 @@ def report(run: RunName, out: Out = None, runs: Runs = None) -> None:
 @app.command()
 def compare(
     names: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="runs to put side by side")],
-    samples: Annotated[int, typer.Option(min=1, help="images that each makes to be measured")] = 2000,
+    seeds: Seeds = 1,
+    samples: Samples = 2000,
     out: Out = None,
     runs: Runs = None,
 ) -> None:
     """Measure runs and put them side by side in a report: one self-contained HTML file."""
-    from zeuxis.report import comparison
+    from zeuxis.study import compare as side_by_side
 
-    typer.echo(comparison([_open(name, runs) for name in names], out, samples=samples))
+    typer.echo(side_by_side([_open(name, runs) for name in names], out, seeds=seeds, samples=samples))
+
+
+@app.command()
+def benchmark(
+    models: Annotated[str, typer.Option(metavar="NAMES", help="models or recipes, separated by commas")],
+    data: Annotated[str, typer.Option(metavar="NAME_OR_PATH", help="a data source, or a folder or zip of images")],
+    minutes: Annotated[float | None, typer.Option(help="train each for this long")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="train each on as many images, epoch after epoch")] = None,
+    seeds: Seeds = 1,
+    samples: Samples = 2000,
+    size: Annotated[int | None, typer.Option(help="side of the images, for data of your own")] = None,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="folder for it all [default: benchmark-DATA among the runs]")] = None,
+    runs: Runs = None,
+) -> None:
+    """Train models on the same images at one budget, measure and compare them; goes on where it was stopped."""
+    from zeuxis import runs_dir
+    from zeuxis.recipe import parse_override
+    from zeuxis.study import benchmark as compete
+
+    folder = out or runs_dir(runs) / f"benchmark-{Path(data).stem}"
+    overrides = dict(parse_override(text) for text in settings or [])
+    report = compete(
+        _names(models), data, folder, minutes=minutes, images=images, seeds=seeds, samples=samples, size=size,
+        settings=overrides,
+    )  # fmt: skip
+    typer.echo(report)
+
+
+@app.command()
+def sweep(
+    recipe: RecipeName,
+    over: Annotated[
+        list[str], typer.Option(metavar="KEY=V1,V2", help="a setting and its values, or LOW..HIGH for a search")
+    ],
+    search: Annotated[
+        Search, typer.Option(help="every combination, random draws, or Optuna's estimator")
+    ] = Search.grid,
+    trials: Annotated[int, typer.Option(min=2, help="trainings of a search")] = 12,
+    measures: Annotated[str, typer.Option(metavar="X,Y", help="two measures to draw; a search lowers the second")] = "",
+    data: DataOption = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    seed: Annotated[int | None, typer.Option(help="of trainings and of a search")] = None,
+    settings: Settings = None,
+    samples: Samples = 2000,
+    out: Annotated[Path | None, typer.Option(help="folder for it all [default: sweep-RECIPE among the runs]")] = None,
+    runs: Runs = None,
+) -> None:
+    """Train a recipe over settings, and draw what they trade; goes on where it was stopped."""
+    from zeuxis import runs_dir
+    from zeuxis.recipe import load_recipe
+    from zeuxis.study import parse_axis
+    from zeuxis.study import sweep as vary
+
+    overrides = _overrides(settings, data, None, None) | _budget(epochs, steps, minutes)
+    overrides |= {"training.seed": seed} if seed is not None else {}
+    varied = load_recipe(recipe, overrides)
+    report = vary(
+        varied, [parse_axis(text) for text in over], out or runs_dir(runs) / f"sweep-{varied.name}",
+        search=search.value, trials=trials, shown=_names(measures), samples=samples,
+    )  # fmt: skip
+    typer.echo(report)
 
 
 @app.command()

@@ -183,6 +183,7 @@ class Recipe(Section):
     name: str
     description: str = ""
     origin: str = Field("", description="where the system was first described")
+    standard: bool = Field(False, description="whether it stands for its model where only data of its kind are named")
     data: DataOptions
     model: ModelChoice
     networks: dict[str, NetworkOptions]
@@ -316,7 +317,8 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
             raise UserError(f"Recipe {name}: extends must be the name of one recipe, not {parent!r}.")
         beside = path.parent / parent
         inherited = _read(str(beside) if beside.is_file() else parent, (*seen, name))
-        inherited.pop("name")
+        for own in ("name", "standard"):
+            inherited.pop(own, None)
         if any(budget in raw.get("training", {}) for budget in BUDGETS):
             for budget in BUDGETS:
                 inherited.get("training", {}).pop(budget, None)

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from scipy.stats import t as student
+
 from zeuxis.evaluation.measure import Value, measures
 
-__all__ = ["Cell", "Row", "mean_ranks", "ranked"]
+__all__ = ["Cell", "Row", "mean_ranks", "pooled", "ranked"]
 
-# Half the width of an interval of 95 %, in standard errors.
-WIDTH = 1.96
+
+def width(repeats: int) -> float:
+    """Half the width of an interval of 95 %, in standard errors: Student's, where they come from few repeats."""
+    return float(student.ppf(0.975, repeats - 1)) if repeats > 1 else 1.96
 
 
 class Cell(NamedTuple):
@@ -31,18 +36,42 @@ class Row(NamedTuple):
     cells: tuple[Cell, ...]
 
 
+def pooled(evaluations: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
+    """One evaluation of repeats that differ in their seed: means, with the standard error that their spread gives.
+
+    No error is smaller than measuring them leaves it; `repeats` says how many they are. What was not found of every
+    repeat, or in different features, is left out; a single one stays as it is.
+    """
+    found = [evaluation for evaluation in evaluations if evaluation]
+    if len(evaluations) == 1 or len(found) < len(evaluations):
+        return found[0] if len(evaluations) == len(found) == 1 else None
+    measures = {}
+    for name in found[0]["measures"]:
+        repeats = [_value(evaluation, name) for evaluation in found]
+        values = [repeat for repeat in repeats if repeat]
+        if len(values) == len(found) and len({value.features for value in values}) == 1:
+            figures = np.array([value.value for value in values])
+            measuring = np.square([value.stderr or 0.0 for value in values]).mean()
+            stderr = float(np.sqrt(max(figures.var(ddof=1), measuring) / len(figures)))
+            measures[name] = Value(float(figures.mean()), stderr, len(figures), values[0].features)._asdict()
+    return {**found[0], "measures": measures, "repeats": len(found)}
+
+
 def ranked(evaluations: Sequence[Mapping[str, Any] | None]) -> list[Row]:
     """Lays evaluations out by measure; distances in different features stand in different rows.
 
     A value is best if its interval of 95 % overlaps that of no other.
     """
     rows = []
+    fewest = min((evaluation.get("repeats", 1) for evaluation in evaluations if evaluation), default=1)
     for each in measures():
+        if each.name == "parameters":  # costs have a table of their own
+            continue
         for name, meaning in each.gives.items():
             values = [_value(evaluation, name) for evaluation in evaluations]
             for features in dict.fromkeys(value.features for value in values if value):
                 mine = [value if value and value.features == features else None for value in values]
-                rows.append(Row(name, meaning, each.better, features, _cells(mine, each.better)))
+                rows.append(Row(name, meaning, each.better, features, _cells(mine, each.better, width(fewest))))
     return rows
 
 
@@ -59,7 +88,7 @@ def _value(evaluation: Mapping[str, Any] | None, name: str) -> Value | None:
     return Value(**found) if found else None
 
 
-def _cells(values: Sequence[Value | None], better: str) -> tuple[Cell, ...]:
+def _cells(values: Sequence[Value | None], better: str, width: float) -> tuple[Cell, ...]:
     sign = {"low": 1.0, "high": -1.0}.get(better)
     cells = []
     for i, value in enumerate(values):
@@ -70,7 +99,7 @@ def _cells(values: Sequence[Value | None], better: str) -> tuple[Cell, ...]:
         rank = 1 + sum(sign * other.value < sign * value.value for other in others)
         known = value.stderr is not None and all(other.stderr is not None for other in others)
         ahead = all(
-            sign * (other.value - value.value) > WIDTH * ((value.stderr or 0) + (other.stderr or 0)) for other in others
+            sign * (other.value - value.value) > width * ((value.stderr or 0) + (other.stderr or 0)) for other in others
         )
         cells.append(Cell(value, rank, known and ahead))
     return tuple(cells)

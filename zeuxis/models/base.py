@@ -40,6 +40,7 @@ __all__ = [
     "Weighted",
     "join",
     "phase",
+    "total",
 ]
 
 
@@ -64,6 +65,12 @@ T = TypeVar("T")
 Terms = Mapping[str, "Tensor | Weighted"]
 # Input shapes by network; a function where the shape follows from a network before it.
 Inputs = Mapping[str, "Shape | Callable[[], Shape]"]
+
+
+def total(terms: Mapping[str, Tensor | Weighted]) -> Tensor:
+    """The loss that a phase's terms add up to."""
+    weighted = [term if isinstance(term, Weighted) else Weighted(term) for term in terms.values()]
+    return torch.stack([value * weight for value, weight in weighted]).sum()
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,7 @@ from zeuxis import __version__
 from zeuxis.errors import UserError
 from zeuxis.evaluation import Cost, cost
 from zeuxis.evaluation.evaluate import applicable, evaluate, read_evaluation
-from zeuxis.evaluation.ranking import Row, mean_ranks, ranked
+from zeuxis.evaluation.ranking import Row, mean_ranks, pooled, ranked
 from zeuxis.figures import draw_all, kinds
 from zeuxis.figures.side_by_side import side_by_side
 from zeuxis.figures.style import write
@@ -56,13 +56,24 @@ def run_report(run: Run, out: Path | None = None) -> Path:
     return _write("run.html", out or run.path / "report.html", column=_column(run, run.name))
 
 
-def comparison(runs: list[Run], out: Path | None = None, *, samples: int = 2000) -> Path:
+def comparison(
+    runs: Sequence[Run | Sequence[Run]],
+    out: Path | None = None,
+    *,
+    samples: int = 2000,
+    labels: Sequence[str] = (),
+    heading: str = "",
+    drawn: Sequence[Callable[[], Figure]] = (),
+) -> Path:
     """Measures several runs, draws their figures, and writes a report that puts them side by side.
 
     Args:
-        runs: at least two.
+        runs: at least two; in the place of a run, repeats of it that differ in their seed, which share a column.
         out: the HTML file; else `compare-NAMES.html` beside the first run.
         samples: images that each makes to be measured; evaluations that stand at as many are not repeated.
+        labels: what heads the columns; else recipes or names.
+        heading: of the page; else the labels.
+        drawn: further pictures, shown first.
 
     Returns:
         The path of the report.
@@ -70,19 +81,25 @@ def comparison(runs: list[Run], out: Path | None = None, *, samples: int = 2000)
     Raises:
         UserError: for fewer than two runs.
     """
-    if len(runs) < 2:
-        raise UserError(f"A comparison needs at least two runs, not {len(runs)}.")
-    if len({run.path.resolve() for run in runs}) < len(runs):
+    groups = [[run] if isinstance(run, Run) else list(run) for run in runs]
+    first, everyone = [group[0] for group in groups], [run for group in groups for run in group]
+    if len(groups) < 2:
+        raise UserError(f"A comparison needs at least two runs, not {len(groups)}.")
+    if len({run.path.resolve() for run in everyone}) < len(everyone):
         raise UserError("A comparison needs different runs; one was named twice.")
-    path = out or runs[0].path.parent / f"compare-{'-'.join(run.name for run in runs)}"[:120]
-    recipes = Counter(run.recipe.name for run in runs)
-    columns = [_column(run, run.recipe.name if recipes[run.recipe.name] == 1 else run.name) for run in runs]
-    beside = _picture(lambda: side_by_side(runs)) if sum(run.generates for run in runs) > 1 else None
-    rows = ranked([_evaluation(run, samples) for run in runs])
-    target = path.with_name(path.name.removesuffix(".html") + ".html")
+    path = out or first[0].path.parent / f"compare-{'-'.join(run.name for run in first)}"[:120]
+    if not labels:
+        recipes = Counter(run.recipe.name for run in first)
+        labels = [run.recipe.name if recipes[run.recipe.name] == 1 else run.name for run in first]
+    rows = ranked([pooled([_evaluation(run, samples) for run in group]) for group in groups])
+    columns = [_column(run, label) for run, label in zip(first, labels, strict=True)]
+    pictures = list(drawn)
+    if sum(run.generates for run in first) > 1:
+        pictures.append(partial(side_by_side, first))
     return _write(
-        "compare.html", target, columns=columns, side_by_side=beside, rows=rows, ranks=mean_ranks(rows),
-        trade_offs=_trade_offs(columns, rows), samples=samples,
+        "compare.html", path.with_name(path.name.removesuffix(".html") + ".html"), columns=columns, rows=rows,
+        heading=heading or " · ".join(labels), pictures=[_picture(draw) for draw in pictures], ranks=mean_ranks(rows),
+        trade_offs=_trade_offs(columns, rows), samples=samples, repeats=max(len(group) for group in groups),
     )  # fmt: skip
 
 

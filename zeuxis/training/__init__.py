@@ -4,7 +4,7 @@ from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, checkpoints,
 from zeuxis.training.display import Display
 from zeuxis.training.journal import Journal, read_journal
 from zeuxis.training.snapshots import read_snapshots, read_tiles, save_tiles
-from zeuxis.training.start import resume, start
+from zeuxis.training.start import finished, resolved, resume, start
 from zeuxis.training.trainer import Observer, Trainer
 
 __all__ = [
@@ -15,10 +15,12 @@ __all__ = [
     "Trainer",
     "best_checkpoint",
     "checkpoints",
+    "finished",
     "load_weights",
     "read_journal",
     "read_snapshots",
     "read_tiles",
+    "resolved",
     "resume",
     "save_tiles",
     "start",

@@ -15,12 +15,12 @@ from zeuxis import data
 from zeuxis.errors import UserError
 from zeuxis.models import build_model, models
 from zeuxis.progress import console
-from zeuxis.recipe import Recipe, load_recipe
+from zeuxis.recipe import BUDGETS, Recipe, load_recipe
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, checkpoints, load_weights
 from zeuxis.training.hardware import describe_machine, pick_device
 from zeuxis.training.trainer import Observer, Trainer, readable_disk_errors
 
-__all__ = ["resume", "start"]
+__all__ = ["finished", "resolved", "resume", "start"]
 
 
 def start(recipe: Recipe, runs: Path, observer: Observer, *, name: str = "") -> tuple[Path, bool]:
@@ -102,6 +102,21 @@ def resume(folder: Path, observer: Observer, overrides: Mapping[str, Any] | None
         (folder / "recipe.toml").write_text(model.recipe.to_toml(), "utf-8")
     console.print(f"Going on with {folder} at step {trainer.step}.")
     return trainer.fit()
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run has used up its budget."""
+    options, found = load_recipe(folder / "recipe.toml").training, checkpoints(folder / "checkpoints")
+    if not found:
+        return False
+    state = Checkpoint.read(found[0]).state
+    used = {"epochs": state["epoch"], "steps": state["step"], "minutes": state["seconds"] / 60}
+    return any(used[name] >= (getattr(options, name) or float("inf")) for name in BUDGETS)
+
+
+def resolved(recipe: Recipe, runs: Path) -> Recipe:
+    """A recipe as its run records it but for the classes: a model built on another run takes that run's networks."""
+    return _trained_networks(recipe, runs)[0]
 
 
 def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dict[str, Tensor]]]:

@@ -28,6 +28,7 @@ from zeuxis.data import Batches, Dataset
 from zeuxis.data.batches import make_batch
 from zeuxis.errors import UserError
 from zeuxis.models import Model, Step, Weighted
+from zeuxis.models.base import total
 from zeuxis.recipe import Interval
 from zeuxis.training.checkpoint import Checkpoint, checkpoints, load_into
 from zeuxis.training.hardware import keep_freed_memory, peak_memory, reset_peak_memory
@@ -164,11 +165,8 @@ class Trainer:
         wants_norm = (self.step + 1) % self.options.record_every == 0 or self.step == 0
         for phase in self.phases:
             for step in steps[: phase.repeat]:
-                terms = {
-                    name: term if isinstance(term, Weighted) else Weighted(term)
-                    for name, term in phase.loss(step).items()
-                }
-                loss = torch.stack([value * weight for value, weight in terms.values()]).sum()
+                terms = phase.loss(step)
+                loss = total(terms)
                 optimizer = self.optimizers[phase.name]
                 parameters = optimizer.param_groups[0]["params"]
                 optimizer.zero_grad(set_to_none=True)
@@ -181,7 +179,8 @@ class Trainer:
                 for other in steps:
                     other.forget(phase.updates)
                 for name, term in terms.items():
-                    self._add(f"{phase.name}/{name}", term.value.detach())
+                    value = term.value if isinstance(term, Weighted) else term
+                    self._add(f"{phase.name}/{name}", value.detach())
                 self._add(f"{phase.name}/loss", loss.detach())
                 for name, value in step.recorded.items():
                     self._add(f"{phase.name}/{name}", value)

@@ -1,0 +1,7 @@
+"""Many runs as one question: benchmarks at one budget, repeats over seeds, sweeps over settings."""
+
+from zeuxis.study.benchmark import benchmark, compare
+from zeuxis.study.plan import Part, train_all
+from zeuxis.study.sweep import Axis, parse_axis, sweep
+
+__all__ = ["Axis", "Part", "benchmark", "compare", "parse_axis", "sweep", "train_all"]

@@ -1,0 +1,92 @@
+"""Many trainings as one job: what is trained already is kept, and what was interrupted goes on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from zeuxis.errors import UserError
+from zeuxis.models import build_model
+from zeuxis.progress import console
+from zeuxis.recipe import Recipe
+from zeuxis.run import Run
+from zeuxis.training import Display, finished, resolved, resume, start
+
+__all__ = ["Part", "repeats", "train_all", "train_part"]
+
+
+class Part(NamedTuple):
+    """One training of several.
+
+    Attributes:
+        name: of its folder.
+        recipe: what is trained.
+    """
+
+    name: str
+    recipe: Recipe
+
+
+def repeats(part: Part, seeds: int) -> list[Part]:
+    """The same training from that many seeds, beginning with the recipe's own."""
+    first = part.recipe.training.seed
+    return [
+        Part(f"{part.name}-seed-{seed}", part.recipe.updated({"training.seed": seed}))
+        for seed in range(first, first + seeds)
+    ]
+
+
+def train_all(parts: Sequence[Part], folder: Path, *, progress: bool = True) -> dict[str, Run]:
+    """Trains all parts into a folder, one after another; the same call goes on where it was stopped.
+
+    Returns:
+        Runs by the parts' names.
+
+    Raises:
+        UserError: if it is stopped, or a run of other settings stands in the place of a part.
+    """
+    runs: dict[str, Run] = {}
+    for number, part in enumerate(parts, 1):
+        if progress:
+            console.print(f"[bold]{number} of {len(parts)}[/]  {part.name}", soft_wrap=True)
+        runs[part.name] = train_part(part, folder, progress=progress)
+    return runs
+
+
+def train_part(part: Part, folder: Path, *, progress: bool = True) -> Run:
+    """Trains one part, goes on with it, or returns what is trained already; arguments as of `train_all`."""
+    path, display = folder / part.name, Display(visible=progress)
+    if path.is_dir() and not (path / "environment.json").is_file():
+        shutil.rmtree(path)  # stopped before anything was trained
+    if not path.is_dir():
+        done = start(part.recipe, folder, display, name=part.name)[1]
+    else:
+        _require_same(part, Run(path), folder)
+        done = finished(path) or resume(path, display)
+    if not done:
+        raise UserError(f"Stopped; the same command goes on where it was, with what stands in {folder}.")
+    return Run(path)
+
+
+def _require_same(part: Part, run: Run, folder: Path) -> None:
+    wanted = build_model(resolved(part.recipe, folder), run.classes).recipe
+    if wanted != run.recipe:
+        differing = _differing(wanted.model_dump(), run.recipe.model_dump())
+        raise UserError(
+            f"{run.path} was trained with other settings ({', '.join(differing)}); choose another folder with --out, "
+            "or remove it."
+        )
+
+
+def _differing(one: Mapping[str, object], other: Mapping[str, object], prefix: str = "") -> list[str]:
+    """Dotted keys in which two trees differ."""
+    found = []
+    for key in sorted({*one, *other}):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += _differing(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(prefix + key)
+    return found

@@ -1,0 +1,235 @@
+"""A recipe trained over a range of settings, and the trade-off that shows: which setting is best, and for what.
+
+Settings come from a grid of the values given, from random draws, or from Optuna's tree-structured Parzen estimator,
+which draws where earlier trainings did well. A search is a function of its seed and of what was measured, so the
+same command finds the same settings again and goes on where it was stopped.
+
+Source: J. Bergstra, R. Bardenet, Y. Bengio and B. Kegl, Algorithms for Hyper-Parameter Optimization, NeurIPS 2011.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from zeuxis.errors import UserError, one_of
+from zeuxis.evaluation.evaluate import applicable, evaluate, read_evaluation
+from zeuxis.evaluation.measure import Value, measures
+from zeuxis.figures.style import write
+from zeuxis.figures.sweep import Setting, sweep_figure
+from zeuxis.progress import console
+from zeuxis.recipe import Recipe, parse_override
+from zeuxis.report import comparison
+from zeuxis.run import Run
+from zeuxis.study.plan import Part, train_part
+from zeuxis.training.files import replace_file
+
+__all__ = ["Axis", "Search", "parse_axis", "settings_of", "sweep"]
+
+Search = Literal["grid", "random", "tpe"]
+# Measures shown against each other: the first two that all runs have.
+SHOWN = ("test_mse", "fid", "sharpness", "elbo")
+
+
+class Axis(NamedTuple):
+    """A setting that is varied.
+
+    Attributes:
+        key: dotted, such as `model.kl_weight`.
+        values: those to try; empty for a range.
+        low: lower end of a range.
+        high: its upper end; drawn between on a logarithmic scale where both are positive.
+    """
+
+    key: str
+    values: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+
+    def draw(self, generator: np.random.Generator) -> Any:
+        """Draws a value."""
+        if self.values:
+            return self.values[int(generator.integers(len(self.values)))]
+        if self.low > 0:
+            value = float(np.exp(generator.uniform(np.log(self.low), np.log(self.high))))
+        else:
+            value = float(generator.uniform(self.low, self.high))
+        return round(value) if self.whole else float(f"{value:.3g}")
+
+    @property
+    def whole(self) -> bool:
+        """Whether a range is one of whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+
+def parse_axis(text: str) -> Axis:
+    """Parses `KEY=V1,V2,...` or `KEY=LOW..HIGH`.
+
+    Raises:
+        UserError: for anything else.
+    """
+    key, values = parse_override(text)
+    text = str(values)
+    if ".." in text:
+        ends = [parse_override(f"end={end}")[1] for end in text.split("..")]
+        if len(ends) != 2 or not all(isinstance(end, int | float) for end in ends) or ends[0] >= ends[1]:
+            raise UserError(f"'{text}' is no range for {key}; write LOW..HIGH, such as 0.01..10.")
+        return Axis(key, (), *ends)
+    found = [parse_override(f"value={value}")[1] for value in text.split(",") if value.strip()]
+    if not found or len(set(map(str, found))) < len(found):
+        raise UserError(f"{key} needs different values, such as {key}=1,2,4, not '{text}'.")
+    return Axis(key, tuple(found))
+
+
+def settings_of(
+    axes: Sequence[Axis], search: Search, trials: int, seed: int, minimised: Mapping[int, float]
+) -> Iterator[dict[str, Any]]:
+    """Yields settings to train with, one after another.
+
+    Args:
+        axes: what is varied.
+        search: how.
+        trials: how many, for a search.
+        seed: of a search.
+        minimised: what was measured of the settings so far, by their number; read when the next are asked for.
+
+    Raises:
+        UserError: for a grid over a range, or where Optuna is not installed.
+    """
+    keys = [axis.key for axis in axes]
+    if search == "grid":
+        if ranged := [axis.key for axis in axes if not axis.values]:
+            raise UserError(f"A grid needs values, and {ranged[0]} is a range; list some, or use --search random.")
+        for values in product(*(axis.values for axis in axes)):
+            yield dict(zip(keys, values, strict=True))
+    elif search == "random":
+        generator = np.random.default_rng(seed)
+        for _ in range(trials):
+            yield {axis.key: axis.draw(generator) for axis in axes}
+    else:
+        yield from _estimated(axes, trials, seed, minimised)
+
+
+def _estimated(
+    axes: Sequence[Axis], trials: int, seed: int, minimised: Mapping[int, float]
+) -> Iterator[dict[str, Any]]:
+    try:
+        import optuna
+    except ImportError as error:
+        raise UserError("--search tpe needs Optuna: pip install 'zeuxis[search]'; or use --search random.") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(trials // 3, 3)))
+    for number in range(trials):
+        trial = study.ask()
+        yield {axis.key: _suggested(trial, axis) for axis in axes}
+        study.tell(trial, minimised[number])
+
+
+def _suggested(trial: Any, axis: Axis) -> Any:
+    if axis.values:
+        return trial.suggest_categorical(axis.key, axis.values)
+    if axis.whole:
+        return trial.suggest_int(axis.key, axis.low, axis.high, log=axis.low > 0)
+    return float(f"{trial.suggest_float(axis.key, axis.low, axis.high, log=axis.low > 0):.3g}")
+
+
+def sweep(
+    recipe: Recipe,
+    axes: Sequence[Axis],
+    folder: Path,
+    *,
+    search: Search = "grid",
+    trials: int = 12,
+    shown: Sequence[str] = (),
+    samples: int = 2000,
+    progress: bool = True,
+) -> Path:
+    """Trains a recipe over settings, measures each, and draws two measures against each other.
+
+    Args:
+        recipe: what is varied.
+        axes: its settings and their values.
+        folder: for the runs, `sweep.html`, `sweep.png` and `sweep.json`; the same call goes on where it was stopped.
+        search: every combination, random draws, or draws where earlier ones did well by the second measure shown.
+        trials: of a search.
+        shown: two measures; else the first two of test_mse, fid, sharpness and elbo that apply.
+        samples: images that each run makes to be measured.
+        progress: show what happens.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        UserError: for keys, values or measures that there are not, and as `train_part`.
+    """
+    if len(shown) not in (0, 2):
+        raise UserError(f"A sweep draws two measures against each other, not {len(shown)}; name two.")
+    if not axes:
+        raise UserError("A sweep needs a setting to vary: --over KEY=V1,V2,...")
+    if repeated := {axis.key for axis in axes if sum(other.key == axis.key for other in axes) > 1}:
+        raise UserError(f"{repeated.pop()} is varied twice; list all its values in one --over.")
+    minimised: dict[int, float] = {}
+    found: list[tuple[dict[str, Any], Run, dict[str, Any]]] = []
+    total = int(np.prod([len(axis.values) for axis in axes])) if search == "grid" else trials
+    for number, settings in enumerate(settings_of(axes, search, trials, recipe.training.seed, minimised)):
+        name = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items()).replace("/", "-")
+        if progress:
+            console.print(f"[bold]{number + 1} of {total}[/]  {name}", soft_wrap=True)
+        run = train_part(Part(name, recipe.updated(settings)), folder, progress=progress)
+        shown = shown or _chosen(run)
+        measured = _measured(run, samples, shown, progress)
+        sign = -1.0 if _direction(shown[1]) == "high" else 1.0
+        minimised[number] = sign * measured[shown[1]]["value"]
+        if run.name not in {run.name for _, run, _ in found}:
+            found.append((settings, run, measured))
+    if len(found) < 2:
+        raise UserError("A sweep needs at least two settings; give more values.")
+    points = [
+        Setting(run.name.replace(",", "  "), Value(**measured[shown[0]]), Value(**measured[shown[1]]), run)
+        for _, run, measured in found
+    ]
+    draw = partial(sweep_figure, points, recipe.name, shown[0], shown[1])
+    rows = [
+        {"settings": settings, "run": run.name, "measures": (read_evaluation(run) or {}).get("measures", {})}
+        for settings, run, _ in found
+    ]
+    replace_file(folder / "sweep.json", lambda path: path.write_text(json.dumps(rows, indent=1) + "\n", "utf-8"))
+    replace_file(folder / "sweep.png", lambda path: write(draw, path))
+    varied = ", ".join(axis.key for axis in axes)
+    return comparison(
+        [run for _, run, _ in found], folder / "sweep.html", samples=samples, labels=[run.name for _, run, _ in found],
+        heading=f"{recipe.name} over {varied}", drawn=[draw],
+    )  # fmt: skip
+
+
+def _chosen(run: Run) -> list[str]:
+    can = applicable(run)
+    chosen = [name for name in SHOWN if name in can][:2]
+    if len(chosen) < 2:
+        raise UserError(
+            f"Of {run.path} only {', '.join(chosen) or 'nothing'} can be drawn; name two measures with --measures, "
+            f"of {', '.join(can)}."
+        )
+    return chosen
+
+
+def _measured(run: Run, samples: int, names: Sequence[str], progress: bool) -> dict[str, Any]:
+    """What stands beside a run for as many samples, else measured now."""
+    for name in names:
+        if name not in applicable(run):
+            raise one_of(f"measure of {run.name}", name, applicable(run))
+    found = read_evaluation(run)
+    if found is None or found["samples"] != samples or not set(names) <= set(found["measures"]):
+        found = evaluate(run, samples=samples, only=names, progress=progress)
+    measured: dict[str, Any] = found["measures"]
+    return measured
+
+
+def _direction(name: str) -> str:
+    return next(each.better for each in measures() if name in each.gives)
