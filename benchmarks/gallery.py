@@ -59,6 +59,8 @@ NUMBERS = {
     "recall": ("recall", "{:.2f}"),
     "coverage": ("coverage", "{:.2f}"),
     "label_agreement": ("shows what was asked for", "{:.1%}"),
+    "mig": ("mutual information gap", "{:.3f}"),
+    "dci_informativeness": ("factors read off the latents", "{:.1%}"),
     "code_agreement": ("the categorical code is the class", "{:.1%}"),
 }
 # Measured, and told on a run's page alone.

@@ -1,4 +1,4 @@
-"""Writes docs/recipes.md and docs/figures.md from the code: recipes, keys, words of a layer spec; kinds of figures."""
+"""Writes pages from the code: recipes with keys and layer words, kinds of figures, measures with who judges."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from zeuxis.evaluation.judges import judges
+from zeuxis.evaluation.measure import measures
 from zeuxis.figures import kinds
 from zeuxis.models import build_model, models
 from zeuxis.nets import layers, summary
@@ -77,6 +79,82 @@ def render_figures() -> str:
     return FIGURES + "".join(lines)
 
 
+MEASURES = """# Measures
+
+<!-- Written by docs/make_pages.py; `make docs` renews it. -->
+
+`zeuxis evaluate RUN` takes every measure that applies and writes `evaluation.json` beside the run; `--samples`,
+`--seed` and `--only NAMES` say of what. Each figure comes with its standard error, the number it was taken from, and, for a
+distance, the network in whose features it was measured:
+
+```json
+{"run": "mnist-gan-1", "step": 2340, "features": "mnist-cnn", "samples": 10000, "seed": 0,
+ "measures": {"fid": {"value": 12.3, "stderr": 0.4, "n": 10000, "features": "mnist-cnn"}}}
+```
+
+A distance means nothing without its features, and two distances in different features never stand in one row of a
+comparison. Who judges is the first of these that there is:
+
+1. a classifier that comes with the package, for the images it was trained on (below);
+2. a classifier of the images' own classes, trained when it is first needed, and kept in the cache;
+3. where images have no classes, a convolutional network whose weights are drawn and never learned: `random features`.
+   They say how alike two sets are in edges, textures and colours, not in what is shown, and they name no class.
+
+`--judge RUN` names a classifier of your own. The mathematics of each measure stands at the top of its module in
+`zeuxis.evaluation` and in the {doc}`reference <api>`; `tests/test_trust.py` holds each against SciPy, brute force or a
+closed form, and has cheats caught: a generator that repeats ten images, and one that returns training images.
+
+## What is measured
+
+Arrows say which way is better; measures without one describe.
+
+| name | what it is |
+|---|---|
+"""
+JUDGES = """
+## Judges that come with the package
+
+`python -m benchmarks.judges RUN...` makes one from a trained run; the recipe of its name trains it again.
+
+| features | images | right on held-out images | parameters |
+|---|---|---|---|
+"""
+STUDIES = """
+## Many runs, one question
+
+```bash
+zeuxis compare mnist-vae-z16-1 mnist-gan-1 --seeds 3                        # repeats of each, mean and spread
+zeuxis benchmark --models vae,gan,cgan --data mnist --minutes 5 --seeds 3   # all at one budget
+zeuxis sweep mnist-vae-z16 --over model.kl_weight=0.01,0.1,1,10 --epochs 10 # what the KL weight trades
+zeuxis sweep mnist-gan --over training.optimizer.learning_rate=1e-4..2e-3 --search tpe --trials 12 --minutes 2
+zeuxis train mnist-gan --until fid                                          # ends when the distance no longer falls
+```
+
+In a comparison's table a value is bold where its interval of 95 % overlaps no other: surely the best. With repeats
+the interval is Student's, from their spread. A benchmark takes models or recipes: a model stands for its `standard`
+recipe on such images. It, a sweep and repeats go on where they were stopped, and what is trained is not trained
+again. A search is a function of its seed and of what it measured. `--until fid` estimates the distance at every test,
+from 500 samples of fixed latents, for at most a tenth of the training time; the journal holds it with its error as
+`test/fid`, and the best weights are kept by it.
+"""
+
+
+def render_measures() -> str:
+    """Returns the page of measures."""
+    arrows = {"low": " ↓", "high": " ↑", "": ""}
+    lines = [
+        f"| `{name}`{arrows[each.better]} | {text} |\n" for each in measures() for name, text in each.gives.items()
+    ]
+    rows = []
+    for judge in judges():
+        error = min(judge.series("test/error")[1])
+        count = sum(table["total"] for table in judge.summary["networks"].values())
+        data = judge.recipe.data
+        images = f"{Path(data.path).name or data.source}, {data.size}x{data.size}"
+        rows.append(f"| `{judge.recipe.name}` | {images} | {1 - error:.1%} | {count:,} |\n")
+    return MEASURES + "".join(lines) + JUDGES + "".join(rows) + STUDIES
+
+
 def render() -> str:
     """Returns the page of recipes."""
     parts = [HEAD]
@@ -106,3 +184,4 @@ def render() -> str:
 if __name__ == "__main__":
     Path(__file__).with_name("recipes.md").write_text(render(), "utf-8")
     Path(__file__).with_name("figures.md").write_text(render_figures(), "utf-8")
+    Path(__file__).with_name("measures.md").write_text(render_measures(), "utf-8")

@@ -22,7 +22,10 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text("utf-8"), flags=re.S)
 
 
-@pytest.mark.parametrize(("page", "function"), [("recipes.md", "render"), ("figures.md", "render_figures")])
+@pytest.mark.parametrize(
+    ("page", "function"),
+    [("recipes.md", "render"), ("figures.md", "render_figures"), ("measures.md", "render_measures")],
+)
 def test_pages_made_from_the_code_are_current(page: str, function: str) -> None:
     # In a process of its own, where no test has registered anything.
     code = f"import runpy; print(runpy.run_path('docs/make_pages.py')['{function}'](), end='')"

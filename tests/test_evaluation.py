@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.linalg import sqrtm
 from scipy.ndimage import gaussian_filter, laplace
 
@@ -25,6 +26,7 @@ from zeuxis.evaluation import (
 )
 from zeuxis.evaluation.cost import costs, sampling_multiply_adds, training_multiply_adds
 from zeuxis.evaluation.evaluate import evaluate, read_evaluation
+from zeuxis.evaluation.judge import RandomFeatures, judge_of
 from zeuxis.evaluation.judges import judges
 from zeuxis.evaluation.measure import Material, measures
 from zeuxis.run import Run
@@ -201,3 +203,88 @@ def test_the_cost_of_every_kind_of_model_can_be_counted(trained: dict[str, Run])
         found = costs(Material(run))
         assert found["parameters"].value == cost(run).parameters
         assert found["training_multiply_adds"].value > 2 * found["multiply_adds"].value > 0
+
+
+def folder_of_stripes(path: Path, classes: bool) -> Path:
+    """Noise with stripes across or down, in a folder for each or in one."""
+    generator = np.random.default_rng(0)
+    for name in ("across", "down"):
+        (path / name if classes else path).mkdir(parents=True, exist_ok=True)
+        for i in range(60):
+            image = generator.normal(128, 20, (16, 16, 3))
+            image[::2] += 60
+            image = image if name == "across" else image.swapaxes(0, 1)
+            pixels = np.clip(image, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(path / (f"{name}/{i}.png" if classes else f"{name}-{i}.png"))
+    return path
+
+
+GREY_FOLDER = {"data.size": 16, "data.convert": True, "training.test_every": "never"}
+
+
+def test_a_classifier_is_trained_on_the_spot_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("zeuxis.evaluation.judge.MINUTES", 0.05)
+    stripes = folder_of_stripes(tmp_path / "stripes", classes=True)
+    run = zeuxis.train("digits-gan", stripes, steps=2, settings=GREY_FOLDER, runs=tmp_path, progress=False)
+    found = evaluate(run, samples=100, progress=False)
+    assert found["features"].startswith("stripes-cnn-16-") and "inception_score" in found["measures"]
+    judge = judge_of(run)
+    assert isinstance(judge, Run) and judge.classes == ("across", "down")
+    chosen = judge.choose_images("test")
+    assert (judge.classify(judge.images(chosen)).argmax(axis=1) == judge.labels(chosen)).mean() > 0.9
+    stamp = (judge.path / "journal.jsonl").stat().st_mtime_ns
+    assert evaluate(run, samples=100, progress=False)["measures"]["fid"] == found["measures"]["fid"]
+    assert (judge.path / "journal.jsonl").stat().st_mtime_ns == stamp
+
+
+def test_images_without_classes_are_measured_in_random_features(tmp_path: Path) -> None:
+    stripes = folder_of_stripes(tmp_path / "stripes", classes=False)
+    run = zeuxis.train("digits-gan", stripes, steps=2, settings=GREY_FOLDER, runs=tmp_path, progress=False)
+    found = evaluate(run, samples=100, progress=False)
+    assert found["features"] == "random features" == found["measures"]["fid"]["features"]
+    assert "inception_score" not in found["measures"], "nobody tells classes"
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (3, 64, 64)])
+def test_random_features_know_noise_and_blur(shape: tuple[int, int, int]) -> None:
+    generator = np.random.default_rng(0)
+    images = gaussian_filter(generator.uniform(size=(800, *shape[1:], shape[0])), (0, 1, 1, 0)) * 3 % 1
+    judge = RandomFeatures(shape)
+    assert np.array_equal(judge.features(images[:5]), RandomFeatures(shape).features(images)[:5])
+    assert np.allclose(
+        judge.features(images[:5]), judge.features((images[:5] * 255).round().astype(np.uint8)), atol=0.03
+    )
+    real, new = judge.features(images[:400]), images[400:]
+
+    def distance(changed: np.ndarray) -> float:
+        return frechet_distance(judge.features(changed), real)
+
+    worse = [distance(new + generator.normal(0, s, new.shape)) for s in (0, 0.1, 0.3)]
+    assert worse[0] < worse[1] < worse[2]
+    blurred = [distance(gaussian_filter(new, (0, s, s, 0))) for s in (0, 0.5, 1)]
+    assert blurred[0] < blurred[1] < blurred[2]
+
+
+def test_a_training_can_go_by_the_distance(tmp_path: Path) -> None:
+    settings = {"training.until": "fid", "training.patience": 2, "training.test_every": "20 steps"}
+    run = zeuxis.train("digits-gan", steps=60, settings=settings, runs=tmp_path, progress=False)
+    taken = [line for line in run.journal if "test/fid" in line]
+    assert taken and all(line["test/fid_stderr"] > 0 for line in taken)
+    best = min(taken, key=lambda line: line["test/fid"])
+    assert run.step == best["step"], "the weights that are shown are those of the least distance"
+    again = evaluate(run, samples=500, progress=False, only=["fid"])["measures"]["fid"]["value"]
+    assert best["test/fid"] == pytest.approx(again, rel=0.3), "other latents, and all images"
+    with pytest.raises(UserError, match="needs a model that makes images"):
+        zeuxis.train("digits-cnn", steps=1, settings={"training.until": "fid"}, runs=tmp_path, progress=False)
+
+
+def test_estimates_do_not_touch_the_training(tmp_path: Path) -> None:
+    plain = {"training.test_every": "5 steps", "training.best": ""}
+    runs = [
+        zeuxis.train("digits-gan", steps=12, settings=plain | more, runs=tmp_path, progress=False)
+        for more in ({}, {"training.best": "fid"})
+    ]
+    losses = [run.series("generator/loss")[1][-1] for run in runs]
+    assert losses[0] == losses[1]

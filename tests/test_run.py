@@ -107,8 +107,21 @@ EXPECTED = {
         "prior",
         "scales",
         "neighbours",
+        "suspects",
+        "jumps",
     },
-    "gan": {"losses", "gradients", "history", "samples", "interpolations", "accuracy", "scales", "neighbours"},
+    "gan": {
+        "losses",
+        "gradients",
+        "history",
+        "samples",
+        "interpolations",
+        "accuracy",
+        "scales",
+        "neighbours",
+        "suspects",
+        "jumps",
+    },
     "cgan": {
         "losses",
         "gradients",
@@ -119,6 +132,8 @@ EXPECTED = {
         "classes",
         "scales",
         "neighbours",
+        "suspects",
+        "jumps",
     },
 }
 
@@ -228,7 +243,7 @@ def test_a_run_copied_without_its_data_still_shows_the_rest(
     text = (copy / "recipe.toml").read_text().replace('source = "digits"', 'source = "folder"')
     (copy / "recipe.toml").write_text(text.replace('path = ""', f'path = "{tmp_path / "gone"}"'))
     drawn = draw_all(Run(copy), progress=False)
-    assert set(drawn) == EXPECTED["vae"] - {"reconstructions", "latents", "prior", "neighbours"}
+    assert set(drawn) == EXPECTED["vae"] - {"reconstructions", "latents", "prior", "neighbours", "suspects"}
     assert "left out" in capsys.readouterr().err
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,17 @@ from zeuxis.errors import UserError
 from zeuxis.models import Model, ModelOptions, Step, phase, register
 from zeuxis.recipe import load_recipe
 from zeuxis.run import Run
-from zeuxis.training import Display, Trainer, checkpoints, read_journal, read_tiles, resume, save_tiles, start
+from zeuxis.training import (
+    Display,
+    Trainer,
+    checkpoints,
+    finished,
+    read_journal,
+    read_tiles,
+    resume,
+    save_tiles,
+    start,
+)
 from zeuxis.training.checkpoint import Checkpoint
 from zeuxis.training.monitors import WINDOW, Monitors
 
@@ -458,3 +469,34 @@ def test_a_failed_start_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="names no phase"):
         train("digits-vae", tmp_path, training__optimizers__generator__learning_rate=1e-3, training__steps=2)
     assert not list(tmp_path.iterdir())
+
+
+class Falling:
+    """An observer whose test term falls for a while, then stays."""
+
+    def __init__(self, until: int, stderr: float = 0.0) -> None:
+        self.until, self.stderr, self.display = until, stderr, Display(visible=False)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.display, name)
+
+    def tested(self, trainer: Trainer) -> dict[str, float]:
+        value = 10.0 - min(trainer.step, self.until) / 2
+        return {"seen": value, "seen_stderr": self.stderr}
+
+
+@pytest.mark.parametrize(("stderr", "last"), [(0.0, 9), (0.7, 8), (3.0, 4)])
+def test_training_ends_when_a_term_no_longer_falls(stderr: float, last: int, tmp_path: Path) -> None:
+    """What falls by 1/2 a step, up to step 6, counts as better when it has fallen by more than its error since."""
+    settings = {
+        "training.until": "seen", "training.patience": 3, "training.test_every": "1 step", "training.steps": 50,
+        "training.checkpoint_every": "never",
+    }  # fmt: skip
+    folder, done = start(load_recipe("digits-vae", settings), tmp_path, Falling(6, stderr))
+    run = Run(folder)
+    assert done and finished(folder)
+    assert run.journal[-1]["step"] == last
+    with pytest.raises(UserError, match="used up its budget"):
+        resume(folder, Falling(6))
+    assert resume(folder, Falling(30), {"training.patience": 4})
+    assert run.path == folder and Run(folder).journal[-1]["step"] > run.journal[-1]["step"]

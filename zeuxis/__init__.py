@@ -59,6 +59,7 @@ def train(
         UserError: for anything that cannot work, in a sentence.
     """
     from zeuxis.data import choose
+    from zeuxis.evaluation.running import watching
     from zeuxis.recipe import load_recipe
     from zeuxis.run import Run
     from zeuxis.training import Display, start
@@ -68,7 +69,8 @@ def train(
         overrides |= choose(str(data))
     given = {"epochs": epochs, "steps": steps, "minutes": minutes, "seed": seed}
     overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
-    folder, _ = start(load_recipe(recipe, overrides), runs_dir(runs), Display(visible=progress), name=name)
+    chosen = load_recipe(recipe, overrides)
+    folder, _ = start(chosen, runs_dir(runs), watching(chosen, Display(visible=progress)), name=name)
     return Run(folder)
 
 

@@ -195,20 +195,24 @@ def train(
     minutes: Minutes = None,
     seed: Annotated[int | None, typer.Option(help="of weights, batches and latents")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TERM", help="end when this no longer falls: fid, or a test term such as mse")
+    ] = None,
     settings: Settings = None,
     name: Annotated[str, typer.Option(help="name of the run's folder")] = "",
     runs: Runs = None,
 ) -> None:
     """Train a recipe into a new run folder."""
     from zeuxis import runs_dir
+    from zeuxis.evaluation.running import watching
     from zeuxis.recipe import load_recipe
     from zeuxis.training import Display, start
 
     overrides = _overrides(settings, data, classes, attribute) | _budget(epochs, steps, minutes)
-    overrides |= {
-        f"training.{key}": value for key, value in {"seed": seed, "device": device}.items() if value is not None
-    }
-    folder, finished = start(load_recipe(recipe, overrides), runs_dir(runs), Display(), name=name)
+    given = {"seed": seed, "device": device, "until": until}
+    overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
+    chosen = load_recipe(recipe, overrides)
+    folder, finished = start(chosen, runs_dir(runs), watching(chosen, Display()), name=name)
     _done(folder, finished)
 
 
@@ -218,12 +222,13 @@ def resume(
 ) -> None:
     """Go on with a run that was interrupted or killed; or train it further with a larger budget."""
     from zeuxis import runs_dir
+    from zeuxis.evaluation.running import watching
     from zeuxis.run import find_run
     from zeuxis.training import Display
     from zeuxis.training import resume as go_on
 
-    folder = find_run(run, runs_dir(runs)).path
-    _done(folder, go_on(folder, Display(), _budget(epochs, steps, minutes)))
+    found = find_run(run, runs_dir(runs))
+    _done(found.path, go_on(found.path, watching(found.recipe, Display()), _budget(epochs, steps, minutes)))
 
 
 @app.command()
@@ -323,6 +328,7 @@ def evaluate(
     from rich.table import Table
 
     from zeuxis.evaluation.evaluate import evaluate as measure
+    from zeuxis.evaluation.judge import RandomFeatures
     from zeuxis.evaluation.measure import measures
 
     names = _names(only)
@@ -342,7 +348,10 @@ def evaluate(
         table.add_row(name, f"{value['value']:,.4g}", error, f"{value['n']:,}", meaning[name])
     _print(table)
     if found["features"]:
-        typer.echo(f"\nDistances are in the features of {found['features']}.")
+        note = ""
+        if found["features"] == RandomFeatures.name:
+            note = ": these images have no classes to learn features from, so the weights are drawn, not learned"
+        typer.echo(f"\nDistances are in the features of {found['features']}{note}.")
 
 
 @app.command()

@@ -153,7 +153,11 @@ class TrainingOptions(Section):
     snapshot_every: str = Field("1 epoch", description="fixed latents are drawn this often")
     checkpoint_every: str = Field("1 epoch", description="the run can resume from here")
     test_every: str = Field("1 epoch", description="the test set is measured this often")
-    best: str = Field("", description="test term whose lowest value marks the best checkpoint")
+    best: str = Field("", description="test term, or `fid`, whose lowest value marks the best checkpoint")
+    until: str = Field("", description="test term, or `fid`: training ends when it no longer falls; also `best`")
+    patience: int = Field(
+        5, ge=1, description="tests in a row that bring nothing better before `until` ends a training"
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of matrix products in training; the rest stays float32"
     )
@@ -165,6 +169,11 @@ class TrainingOptions(Section):
         if text != "never" and (not (m := _INTERVAL.fullmatch(text)) or float(m[1]) == 0):
             raise ValueError(f"'{text}' is no interval; write '10 epochs', '500 steps', '2 minutes' or 'never'")
         return text
+
+    @property
+    def watched(self) -> str:
+        """The test term that marks the best checkpoint; "" for none."""
+        return self.until or self.best
 
     @model_validator(mode="after")
     def _one_budget(self) -> TrainingOptions:

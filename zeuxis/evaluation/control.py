@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from zeuxis.evaluation.agreement import code_agreement, label_agreement
-from zeuxis.evaluation.measure import Material, Value, jackknife, judged, measure
+from zeuxis.evaluation.measure import Material, Value, jackknife, measure, named
 
 __all__ = ["mutual_information"]
 
@@ -33,15 +33,13 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     gives={"label_agreement": "share of samples that show the class they were asked for"},
     better="high",
     applies=lambda material: (
-        judged(material)
+        named(material)
         and material.run.conditional
-        and material.judge is not None
-        and set(material.run.model.class_names) <= set(material.judge.model.class_names)
+        and set(material.run.model.class_names) <= set(material.classifier.model.class_names)
     ),
 )
 def asked(material: Material) -> dict[str, Value]:
-    assert material.judge is not None
-    share = label_agreement(material.run, material.judge, n=material.n, seed=material.seed)
+    share = label_agreement(material.run, material.classifier, n=material.n, seed=material.seed)
     return {"label_agreement": Value(*share, material.space)}
 
 
@@ -51,11 +49,10 @@ def asked(material: Material) -> dict[str, Value]:
         "code_information": "information of the code about the class, as a share of what it could be",
     },
     better="high",
-    applies=lambda material: judged(material) and any(code.categorical for code in material.run.codes),
+    applies=lambda material: named(material) and any(code.categorical for code in material.run.codes),
 )
 def codes(material: Material) -> dict[str, Value]:
-    run, judge = material.run, material.judge
-    assert judge is not None
+    run, judge = material.run, material.classifier
     code = next(code for code in run.codes if code.categorical)
     share = code_agreement(run, judge, n=material.n, seed=material.seed)[code.name]
     drawn = run.latents(material.n, material.seed)[:, code.start : code.start + code.size].argmax(axis=1)

@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from zeuxis.errors import UserError, one_of
-from zeuxis.evaluation.judges import judges
+from zeuxis.evaluation.judge import Judge, judge_name, judge_of
 from zeuxis.evaluation.measure import Material, measures
-from zeuxis.nets import Shape
 from zeuxis.progress import bar
-from zeuxis.recipe import DataOptions
 from zeuxis.run import Run
 from zeuxis.training.files import replace_file
 
-__all__ = ["applicable", "evaluate", "judge_of", "read_evaluation"]
+__all__ = ["applicable", "evaluate", "read_evaluation"]
 
 FILE = "evaluation.json"
 FEWEST = 100
 
 
-def judge_of(run: Run) -> Run | None:
-    """Returns the classifier that came along for images like the run's, or None."""
-    mine = run.recipe.data
-    alike = [judge for judge in judges() if _kind(judge.recipe.data) == _kind(mine)]
-    return alike[0] if alike else None
-
-
-def _kind(data: DataOptions) -> tuple[str, str, Shape]:
-    """What images a recipe is for, whatever classes of them it is told."""
-    return data.source, Path(data.path).name, data.shape
-
-
-def applicable(run: Run, judge: Run | None = None) -> list[str]:
-    """Returns the names of all that can be measured of a run, by this judge or by one that came along."""
+def applicable(run: Run, judge: Judge | None = None) -> list[str]:
+    """Returns the names of all that can be measured of a run, by this judge or by whom `judge_of` finds."""
     material = Material(run, judge=judge or judge_of(run))
     return [name for each in measures() if each.applies(material) for name in each.gives]
 
@@ -45,7 +30,7 @@ def evaluate(
     *,
     samples: int = 10_000,
     seed: int = 0,
-    judge: Run | None = None,
+    judge: Judge | None = None,
     only: Sequence[str] = (),
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -55,7 +40,7 @@ def evaluate(
         run: what to measure.
         samples: images that it makes for it.
         seed: of their latents.
-        judge: the classifier in whose features distances are measured; else one that came along.
+        judge: in whose features distances are measured; else whom `judge_of` finds.
         only: names of measures; else all that apply. Others that were taken in the same way are kept.
         progress: show a bar.
 
@@ -70,7 +55,7 @@ def evaluate(
             f"An evaluation needs at least {FEWEST} samples, not {samples}; no figure of fewer means a thing."
         )
     judge = judge or judge_of(run)
-    if judge is not None and judge.recipe.data.shape != run.recipe.data.shape:
+    if isinstance(judge, Run) and judge.recipe.data.shape != run.recipe.data.shape:
         raise UserError(
             f"{judge.path} cannot judge {run.path}: it takes images of {judge.recipe.data.shape}, and the run makes "
             f"{run.recipe.data.shape}."
@@ -86,7 +71,7 @@ def evaluate(
         for each in wanted:
             found |= {name: value._asdict() for name, value in each.take(material).items()}
             advance(1)
-    how = {"step": run.step, "features": judge.recipe.name if judge else None, "samples": samples, "seed": seed}
+    how = {"step": run.step, "features": judge_name(judge), "samples": samples, "seed": seed}
     earlier = read_evaluation(run) or {}
     if only and all(earlier.get(key) == value for key, value in how.items()):
         found = earlier["measures"] | found

@@ -15,9 +15,10 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from zeuxis.evaluation.judge import Judge, judge_name
 from zeuxis.run import Run
 
-__all__ = ["Material", "Measure", "Value", "jackknife", "judged", "measure", "measures", "pieces", "to_bytes"]
+__all__ = ["Material", "Measure", "Value", "jackknife", "judged", "measure", "measures", "named", "pieces", "to_bytes"]
 
 # Held-out images that are enough to hold samples against; where there are fewer, the training images serve.
 ENOUGH = 2000
@@ -50,10 +51,10 @@ class Material:
         run: the run.
         samples: how many images it makes.
         seed: of their latents.
-        judge: the classifier in whose features distances are measured; None where there is none.
+        judge: in whose features distances are measured, and who names classes if it can.
     """
 
-    def __init__(self, run: Run, *, samples: int = 10_000, seed: int = 0, judge: Run | None = None) -> None:
+    def __init__(self, run: Run, *, samples: int = 10_000, seed: int = 0, judge: Judge | None = None) -> None:
         self.run, self.n, self.seed, self.judge = run, samples, seed, judge
         self._made: dict[str, Any] = {}
 
@@ -90,26 +91,32 @@ class Material:
     @cached_property
     def probabilities(self) -> np.ndarray:
         """The judge's class probabilities of the samples, `(N, K)`."""
-        return self._judge.classify(self.samples)
+        return self.classifier.classify(self.samples)
 
     @cached_property
     def reference_probabilities(self) -> np.ndarray:
         """The same of the images they are held against, `(M, K)`."""
-        return self._judge.classify(self.reference)
+        return self.classifier.classify(self.reference)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Features of images, `(N, F)`, in float64."""
         return self._judge.features(images).astype(np.float64)
 
     @property
-    def _judge(self) -> Run:
+    def _judge(self) -> Judge:
         assert self.judge is not None, "a measure that needs a judge asks for one"
+        return self.judge
+
+    @property
+    def classifier(self) -> Run:
+        """The judge, where it tells classes apart."""
+        assert isinstance(self.judge, Run), "a measure that needs classes asks for them"
         return self.judge
 
     @property
     def space(self) -> str:
         """Name of the features."""
-        return self._judge.recipe.name
+        return judge_name(self._judge)
 
 
 def to_bytes(images: np.ndarray) -> np.ndarray:
@@ -170,6 +177,11 @@ def measures() -> list[Measure]:
 def judged(material: Material) -> bool:
     """Whether samples can be measured in features."""
     return material.run.generates and material.judge is not None
+
+
+def named(material: Material) -> bool:
+    """Whether the classes of samples can be told."""
+    return material.run.generates and isinstance(material.judge, Run)
 
 
 def jackknife(groups: int, n: int, statistic: Callable[[np.ndarray], float]) -> float:

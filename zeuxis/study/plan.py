@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zeuxis.errors import UserError
+from zeuxis.evaluation.running import watching
 from zeuxis.models import build_model
 from zeuxis.progress import console
 from zeuxis.recipe import Recipe
@@ -57,14 +58,14 @@ def train_all(parts: Sequence[Part], folder: Path, *, progress: bool = True) -> 
 
 def train_part(part: Part, folder: Path, *, progress: bool = True) -> Run:
     """Trains one part, goes on with it, or returns what is trained already; arguments as of `train_all`."""
-    path, display = folder / part.name, Display(visible=progress)
+    path, observer = folder / part.name, watching(part.recipe, Display(visible=progress))
     if path.is_dir() and not (path / "environment.json").is_file():
         shutil.rmtree(path)  # stopped before anything was trained
     if not path.is_dir():
-        done = start(part.recipe, folder, display, name=part.name)[1]
+        done = start(part.recipe, folder, observer, name=part.name)[1]
     else:
         _require_same(part, Run(path), folder)
-        done = finished(path) or resume(path, display)
+        done = finished(path) or resume(path, observer)
     if not done:
         raise UserError(f"Stopped; the same command goes on where it was, with what stands in {folder}.")
     return Run(path)

@@ -3,7 +3,7 @@
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, checkpoints, load_weights
 from zeuxis.training.display import Display
 from zeuxis.training.journal import Journal, read_journal
-from zeuxis.training.snapshots import read_snapshots, read_tiles, save_tiles
+from zeuxis.training.snapshots import draw, read_snapshots, read_tiles, save_tiles
 from zeuxis.training.start import finished, resolved, resume, start
 from zeuxis.training.trainer import Observer, Trainer
 
@@ -15,6 +15,7 @@ __all__ = [
     "Trainer",
     "best_checkpoint",
     "checkpoints",
+    "draw",
     "finished",
     "load_weights",
     "read_journal",

@@ -46,9 +46,16 @@ class Display:
             self._last_line = now
             console.print(f"{trainer.folder.name}  {trainer.progress:4.0%}  {self._status()}", soft_wrap=True)
 
+    def tested(self, trainer: Trainer) -> dict[str, float]:
+        return {}
+
     def recorded(self, line: dict[str, Any]) -> None:
         shown = {k: v for k, v in line.items() if k.endswith("/loss") or k.startswith("test/")}
-        self._terms = "  ".join(f"{k.removesuffix('/loss')} {v:.4g}" for k, v in shown.items())
+        errors = {k: shown.pop(f"{k}_stderr", None) for k in list(shown) if not k.endswith("_stderr")}
+        self._terms = "  ".join(
+            f"{k.removesuffix('/loss')} {v:.4g}" + (f" ± {errors[k]:.2g}" if errors[k] is not None else "")
+            for k, v in shown.items()
+        )
 
     def say(self, text: str) -> None:
         if self.visible:

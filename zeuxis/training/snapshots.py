@@ -16,7 +16,7 @@ from zeuxis.data import to_unit
 from zeuxis.models import Generates, Model
 from zeuxis.training.files import replace_file
 
-__all__ = ["draw_snapshot", "one_hot", "read_snapshots", "read_tiles", "save_tiles", "to_bytes"]
+__all__ = ["draw", "one_hot", "read_snapshots", "read_tiles", "save_tiles", "to_bytes"]
 
 TILES = 16
 COLUMNS = 8
@@ -27,15 +27,18 @@ def one_hot(indices: list[int], classes: int, device: torch.device) -> torch.Ten
     return torch.eye(classes, device=device)[torch.tensor(indices, device=device)]
 
 
-def draw_snapshot(model: Model, device: torch.device) -> np.ndarray | None:
-    """Returns `(TILES, H, W, C)` bytes made from the run's fixed latents; None if the model makes none."""
+def draw(model: Model, device: torch.device, count: int = TILES, seed: int | None = None) -> np.ndarray | None:
+    """Returns `(count, H, W, C)` bytes made from the latents of a seed, the recipe's own if none is given.
+
+    A conditional model is asked for its classes in turn. None if the model makes no images.
+    """
     if not isinstance(model, Generates):
         return None
     # On the CPU whatever the device: the same seed gives the same latents everywhere.
-    generator = torch.Generator().manual_seed(model.recipe.training.seed)
-    latents = model.draw_latents(TILES, generator).to(device)
+    generator = torch.Generator().manual_seed(model.recipe.training.seed if seed is None else seed)
+    latents = model.draw_latents(count, generator).to(device)
     classes = len(model.class_names)
-    condition = one_hot([i % classes for i in range(TILES)], classes, device) if model.conditional else None
+    condition = one_hot([i % classes for i in range(count)], classes, device) if model.conditional else None
     with torch.no_grad():
         return to_bytes(to_unit(model.generate(latents, condition), model.recipe.data.range))
 

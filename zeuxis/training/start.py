@@ -93,6 +93,7 @@ def resume(folder: Path, observer: Observer, overrides: Mapping[str, Any] | None
     checkpoint = _last_good(folder, observer)
     if checkpoint is not None:
         trainer.restore(checkpoint)
+        trainer.settled &= not overrides
     if trainer.progress >= 1:
         raise UserError(
             f"{folder} has used up its budget (step {trainer.step}, epoch {trainer.epoch:g}); "
@@ -110,6 +111,8 @@ def finished(folder: Path) -> bool:
     if not found:
         return False
     state = Checkpoint.read(found[0]).state
+    if state.get("settled", False):
+        return True
     used = {"epochs": state["epoch"], "steps": state["step"], "minutes": state["seconds"] / 60}
     return any(used[name] >= (getattr(options, name) or float("inf")) for name in BUDGETS)
 

@@ -34,7 +34,7 @@ from zeuxis.training.checkpoint import Checkpoint, checkpoints, load_into
 from zeuxis.training.hardware import keep_freed_memory, peak_memory, reset_peak_memory
 from zeuxis.training.journal import Journal
 from zeuxis.training.monitors import Monitors, not_finite
-from zeuxis.training.snapshots import draw_snapshot, save_tiles
+from zeuxis.training.snapshots import draw, save_tiles
 
 __all__ = ["Observer", "Trainer", "readable_disk_errors"]
 
@@ -47,6 +47,9 @@ class Observer(Protocol):
 
     def stepped(self, trainer: Trainer) -> None:
         """An iteration is done."""
+
+    def tested(self, trainer: Trainer) -> dict[str, float]:
+        """The test set was measured, and the model is as it would be used; returns further terms of the test."""
 
     def recorded(self, line: dict[str, Any]) -> None:
         """A journal line was written."""
@@ -84,6 +87,7 @@ class Trainer:
         # Counters, all part of a checkpoint: iterations, batches read, seconds in the loop, best test value.
         self.step, self.draws, self.seconds = 0, 0, 0.0
         self.best: tuple[float, int] | None = None
+        self.settled = False  # what `training.until` names no longer falls
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._stop = ""
 
@@ -101,7 +105,9 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """Share of the budget that is used, 0..1."""
+        """Share of the budget that is used, 0..1; 1 where the training has settled before."""
+        if self.settled:
+            return 1.0
         used = {"epochs": self.epoch, "steps": self.step, "minutes": self.seconds / 60}
         for name, value in used.items():
             budget = getattr(self.options, name)
@@ -148,6 +154,10 @@ class Trainer:
             tested = {}
             if self._due(self.options.test_every, before) or self.progress >= 1:
                 tested = self._test()
+                with self._as_used():
+                    tested |= self.observer.tested(self)
+                self.settled = self._has_settled(tested)
+                last = last or self.settled
             keep = last or self._due(self.options.checkpoint_every, before)
             if tested or keep or self.step % self.options.record_every == 0:
                 self._record(tested)
@@ -275,14 +285,36 @@ class Trainer:
         self.model.train()
         return {name: float(total / len(indices)) for name, total in totals.items()}
 
-    def _snapshot(self) -> None:
+    def _has_settled(self, tested: dict[str, float]) -> bool:
+        """Whether what `training.until` names has not fallen by more than its error in the last tests."""
+        name = self.options.until
+        if not name or name not in tested:
+            return False
+        keys = (f"test/{name}", f"test/{name}_stderr")
+        found = [(line[keys[0]], line.get(keys[1], 0.0)) for line in self.journal.lines if keys[0] in line]
+        found.append((tested[name], tested.get(f"{name}_stderr", 0.0)))
+        reached, since = math.inf, 0
+        for value, stderr in found:
+            better = value < reached - stderr
+            reached, since = (value, 0) if better else (reached, since + 1)
+        return since >= self.options.patience
+
+    @contextmanager
+    def _as_used(self) -> Iterator[None]:
+        """The model as a run will use it: averaged weights where there are such, and nothing dropped."""
         trained = self._generating()
         if self.average is not None:
             self.model.networks.update(dict(self.average.items()))
         self.model.eval()
-        images = draw_snapshot(self.model, self.device)
-        self.model.train()
-        self.model.networks.update(dict(trained.items()))
+        try:
+            yield
+        finally:
+            self.model.train()
+            self.model.networks.update(dict(trained.items()))
+
+    def _snapshot(self) -> None:
+        with self._as_used():
+            images = draw(self.model, self.device)
         if images is not None:
             save_tiles(self.folder / "snapshots" / f"step-{self.step:08d}.png", images)
 
@@ -290,19 +322,19 @@ class Trainer:
 
     def _checkpoint(self, tested: dict[str, float], keep: bool) -> None:
         best = False
-        if self.options.best and tested:
-            if self.options.best not in tested:
-                raise UserError(
-                    f"training.best names the test term '{self.options.best}'; there are {', '.join(tested)}."
-                )
-            value = tested[self.options.best]
-            best = self.best is None or value < self.best[0]
-            self.best = (value, self.step) if best else self.best
+        watched = self.options.watched
+        if watched in tested:
+            best = self.best is None or tested[watched] < self.best[0]
+            self.best = (tested[watched], self.step) if best else self.best
+        elif watched and tested and not any(f"test/{watched}" in line for line in self.journal.lines):
+            key = "until" if self.options.until else "best"
+            raise UserError(f"training.{key} names the test term '{watched}'; there are {', '.join(tested)}.")
         if not keep and not best:
             return
         state = {
             "step": self.step, "draws": self.draws, "epoch": self.epoch, "images": self.images,
             "seconds": self.seconds, "best": self.best, "data": self.dataset.fingerprint,
+            "settled": self.settled,
         }  # fmt: skip
         Checkpoint(self._tensors(), state).save(self.folder / "checkpoints", best=best)
 
@@ -341,6 +373,7 @@ class Trainer:
                 }
         self.step, self.draws, self.seconds = state["step"], state["draws"], state["seconds"]
         self.best = (state["best"][0], state["best"][1]) if state["best"] else None
+        self.settled = state.get("settled", False)
 
     # -- set-up ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,157 @@
+"""Who judges a run: the network in whose features distances are measured, and that tells classes apart.
+
+The first of these that there is:
+
+1. a classifier that came with the package, trained on the same set of images (`zeuxis.evaluation.judges`);
+2. a classifier of the images' own classes, trained when it is first needed and kept in the cache;
+3. where images have no classes, a network of convolutions whose weights stay as they were drawn. Its features say how
+   alike two sets of images are in edges, textures and colours, not in what they show, and they name no class.
+
+Source: W. Xu et al. and M. F. Naeem, S. J. Oh, Y. Uh, Y. Choi and J. Yoo, Reliable Fidelity and Diversity Metrics for
+Generative Models, ICML 2020, section 5 (features of random networks).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zeuxis.data.registry import cache_dir
+from zeuxis.errors import UserError
+from zeuxis.evaluation.judges import judges
+from zeuxis.nets import Shape
+from zeuxis.progress import console
+from zeuxis.recipe import DataOptions, Recipe
+from zeuxis.run import Run
+from zeuxis.training import Display, finished, resume, start
+
+__all__ = ["Judge", "RandomFeatures", "judge_for", "judge_name", "judge_of"]
+
+# Of a classifier trained on the spot: at most so long, and until its error no longer falls.
+MINUTES = 3.0
+WIDTHS = (32, 64, 128, 128, 128, 128)
+CHUNK = 256
+SEED = 20_200
+
+
+class RandomFeatures:
+    """A convolutional network whose weights are drawn from a fixed seed and never learned.
+
+    Args:
+        shape: channels, height and width of the images.
+    """
+
+    name = "random features"
+
+    def __init__(self, shape: Shape) -> None:
+        layers: list[nn.Module] = []
+        channels, side = shape[0], shape[1]
+        generator = torch.Generator().manual_seed(SEED)
+        for width in WIDTHS:
+            layer = nn.Conv2d(channels, width, 3, stride=2 if side > 4 else 1, padding=1)
+            with torch.no_grad():
+                layer.weight.normal_(0, (2 / (9 * channels)) ** 0.5, generator=generator)
+                layer.bias.uniform_(-0.5, 0.5, generator=generator)  # type: ignore[union-attr]
+            layers += [layer, nn.ReLU()]
+            channels, side = width, -(-side // 2)
+            if side <= 2:
+                break
+        self.network = nn.Sequential(*layers).eval()
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Mean and maximum over the places of each channel, `(N, 2 C)`, for `(N, H, W, C)` in 0..1 or bytes."""
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(images), CHUNK):
+                part = images[start : start + CHUNK]
+                pixels = torch.as_tensor(np.array(part)).permute(0, 3, 1, 2).float()
+                seen: Tensor = self.network(pixels / (127.5 if part.dtype == np.uint8 else 0.5) - 1)
+                parts.append(torch.cat([seen.mean(dim=(2, 3)), seen.amax(dim=(2, 3))], dim=1).numpy())
+        return np.concatenate(parts)
+
+
+Judge = Run | RandomFeatures
+
+
+def judge_name(judge: Judge) -> str:
+    """Name of the features: a distance means nothing without it."""
+    return judge.recipe.name if isinstance(judge, Run) else judge.name
+
+
+def judge_of(run: Run) -> Judge:
+    """Returns who judges a run; trains a classifier of its images' classes if there is none yet."""
+    return judge_for(run.recipe.data, run.classes, run.environment["data"]["fingerprint"])
+
+
+def judge_for(options: DataOptions, classes: tuple[str, ...], fingerprint: str) -> Judge:
+    """Returns who judges such images.
+
+    Args:
+        options: the data section of the recipe that they are for.
+        classes: names of their classes; empty where they have none.
+        fingerprint: of the data.
+    """
+    alike = [judge for judge in judges() if _kind(judge.recipe.data) == _kind(options)]
+    if alike:
+        return alike[0]
+    if len(classes) > 1:
+        return _trained(options, fingerprint)
+    return _random(options.shape)
+
+
+@cache
+def _random(shape: Shape) -> RandomFeatures:
+    return RandomFeatures(shape)
+
+
+def _kind(data: DataOptions) -> tuple[str, str, Shape]:
+    """What images a recipe is for, whatever classes of them it is told."""
+    return data.source, Path(data.path).name, data.shape
+
+
+def _trained(options: DataOptions, fingerprint: str) -> Run:
+    """The classifier of these images' classes from the cache, trained now if it is not there."""
+    recipe = classifier_recipe(options, fingerprint)
+    folder = cache_dir() / "judges" / recipe.name
+    if not ((folder / "recipe.toml").is_file() and finished(folder)):
+        console.print(
+            f"No classifier of these images comes with the package; one is trained on their classes, once, in at most "
+            f"{MINUTES:g} minutes: {folder}",
+            soft_wrap=True,
+        )
+        whole = (
+            resume(folder, Display())
+            if folder.is_dir()
+            else start(recipe, folder.parent, Display(), name=folder.name)[1]
+        )
+        if not whole:
+            raise UserError("Stopped before there was a classifier to measure with; the same command goes on with it.")
+    return Run(folder)
+
+
+def classifier_recipe(options: DataOptions, fingerprint: str) -> Recipe:
+    """A classifier for images of any size, by convolutions that halve them down to four pixels or less."""
+    layers, side = ["conv 32 k3", "bn", "relu"], options.size
+    for width in WIDTHS[1:]:
+        if side <= 4:
+            break
+        layers += [f"conv {width} k3 s2", "bn", "relu"]
+        side = -(-side // 2)
+    stem = Path(options.path).stem or options.source
+    data: dict[str, Any] = options.model_dump() | {"range": "0..1"}
+    return Recipe.model_validate({
+        "name": f"{stem}-cnn-{options.size}-{fingerprint[:6]}",
+        "description": "Classifier trained on the spot, in whose features distances are measured",
+        "data": data,
+        "model": {"name": "classifier"},
+        "networks": {"classifier": {"init": "he", "layers": [*layers, "globalavg", "dropout 0.3", "dense classes"]}},
+        "training": {
+            "minutes": MINUTES, "batch_size": 64, "until": "error", "snapshot_every": "never",
+            "optimizer": {"learning_rate": 1e-3, "weight_decay": 0.05},
+        },
+    })  # fmt: skip
