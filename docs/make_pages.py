@@ -84,8 +84,8 @@ MEASURES = """# Measures
 <!-- Written by docs/make_pages.py; `make docs` renews it. -->
 
 `zeuxis evaluate RUN` takes every measure that applies and writes `evaluation.json` beside the run; `--samples`,
-`--seed` and `--only NAMES` say of what. Each figure comes with its standard error, the number it was taken from, and, for a
-distance, the network in whose features it was measured:
+`--seed` and `--only NAMES` say of what. Each figure comes with its standard error, the number it was taken from, and,
+for a distance, the network in whose features it was measured:
 
 ```json
 {"run": "mnist-gan-1", "step": 2340, "features": "mnist-cnn", "samples": 10000, "seed": 0,
