@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 import zeuxis
 from zeuxis.models import build_model
-from zeuxis.recipe import load_recipe
+from zeuxis.recipe import load_recipe, recipe_names
 from zeuxis.run import Run
 
 ROOT = Path(__file__).parents[1]
@@ -65,9 +66,10 @@ def test_pages_say_what_was_measured(gallery: ModuleType, trained: dict[str, Run
 
 
 def test_the_gallery_of_the_documentation_is_whole() -> None:
-    """Every page has its pictures and its recipe, and was made by the code that stands."""
+    """Every recipe has its page, and every page its pictures and what the eye says of them."""
     pages = sorted((ROOT / "docs" / "gallery").glob("*/numbers.json"))
-    assert pages
+    notes = tomllib.loads((ROOT / "docs" / "gallery" / "notes.toml").read_text("utf-8"))
+    assert [path.parent.name for path in pages] == recipe_names() == sorted(notes)
     for path in pages:
         numbers = json.loads(path.read_text("utf-8"))
         assert load_recipe(numbers["recipe"]).model.name == numbers["model"]
