@@ -25,7 +25,7 @@ from zeuxis.evaluation import (
     sharpness,
 )
 from zeuxis.evaluation.cost import costs, sampling_multiply_adds, training_multiply_adds
-from zeuxis.evaluation.evaluate import evaluate, read_evaluation
+from zeuxis.evaluation.evaluate import evaluate, evaluated, read_evaluation
 from zeuxis.evaluation.judge import RandomFeatures, judge_of
 from zeuxis.evaluation.judges import judges
 from zeuxis.evaluation.measure import Material, measures
@@ -243,7 +243,7 @@ def test_images_without_classes_are_measured_in_random_features(tmp_path: Path) 
     stripes = folder_of_stripes(tmp_path / "stripes", classes=False)
     run = zeuxis.train("digits-gan", stripes, steps=2, settings=GREY_FOLDER, runs=tmp_path, progress=False)
     found = evaluate(run, samples=100, progress=False)
-    assert found["features"] == "random features" == found["measures"]["fid"]["features"]
+    assert found["features"] == "random features 16x16x1" == found["measures"]["fid"]["features"]
     assert "inception_score" not in found["measures"], "nobody tells classes"
 
 
@@ -288,3 +288,14 @@ def test_estimates_do_not_touch_the_training(tmp_path: Path) -> None:
     ]
     losses = [run.series("generator/loss")[1][-1] for run in runs]
     assert losses[0] == losses[1]
+
+
+def test_what_stands_is_taken_only_if_it_was_measured_so(tmp_path: Path) -> None:
+    run = zeuxis.train("digits-gan", steps=3, runs=tmp_path, progress=False)
+    first = evaluated(run, samples=100, only=["fid"], progress=False)
+    again = evaluated(run, samples=100, only=["fid", "kid"], progress=False)
+    assert again["measures"]["fid"] == first["measures"]["fid"] and "kid" in again["measures"]
+    other = evaluate(run, samples=100, judge=RandomFeatures((1, 16, 16)), only=["fid"], progress=False)
+    assert other["measures"]["fid"] != first["measures"]["fid"]
+    back = evaluated(run, samples=100, only=["kid", "fid"], progress=False)
+    assert back["measures"]["fid"] == first["measures"]["fid"] and back["features"] == "digits-cnn"

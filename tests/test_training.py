@@ -496,7 +496,7 @@ def test_training_ends_when_a_term_no_longer_falls(stderr: float, last: int, tmp
     run = Run(folder)
     assert done and finished(folder)
     assert run.journal[-1]["step"] == last
-    with pytest.raises(UserError, match="used up its budget"):
+    with pytest.raises(UserError, match="has settled: seen no longer falls"):
         resume(folder, Falling(6))
     assert resume(folder, Falling(30), {"training.patience": 4})
     assert run.path == folder and Run(folder).journal[-1]["step"] > run.journal[-1]["step"]

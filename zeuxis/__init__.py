@@ -62,7 +62,7 @@ def train(
     from zeuxis.evaluation.running import watching
     from zeuxis.recipe import load_recipe
     from zeuxis.run import Run
-    from zeuxis.training import Display, start
+    from zeuxis.training import Display, resolved, start
 
     overrides = dict(settings or {})
     if data is not None:
@@ -70,7 +70,9 @@ def train(
     given = {"epochs": epochs, "steps": steps, "minutes": minutes, "seed": seed}
     overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
     chosen = load_recipe(recipe, overrides)
-    folder, _ = start(chosen, runs_dir(runs), watching(chosen, Display(visible=progress)), name=name)
+    folder, _ = start(
+        chosen, runs_dir(runs), watching(resolved(chosen, runs_dir(runs)), Display(visible=progress)), name=name
+    )
     return Run(folder)
 
 

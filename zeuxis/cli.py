@@ -50,7 +50,7 @@ Steps = Annotated[int | None, typer.Option(help="train for this many iterations"
 Minutes = Annotated[float | None, typer.Option(help="train for this long")]
 Seed = Annotated[int, typer.Option(help="of the latents")]
 Seeds = Annotated[int, typer.Option(min=1, help="trainings of each, which differ in their seed")]
-Samples = Annotated[int, typer.Option(min=1, help="images that each makes to be measured")]
+Samples = Annotated[int, typer.Option(min=100, help="images that each makes to be measured")]
 Out = Annotated[Path | None, typer.Option(help="where to write")]
 
 
@@ -206,13 +206,13 @@ def train(
     from zeuxis import runs_dir
     from zeuxis.evaluation.running import watching
     from zeuxis.recipe import load_recipe
-    from zeuxis.training import Display, start
+    from zeuxis.training import Display, resolved, start
 
     overrides = _overrides(settings, data, classes, attribute) | _budget(epochs, steps, minutes)
     given = {"seed": seed, "device": device, "until": until}
     overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
     chosen = load_recipe(recipe, overrides)
-    folder, finished = start(chosen, runs_dir(runs), watching(chosen, Display()), name=name)
+    folder, finished = start(chosen, runs_dir(runs), watching(resolved(chosen, runs_dir(runs)), Display()), name=name)
     _done(folder, finished)
 
 
@@ -315,7 +315,7 @@ def figures(
 @app.command()
 def evaluate(
     run: RunName,
-    samples: Annotated[int, typer.Option(min=1, help="images that it makes to be measured")] = 10_000,
+    samples: Annotated[int, typer.Option(min=100, help="images that it makes to be measured")] = 10_000,
     seed: Annotated[int, typer.Option(help="of their latents")] = 0,
     judge: Annotated[
         str, typer.Option(metavar="RUN", help="a classifier to measure distances in the features of")
@@ -328,7 +328,6 @@ def evaluate(
     from rich.table import Table
 
     from zeuxis.evaluation.evaluate import evaluate as measure
-    from zeuxis.evaluation.judge import RandomFeatures
     from zeuxis.evaluation.measure import measures
 
     names = _names(only)
@@ -349,7 +348,7 @@ def evaluate(
     _print(table)
     if found["features"]:
         note = ""
-        if found["features"] == RandomFeatures.name:
+        if found["features"].startswith("random features"):
             note = ": these images have no classes to learn features from, so the weights are drawn, not learned"
         typer.echo(f"\nDistances are in the features of {found['features']}{note}.")
 

@@ -10,11 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["UserError", "nearest", "one_of"]
+__all__ = ["DivergedError", "StoppedError", "UserError", "nearest", "one_of"]
 
 
 class UserError(Exception):
     """A mistake or an outside event that the user can mend; the message is for them."""
+
+
+class DivergedError(UserError):
+    """A training whose numbers became NaN or infinite."""
+
+
+class StoppedError(UserError):
+    """A job that the user interrupted, and that can go on."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -86,6 +86,8 @@ def _concentration(table: np.ndarray, weights: np.ndarray) -> float:
     """One minus the entropy of each row, in the base of its length, averaged by weight."""
     if table.shape[1] == 1:
         return 1.0
+    if not weights.any():
+        return 0.0
     rows = table[weights > 0]
     return float(np.average(1 - entropy(rows, axis=1, base=table.shape[1]), weights=weights[weights > 0]))
 
@@ -110,6 +112,7 @@ def disentangled(material: Material) -> dict[str, Value]:
     run = material.run
     chosen = run.choose_images("train", IMAGES)
     latents, factors = representation(run, chosen), run.factor_values(chosen)
+    factors = factors[:, np.ptp(factors, axis=0) > 0]  # of chosen classes, one may have a single value
     gap = mutual_information_gap(latents, factors)
     stderr = jackknife(GROUPS, len(chosen), lambda kept: mutual_information_gap(latents[kept], factors[kept]))
     folds = np.array([dci(latents[i::FOLDS], factors[i::FOLDS], seed=i) for i in range(FOLDS)])

@@ -13,7 +13,7 @@ from zeuxis.progress import bar
 from zeuxis.run import Run
 from zeuxis.training.files import replace_file
 
-__all__ = ["applicable", "evaluate", "read_evaluation"]
+__all__ = ["applicable", "evaluate", "evaluated", "read_evaluation"]
 
 FILE = "evaluation.json"
 FEWEST = 100
@@ -71,14 +71,41 @@ def evaluate(
         for each in wanted:
             found |= {name: value._asdict() for name, value in each.take(material).items()}
             advance(1)
-    how = {"step": run.step, "features": judge_name(judge), "samples": samples, "seed": seed}
-    earlier = read_evaluation(run) or {}
-    if only and all(earlier.get(key) == value for key, value in how.items()):
-        found = earlier["measures"] | found
-    written = {"run": run.name, **how, "measures": found}
+    how = _how(run, judge, samples, seed)
+    written = {"run": run.name, **how, "measures": (_standing(run, how) if only else {}) | found}
     text = json.dumps(written, indent=1) + "\n"
     replace_file(run.path / FILE, lambda path: path.write_text(text, "utf-8"))
     return written
+
+
+def evaluated(run: Run, *, samples: int, only: Sequence[str] = (), progress: bool = True) -> dict[str, Any]:
+    """What `evaluate` gives with the judge of a run, but measured only where it does not stand beside it already.
+
+    Args:
+        run: what to measure.
+        samples: images that it makes for it.
+        only: names of measures; else all that apply.
+        progress: show a bar.
+    """
+    judge = judge_of(run)
+    wanted = list(only) or applicable(run, judge)
+    how = _how(run, judge, samples, seed=0)
+    standing = _standing(run, how)
+    missing = [name for name in wanted if name not in standing]
+    if missing:
+        return evaluate(run, samples=samples, judge=judge, only=missing, progress=progress)
+    return {"run": run.name, **how, "measures": standing}
+
+
+def _how(run: Run, judge: Judge, samples: int, seed: int) -> dict[str, Any]:
+    return {"step": run.step, "features": judge_name(judge), "samples": samples, "seed": seed}
+
+
+def _standing(run: Run, how: dict[str, Any]) -> dict[str, Any]:
+    """Measures that stand beside a run, if they were taken in this way."""
+    found = read_evaluation(run) or {}
+    measured: dict[str, Any] = found["measures"] if all(found.get(key) == how[key] for key in how) else {}
+    return measured
 
 
 def read_evaluation(run: Run) -> dict[str, Any] | None:

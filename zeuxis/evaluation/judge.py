@@ -13,22 +13,25 @@ Generative Models, ICML 2020, section 5 (features of random networks).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zeuxis.data import load
 from zeuxis.data.registry import cache_dir
-from zeuxis.errors import UserError
+from zeuxis.errors import StoppedError, UserError
 from zeuxis.evaluation.judges import judges
 from zeuxis.nets import Shape
 from zeuxis.progress import console
 from zeuxis.recipe import DataOptions, Recipe
 from zeuxis.run import Run
-from zeuxis.training import Display, finished, resume, start
+from zeuxis.training import Display, start
 
 __all__ = ["Judge", "RandomFeatures", "judge_for", "judge_name", "judge_of"]
 
@@ -46,9 +49,8 @@ class RandomFeatures:
         shape: channels, height and width of the images.
     """
 
-    name = "random features"
-
     def __init__(self, shape: Shape) -> None:
+        self.name = f"random features {shape[1]}x{shape[2]}x{shape[0]}"
         layers: list[nn.Module] = []
         channels, side = shape[0], shape[1]
         generator = torch.Generator().manual_seed(SEED)
@@ -118,19 +120,22 @@ def _trained(options: DataOptions, fingerprint: str) -> Run:
     """The classifier of these images' classes from the cache, trained now if it is not there."""
     recipe = classifier_recipe(options, fingerprint)
     folder = cache_dir() / "judges" / recipe.name
-    if not ((folder / "recipe.toml").is_file() and finished(folder)):
+    if not folder.is_dir():
+        if load(recipe.data, recipe=recipe.name).fingerprint != fingerprint:
+            raise UserError(
+                f"The images of {options.path or options.source} have changed, so no judge learns from them."
+            )
         console.print(
             f"No classifier of these images comes with the package; one is trained on their classes, once, in at most "
             f"{MINUTES:g} minutes: {folder}",
             soft_wrap=True,
         )
-        whole = (
-            resume(folder, Display())
-            if folder.is_dir()
-            else start(recipe, folder.parent, Display(), name=folder.name)[1]
-        )
-        if not whole:
-            raise UserError("Stopped before there was a classifier to measure with; the same command goes on with it.")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".training-", dir=folder.parent) as aside:
+            if not start(recipe, Path(aside), Display(), name=recipe.name)[1]:
+                raise StoppedError("Stopped before there was a classifier to judge with.")
+            with suppress(OSError):  # another process was there first: its judge is as good
+                (Path(aside) / recipe.name).rename(folder)
     return Run(folder)
 
 
@@ -151,7 +156,8 @@ def classifier_recipe(options: DataOptions, fingerprint: str) -> Recipe:
         "model": {"name": "classifier"},
         "networks": {"classifier": {"init": "he", "layers": [*layers, "globalavg", "dropout 0.3", "dense classes"]}},
         "training": {
-            "minutes": MINUTES, "batch_size": 64, "until": "error", "snapshot_every": "never",
+            "minutes": MINUTES, "batch_size": 64, "until": "cross_entropy", "test_every": "100 steps",
+            "snapshot_every": "never", "checkpoint_every": "never",
             "optimizer": {"learning_rate": 1e-3, "weight_decay": 0.05},
         },
     })  # fmt: skip

@@ -194,6 +194,7 @@ def jackknife(groups: int, n: int, statistic: Callable[[np.ndarray], float]) -> 
 
     Source: B. Efron and C. Stein, The jackknife estimate of variance, Annals of Statistics 9, 1981.
     """
-    member = np.arange(n) % groups
+    # At random: samples of a conditional model come in the order of their classes.
+    member = np.random.default_rng(0).permutation(n) % groups
     without = np.array([statistic(member != group) for group in range(groups)])
     return float(np.sqrt((groups - 1) / groups * np.square(without - without.mean()).sum()))

@@ -52,7 +52,8 @@ def pooled(evaluations: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any]
         if len(values) == len(found) and len({value.features for value in values}) == 1:
             figures = np.array([value.value for value in values])
             measuring = np.square([value.stderr or 0.0 for value in values]).mean()
-            stderr = float(np.sqrt(max(figures.var(ddof=1), measuring) / len(figures)))
+            spread = max(figures.var(ddof=1), measuring)
+            stderr = float(np.sqrt(spread / len(figures))) if spread else None  # alike, and nothing else is known
             measures[name] = Value(float(figures.mean()), stderr, len(figures), values[0].features)._asdict()
     return {**found[0], "measures": measures, "repeats": len(found)}
 
@@ -63,7 +64,7 @@ def ranked(evaluations: Sequence[Mapping[str, Any] | None]) -> list[Row]:
     A value is best if its interval of 95 % overlaps that of no other.
     """
     rows = []
-    fewest = min((evaluation.get("repeats", 1) for evaluation in evaluations if evaluation), default=1)
+    widths = [width((evaluation or {}).get("repeats", 1)) for evaluation in evaluations]
     for each in measures():
         if each.name == "parameters":  # costs have a table of their own
             continue
@@ -71,7 +72,7 @@ def ranked(evaluations: Sequence[Mapping[str, Any] | None]) -> list[Row]:
             values = [_value(evaluation, name) for evaluation in evaluations]
             for features in dict.fromkeys(value.features for value in values if value):
                 mine = [value if value and value.features == features else None for value in values]
-                rows.append(Row(name, meaning, each.better, features, _cells(mine, each.better, width(fewest))))
+                rows.append(Row(name, meaning, each.better, features, _cells(mine, each.better, widths)))
     return rows
 
 
@@ -88,18 +89,19 @@ def _value(evaluation: Mapping[str, Any] | None, name: str) -> Value | None:
     return Value(**found) if found else None
 
 
-def _cells(values: Sequence[Value | None], better: str, width: float) -> tuple[Cell, ...]:
+def _cells(values: Sequence[Value | None], better: str, widths: Sequence[float]) -> tuple[Cell, ...]:
     sign = {"low": 1.0, "high": -1.0}.get(better)
     cells = []
     for i, value in enumerate(values):
-        others = [other for j, other in enumerate(values) if other and j != i]
+        others = [(other, widths[j]) for j, other in enumerate(values) if other and j != i]
         if value is None or sign is None or not others:
             cells.append(Cell(value, None, False))
             continue
-        rank = 1 + sum(sign * other.value < sign * value.value for other in others)
-        known = value.stderr is not None and all(other.stderr is not None for other in others)
+        rank = 1 + sum(sign * other.value < sign * value.value for other, _ in others)
+        known = value.stderr is not None and all(other.stderr is not None for other, _ in others)
         ahead = all(
-            sign * (other.value - value.value) > width * ((value.stderr or 0) + (other.stderr or 0)) for other in others
+            sign * (other.value - value.value) > widths[i] * (value.stderr or 0) + wide * (other.stderr or 0)
+            for other, wide in others
         )
         cells.append(Cell(value, rank, known and ahead))
     return tuple(cells)

@@ -16,9 +16,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from zeuxis import __version__
-from zeuxis.errors import UserError
+from zeuxis.errors import StoppedError, UserError
 from zeuxis.evaluation import Cost, cost
-from zeuxis.evaluation.evaluate import applicable, evaluate, read_evaluation
+from zeuxis.evaluation.evaluate import evaluated
 from zeuxis.evaluation.ranking import Row, mean_ranks, pooled, ranked
 from zeuxis.figures import draw_all, kinds
 from zeuxis.figures.side_by_side import side_by_side
@@ -104,13 +104,11 @@ def comparison(
 
 
 def _evaluation(run: Run, samples: int) -> dict[str, Any] | None:
-    """What stands beside a run for as many samples, else measured now; None where its data is not at hand."""
-    found = read_evaluation(run)
+    """What was measured of a run, now or before; None where its data is not at hand."""
     try:
-        missing = applicable(run)
-        if found and found["samples"] == samples and found["seed"] == 0:
-            missing = [name for name in missing if name not in found["measures"]]
-        return evaluate(run, samples=samples, only=missing) if missing else found
+        return evaluated(run, samples=samples)
+    except StoppedError:
+        raise
     except UserError as error:
         console.print(f"{run.name} is not measured: {error}", soft_wrap=True)
         return None

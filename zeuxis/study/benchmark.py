@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zeuxis.data import choose
+from zeuxis.data import choose, load, sources
 from zeuxis.errors import UserError, one_of
 from zeuxis.evaluation.evaluate import read_evaluation
 from zeuxis.models import build_model, models
@@ -60,9 +60,9 @@ def benchmark(
     """
     if (minutes is None) == (images is None):
         raise UserError("A benchmark needs one budget for all: --minutes or --images.")
-    if len(set(names)) < max(len(names), 2):
-        raise UserError(f"A benchmark needs at least two different models, not {', '.join(names) or 'none'}.")
     recipes = [recipe_for(name, data, size, settings or {}) for name in names]
+    if len({recipe.name for recipe in recipes}) < max(len(names), 2):
+        raise UserError(f"A benchmark needs at least two different models, not {', '.join(names) or 'none'}.")
     if len({recipe.data.shape for recipe in recipes}) > 1:
         sizes = ", ".join(f"{recipe.name} {'x'.join(map(str, recipe.data.shape))}" for recipe in recipes)
         raise UserError(f"A benchmark needs images of one shape for all, and these differ (channels x size): {sizes}.")
@@ -84,10 +84,12 @@ def repeated(
     # Seed by seed, so that whoever stops early has every model.
     order = [group[i] for i in range(seeds) for group in groups]
     runs = train_all(order, folder, progress=progress)
-    columns = [[runs[part.name] for part in group] for group in groups]
-    path = comparison(
-        columns, folder / f"{name}.html", samples=samples, labels=[part.name for part in parts], heading=heading
-    )
+    columns, labels = [], []
+    for part, group in zip(parts, groups, strict=True):
+        if trained := [runs[each.name] for each in group if each.name in runs]:
+            columns.append(trained)
+            labels.append(part.name)
+    path = comparison(columns, folder / f"{name}.html", samples=samples, labels=labels, heading=heading)
     write_results([run for column in columns for run in column], folder / f"{name}.json")
     return path
 
@@ -124,8 +126,9 @@ def write_results(runs: Sequence[Run], path: Path) -> None:
 
 def steps_for(recipe: Recipe, images: int) -> int:
     """Iterations that read at least as many training images."""
-    repeat = max(phase.repeat for phase in build_model(recipe).phases)
-    return math.ceil(images / (recipe.training.batch_size * repeat))
+    dataset = load(recipe.data, recipe=recipe.name)
+    repeat = max(phase.repeat for phase in build_model(recipe, dataset.classes).phases)
+    return math.ceil(images / (min(recipe.training.batch_size, len(dataset.train)) * repeat))
 
 
 def recipe_for(name: str, data: str, size: int | None, settings: Mapping[str, Any]) -> Recipe:
@@ -140,7 +143,7 @@ def recipe_for(name: str, data: str, size: int | None, settings: Mapping[str, An
     if name not in models():
         raise one_of("model or recipe", name, [*models(), *recipe_names()])
     standard = [recipe for recipe in map(load_recipe, recipe_names()) if recipe.standard]
-    theirs = [recipe for recipe in standard if not _data(recipe, chosen)]
+    theirs = [recipe for recipe in standard if "data.source" not in _data(recipe, chosen)]
     shape = theirs[0].data.shape if theirs and size is None else (3, size or SIZE, size or SIZE)
     alike = [recipe for recipe in [*theirs, *standard] if recipe.data.shape == shape and recipe.model.name == name]
     if not alike:
@@ -157,5 +160,6 @@ def _data(recipe: Recipe, chosen: Mapping[str, str]) -> dict[str, Any]:
     """Settings that point a recipe at other data; none where it is of these already."""
     source, path = chosen["data.source"], Path(chosen["data.path"]).name
     if recipe.data.source == source and (not path or Path(recipe.data.path).name == path):
-        return {}
-    return {**chosen, "data.classes": [], "data.attribute": "", "data.convert": True}
+        return {"data.path": chosen["data.path"]} if path else {}
+    flip = recipe.data.flip and sources()[source].mirrors
+    return {**chosen, "data.classes": [], "data.attribute": "", "data.convert": True, "data.flip": flip}

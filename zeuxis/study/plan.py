@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from zeuxis.errors import UserError
+from zeuxis.errors import DivergedError, StoppedError, UserError
 from zeuxis.evaluation.running import watching
 from zeuxis.models import build_model
 from zeuxis.progress import console
@@ -16,6 +16,10 @@ from zeuxis.run import Run
 from zeuxis.training import Display, finished, resolved, resume, start
 
 __all__ = ["Part", "repeats", "train_all", "train_part"]
+
+
+# What a run folder holds when its training begins.
+BEGUN = {"recipe.toml", "environment.json", "quarantine.txt", "journal.jsonl"}
 
 
 class Part(NamedTuple):
@@ -43,7 +47,7 @@ def train_all(parts: Sequence[Part], folder: Path, *, progress: bool = True) -> 
     """Trains all parts into a folder, one after another; the same call goes on where it was stopped.
 
     Returns:
-        Runs by the parts' names.
+        Runs by the parts' names; without those whose training diverged.
 
     Raises:
         UserError: if it is stopped, or a run of other settings stands in the place of a part.
@@ -52,22 +56,26 @@ def train_all(parts: Sequence[Part], folder: Path, *, progress: bool = True) -> 
     for number, part in enumerate(parts, 1):
         if progress:
             console.print(f"[bold]{number} of {len(parts)}[/]  {part.name}", soft_wrap=True)
-        runs[part.name] = train_part(part, folder, progress=progress)
+        try:
+            runs[part.name] = train_part(part, folder, progress=progress)
+        except DivergedError as error:
+            console.print(f"{part.name} is left out: {error}", soft_wrap=True)
     return runs
 
 
 def train_part(part: Part, folder: Path, *, progress: bool = True) -> Run:
     """Trains one part, goes on with it, or returns what is trained already; arguments as of `train_all`."""
-    path, observer = folder / part.name, watching(part.recipe, Display(visible=progress))
-    if path.is_dir() and not (path / "environment.json").is_file():
-        shutil.rmtree(path)  # stopped before anything was trained
-    if not path.is_dir():
-        done = start(part.recipe, folder, observer, name=part.name)[1]
-    else:
+    path = folder / part.name
+    if path.is_dir() and {file.name for file in path.iterdir()} < BEGUN:
+        shutil.rmtree(path)  # killed before anything was trained
+    if path.is_dir():
         _require_same(part, Run(path), folder)
-        done = finished(path) or resume(path, observer)
+        if finished(path):
+            return Run(path)
+    observer = watching(resolved(part.recipe, folder), Display(visible=progress))
+    done = resume(path, observer) if path.is_dir() else start(part.recipe, folder, observer, name=part.name)[1]
     if not done:
-        raise UserError(f"Stopped; the same command goes on where it was, with what stands in {folder}.")
+        raise StoppedError(f"Stopped; the same command goes on where it was, with what stands in {folder}.")
     return Run(path)
 
 

@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from zeuxis.errors import UserError, one_of
-from zeuxis.evaluation.evaluate import applicable, evaluate, read_evaluation
+from zeuxis.errors import DivergedError, UserError, one_of
+from zeuxis.evaluation.evaluate import applicable, evaluated, read_evaluation
 from zeuxis.evaluation.measure import Value, measures
 from zeuxis.figures.style import write
 from zeuxis.figures.sweep import Setting, sweep_figure
@@ -76,9 +76,9 @@ def parse_axis(text: str) -> Axis:
     """
     key, values = parse_override(text)
     text = str(values)
-    if ".." in text:
-        ends = [parse_override(f"end={end}")[1] for end in text.split("..")]
-        if len(ends) != 2 or not all(isinstance(end, int | float) for end in ends) or ends[0] >= ends[1]:
+    ends = [parse_override(f"end={end}")[1] for end in text.split("..")]
+    if len(ends) == 2 and all(isinstance(end, int | float) for end in ends):
+        if ends[0] >= ends[1]:
             raise UserError(f"'{text}' is no range for {key}; write LOW..HIGH, such as 0.01..10.")
         return Axis(key, (), *ends)
     found = [parse_override(f"value={value}")[1] for value in text.split(",") if value.strip()]
@@ -128,7 +128,10 @@ def _estimated(
     for number in range(trials):
         trial = study.ask()
         yield {axis.key: _suggested(trial, axis) for axis in axes}
-        study.tell(trial, minimised[number])
+        if number in minimised:
+            study.tell(trial, minimised[number])
+        else:  # it diverged
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
 
 
 def _suggested(trial: Any, axis: Axis) -> Any:
@@ -170,6 +173,10 @@ def sweep(
     """
     if len(shown) not in (0, 2):
         raise UserError(f"A sweep draws two measures against each other, not {len(shown)}; name two.")
+    known = {name for each in measures() for name in each.gives}
+    for name in shown:
+        if name not in known:
+            raise one_of("measure", name, known)
     if not axes:
         raise UserError("A sweep needs a setting to vary: --over KEY=V1,V2,...")
     if repeated := {axis.key for axis in axes if sum(other.key == axis.key for other in axes) > 1}:
@@ -181,9 +188,15 @@ def sweep(
         name = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items()).replace("/", "-")
         if progress:
             console.print(f"[bold]{number + 1} of {total}[/]  {name}", soft_wrap=True)
-        run = train_part(Part(name, recipe.updated(settings)), folder, progress=progress)
+        try:
+            run = train_part(Part(name, recipe.updated(settings)), folder, progress=progress)
+        except DivergedError as error:
+            console.print(f"{name} is left out: {error}", soft_wrap=True)
+            continue
         shown = shown or _chosen(run)
-        measured = _measured(run, samples, shown, progress)
+        if search == "tpe" and not _direction(shown[1]):
+            raise UserError(f"A search lowers or raises the second measure, and '{shown[1]}' is no better either way.")
+        measured = evaluated(run, samples=samples, only=shown, progress=progress)["measures"]
         sign = -1.0 if _direction(shown[1]) == "high" else 1.0
         minimised[number] = sign * measured[shown[1]]["value"]
         if run.name not in {run.name for _, run, _ in found}:
@@ -216,19 +229,7 @@ def _chosen(run: Run) -> list[str]:
             f"Of {run.path} only {', '.join(chosen) or 'nothing'} can be drawn; name two measures with --measures, "
             f"of {', '.join(can)}."
         )
-    return chosen
-
-
-def _measured(run: Run, samples: int, names: Sequence[str], progress: bool) -> dict[str, Any]:
-    """What stands beside a run for as many samples, else measured now."""
-    for name in names:
-        if name not in applicable(run):
-            raise one_of(f"measure of {run.name}", name, applicable(run))
-    found = read_evaluation(run)
-    if found is None or found["samples"] != samples or not set(names) <= set(found["measures"]):
-        found = evaluate(run, samples=samples, only=names, progress=progress)
-    measured: dict[str, Any] = found["measures"]
-    return measured
+    return sorted(chosen, key=lambda name: bool(_direction(name)))  # what a search lowers comes second
 
 
 def _direction(name: str) -> str:

@@ -17,6 +17,7 @@ from zeuxis.models import build_model, models
 from zeuxis.progress import console
 from zeuxis.recipe import BUDGETS, Recipe, load_recipe
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, checkpoints, load_weights
+from zeuxis.training.display import Display
 from zeuxis.training.hardware import describe_machine, pick_device
 from zeuxis.training.trainer import Observer, Trainer, readable_disk_errors
 
@@ -93,11 +94,13 @@ def resume(folder: Path, observer: Observer, overrides: Mapping[str, Any] | None
     checkpoint = _last_good(folder, observer)
     if checkpoint is not None:
         trainer.restore(checkpoint)
-        trainer.settled &= not overrides
+        if trainer.settled and overrides:
+            trainer.settled, trainer.watched_from = False, trainer.step
     if trainer.progress >= 1:
+        why = f"has settled: {recipe.training.until} no longer falls" if trainer.settled else "has used up its budget"
         raise UserError(
-            f"{folder} has used up its budget (step {trainer.step}, epoch {trainer.epoch:g}); "
-            "to train it further, give a larger one, such as --epochs."
+            f"{folder} {why} (step {trainer.step}, epoch {trainer.epoch:g}); "
+            "to train it further, give a larger budget, such as --epochs."
         )
     if overrides:
         (folder / "recipe.toml").write_text(model.recipe.to_toml(), "utf-8")
@@ -107,10 +110,10 @@ def resume(folder: Path, observer: Observer, overrides: Mapping[str, Any] | None
 
 def finished(folder: Path) -> bool:
     """Whether a run has used up its budget."""
-    options, found = load_recipe(folder / "recipe.toml").training, checkpoints(folder / "checkpoints")
-    if not found:
+    options, checkpoint = load_recipe(folder / "recipe.toml").training, _last_good(folder, Display(visible=False))
+    if checkpoint is None:
         return False
-    state = Checkpoint.read(found[0]).state
+    state = checkpoint.state
     if state.get("settled", False):
         return True
     used = {"epochs": state["epoch"], "steps": state["step"], "minutes": state["seconds"] / 60}

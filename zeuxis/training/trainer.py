@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from zeuxis.data import Batches, Dataset
 from zeuxis.data.batches import make_batch
-from zeuxis.errors import UserError
+from zeuxis.errors import DivergedError, UserError
 from zeuxis.models import Model, Step, Weighted
 from zeuxis.models.base import total
 from zeuxis.recipe import Interval
@@ -87,7 +87,8 @@ class Trainer:
         # Counters, all part of a checkpoint: iterations, batches read, seconds in the loop, best test value.
         self.step, self.draws, self.seconds = 0, 0, 0.0
         self.best: tuple[float, int] | None = None
-        self.settled = False  # what `training.until` names no longer falls
+        # Whether what `training.until` names no longer falls, as far as tests after this step tell.
+        self.settled, self.watched_from = False, 0
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._stop = ""
 
@@ -239,7 +240,7 @@ class Trainer:
         self._sums.clear()
         broken = not_finite(line)
         if broken:
-            raise UserError(self._divergence(broken))
+            raise DivergedError(self._divergence(broken))
         if tested or self.progress >= 1:
             line["cost/peak_memory_mib"] = round(peak_memory(self.device), 1)
         self.journal.write(line)
@@ -291,12 +292,16 @@ class Trainer:
         if not name or name not in tested:
             return False
         keys = (f"test/{name}", f"test/{name}_stderr")
-        found = [(line[keys[0]], line.get(keys[1], 0.0)) for line in self.journal.lines if keys[0] in line]
-        found.append((tested[name], tested.get(f"{name}_stderr", 0.0)))
+        found = [
+            (line["step"], line[keys[0]], line.get(keys[1], 0.0)) for line in self.journal.lines if keys[0] in line
+        ]
+        found.append((self.step, tested[name], tested.get(f"{name}_stderr", 0.0)))
         reached, since = math.inf, 0
-        for value, stderr in found:
-            better = value < reached - stderr
-            reached, since = (value, 0) if better else (reached, since + 1)
+        for step, value, stderr in found:
+            if value < reached - stderr:
+                reached, since = value, 0
+            elif step > self.watched_from:
+                since += 1
         return since >= self.options.patience
 
     @contextmanager
@@ -334,7 +339,7 @@ class Trainer:
         state = {
             "step": self.step, "draws": self.draws, "epoch": self.epoch, "images": self.images,
             "seconds": self.seconds, "best": self.best, "data": self.dataset.fingerprint,
-            "settled": self.settled,
+            "settled": self.settled, "watched_from": self.watched_from,
         }  # fmt: skip
         Checkpoint(self._tensors(), state).save(self.folder / "checkpoints", best=best)
 
@@ -373,7 +378,7 @@ class Trainer:
                 }
         self.step, self.draws, self.seconds = state["step"], state["draws"], state["seconds"]
         self.best = (state["best"][0], state["best"][1]) if state["best"] else None
-        self.settled = state.get("settled", False)
+        self.settled, self.watched_from = state.get("settled", False), state.get("watched_from", 0)
 
     # -- set-up ---------------------------------------------------------------------------------------
 
