@@ -92,13 +92,17 @@ for a distance, the network in whose features it was measured:
  "measures": {"fid": {"value": 12.3, "stderr": 0.4, "n": 10000, "features": "mnist-cnn"}}}
 ```
 
+The file holds one evaluation: `--only` keeps what stands there if it was taken of the same weights, samples, seed and
+features, and replaces it otherwise. `zeuxis report` shows it.
+
 A distance means nothing without its features, and two distances in different features never stand in one row of a
 comparison. Who judges is the first of these that there is:
 
 1. a classifier that comes with the package, for the images it was trained on (below);
 2. a classifier of the images' own classes, trained when it is first needed, and kept in the cache;
-3. where images have no classes, a convolutional network whose weights are drawn and never learned: `random features`.
-   They say how alike two sets are in edges, textures and colours, not in what is shown, and they name no class.
+3. where images have no classes, or none that a classifier can tell, a convolutional network whose weights are drawn
+   and never learned: `random features`. They say how alike two sets are in edges, textures and colours, not in what
+   is shown, and they name no class.
 
 `--judge RUN` names a classifier of your own. The mathematics of each measure stands at the top of its module in
 `zeuxis.evaluation` and in the {doc}`reference <api>`; `tests/test_trust.py` holds each against SciPy, brute force or a
@@ -131,11 +135,12 @@ zeuxis train mnist-gan --until fid                                          # en
 ```
 
 In a comparison's table a value is bold where its interval of 95 % overlaps no other: surely the best. With repeats
-the interval is Student's, from their spread. A benchmark takes models or recipes: a model stands for its `standard`
-recipe on such images. It, a sweep and repeats go on where they were stopped, and what is trained is not trained
-again. A search is a function of its seed and of what it measured. `--until fid` estimates the distance at every test,
-from 500 samples of fixed latents, for at most a tenth of the training time; the journal holds it with its error as
-`test/fid`, and the best weights are kept by it.
+the interval is Student's, from their spread. On a machine that does other things besides, `--images` makes a fairer
+budget than `--minutes`. A benchmark takes models or recipes: a model stands for its `standard` recipe on such images.
+It, a sweep and repeats go on where they were stopped, and what is trained is not trained again. A search is a
+function of its seed and of what it measured. `--until fid` estimates the distance at every test, from 500 samples of
+fixed latents, for at most a tenth of the training time; the journal holds it with its error as `test/fid`, and the
+best weights are kept by it.
 """
 
 

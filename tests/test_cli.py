@@ -70,7 +70,7 @@ def test_the_tour(runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert say("reconstruct", "digits-vae-1").startswith("test MSE 0.")
     with Image.open(say("interpolate", "mine", "--from", "0", "--to", "9", "--steps", "5")) as image:
         assert image.size == (5 * 17 - 1, 16)
-    assert len(say("figures", "mine").splitlines()) == 9
+    assert len(say("figures", "mine").splitlines()) == 11
     assert Path(say("figures", "mine", "--only", "classes")).name == "classes.png"
     assert Path(say("report", "digits-vae-1")).stat().st_size > 50_000
     assert Path(say("compare", "digits-vae-1", "mine")).is_file()

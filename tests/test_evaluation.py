@@ -171,7 +171,7 @@ def test_an_evaluation_is_written_beside_the_run_and_read_while_it_fits(trained:
 def test_an_evaluation_refuses_what_means_nothing(trained: dict[str, Run]) -> None:
     with pytest.raises(UserError, match="at least 100 samples, not 10"):
         evaluate(trained["vae"], samples=10)
-    with pytest.raises(UserError, match=r"no measure of .* 'fdi'\. Did you mean 'fid'"):
+    with pytest.raises(UserError, match=r"no measure 'fdi'\. Did you mean 'fid'"):
         evaluate(trained["vae"], samples=100, only=["fdi"])
     other = next(judge for judge in judges() if judge.name == "mnist-cnn")
     with pytest.raises(UserError, match=r"cannot judge .*: it takes images of"):
@@ -245,6 +245,18 @@ def test_images_without_classes_are_measured_in_random_features(tmp_path: Path) 
     found = evaluate(run, samples=100, progress=False)
     assert found["features"] == "random features 16x16x1" == found["measures"]["fid"]["features"]
     assert "inception_score" not in found["measures"], "nobody tells classes"
+
+
+def test_a_judge_that_guesses_does_not_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zeuxis.evaluation.judge.MINUTES", 0.02)
+    generator = np.random.default_rng(0)
+    for name in ("heads", "tails"):
+        (tmp_path / "coins" / name).mkdir(parents=True)
+        for i in range(60):
+            pixels = generator.integers(0, 255, (16, 16), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "coins" / name / f"{i}.png")
+    run = zeuxis.train("digits-gan", tmp_path / "coins", steps=2, settings=GREY_FOLDER, runs=tmp_path, progress=False)
+    assert isinstance(judge_of(run), RandomFeatures)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (3, 64, 64)])

@@ -477,6 +477,8 @@ class Falling:
     def __init__(self, until: int, stderr: float = 0.0) -> None:
         self.until, self.stderr, self.display = until, stderr, Display(visible=False)
 
+        self.measures = ("seen",)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.display, name)
 

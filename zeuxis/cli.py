@@ -10,9 +10,12 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from zeuxis.errors import UserError
+from zeuxis.errors import StoppedError, UserError
 
 __all__ = ["app", "main"]
+
+# Training images below which `evaluate` says that they are few.
+FEW = 500
 
 
 class Search(StrEnum):
@@ -337,6 +340,7 @@ def evaluate(
         typer.echo(json.dumps(found, indent=2))
         return
     meaning = {name: text for each in measures() for name, text in each.gives.items()}
+    arrows = {name: {"low": " ↓", "high": " ↑", "": ""}[each.better] for each in measures() for name in each.gives}
     table = Table("measure", box=None, pad_edge=False)
     table.add_column("value", justify="right")
     table.add_column("± error", justify="right")
@@ -344,13 +348,19 @@ def evaluate(
     table.add_column("what it is")
     for name, value in found["measures"].items():
         error = f"{value['stderr']:.2g}" if value["stderr"] is not None else ""
-        table.add_row(name, f"{value['value']:,.4g}", error, f"{value['n']:,}", meaning[name])
+        table.add_row(name + arrows[name], f"{value['value']:,.4g}", error, f"{value['n']:,}", meaning[name])
     _print(table)
     if found["features"]:
         note = ""
         if found["features"].startswith("random features"):
-            note = ": these images have no classes to learn features from, so the weights are drawn, not learned"
+            note = ": these images have no classes that a classifier tells apart, so weights are drawn, not learned"
         typer.echo(f"\nDistances are in the features of {found['features']}{note}.")
+    opened = _open(run, runs)
+    if len(opened.dataset.train) < FEW:
+        typer.echo(
+            f"There are but {len(opened.dataset.train):,} training images to hold samples against: errors tell nothing "
+            "of how few they are, so differences mean little."
+        )
 
 
 @app.command()
@@ -472,6 +482,9 @@ def main() -> NoReturn:
     """Runs the command line; a user's mistake is a sentence and exit code 2."""
     try:
         app()
+    except StoppedError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(130)
     except UserError as error:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(2)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from zeuxis.data.registry import Collection, cache_dir, data_dir, find, sources
 from zeuxis.errors import UserError, nearest, one_of
@@ -259,6 +259,8 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
     def decoded(i: int) -> bytes | str:
         try:
             return _square(collection.read(i, size), size).convert(mode).tobytes()
+        except UnidentifiedImageError:
+            return "it is no image of a format that can be read"
         except Exception as error:  # noqa: BLE001 - decoders raise what they like; the file is named and left out
             return f"{type(error).__name__}: {error}"
 

@@ -59,7 +59,7 @@ def sprites(options: DataOptions) -> Collection:
         fingerprint=f"sprites {FACTORS}",
         names=[" ".join(f"{name} {index}" for name, index in zip(FACTORS, row, strict=True)) for row in table.tolist()],
         channels=3,
-        sizes="any number of",
+        sizes="NxN",
         read=lambda i, side: draw(table[i], side),
         labels=table[:, 0],
         classes=list(SHAPES),

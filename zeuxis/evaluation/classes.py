@@ -31,7 +31,7 @@ def inception_score(probabilities: np.ndarray) -> float:
 def class_entropy(said: np.ndarray, classes: int) -> float:
     """Entropy of class indices `(N,)`, 0..1: 1 where all classes are drawn alike."""
     share = np.bincount(said, minlength=classes) / len(said)
-    return float(-(share[share > 0] * np.log(share[share > 0])).sum() / np.log(classes))
+    return abs(float((share[share > 0] * np.log(share[share > 0])).sum() / np.log(classes)))
 
 
 @measure(gives={"inception_score": "sure of one class each, all classes drawn"}, better="high", applies=named)

@@ -62,9 +62,12 @@ def evaluate(
         )
     material = Material(run, samples=samples, seed=seed, judge=judge)
     names = applicable(run, judge)
+    known = {name for each in measures() for name in each.gives}
     for name in only:
+        if name not in known:
+            raise one_of("measure", name, known)
         if name not in names:
-            raise one_of(f"measure of {run.name}", name, names)
+            raise UserError(f"{name} cannot be measured of {run.name}; what can: {', '.join(sorted(names))}.")
     wanted = [each for each in measures() if set(only or names) & set(each.gives) & set(names)]
     found: dict[str, dict[str, Any]] = {}
     with bar(f"evaluating {run.name}", len(wanted), visible=progress) as advance:

@@ -4,8 +4,9 @@ The first of these that there is:
 
 1. a classifier that came with the package, trained on the same set of images (`zeuxis.evaluation.judges`);
 2. a classifier of the images' own classes, trained when it is first needed and kept in the cache;
-3. where images have no classes, a network of convolutions whose weights stay as they were drawn. Its features say how
-   alike two sets of images are in edges, textures and colours, not in what they show, and they name no class.
+3. where images have no classes, or such as no classifier can tell, a network of convolutions whose weights stay as
+   they were drawn. Its features say how alike two sets of images are in edges, textures and colours, not in what
+   they show, and they name no class.
 
 Source: W. Xu et al. and M. F. Naeem, S. J. Oh, Y. Uh, Y. Choi and J. Yoo, Reliable Fidelity and Diversity Metrics for
 Generative Models, ICML 2020, section 5 (features of random networks).
@@ -37,6 +38,8 @@ __all__ = ["Judge", "RandomFeatures", "judge_for", "judge_name", "judge_of"]
 
 # Of a classifier trained on the spot: at most so long, and until its error no longer falls.
 MINUTES = 3.0
+# A classifier that errs more often than this share of what guessing would is no judge.
+MOST_WRONG = 0.7
 WIDTHS = (32, 64, 128, 128, 128, 128)
 CHUNK = 256
 SEED = 20_200
@@ -102,7 +105,9 @@ def judge_for(options: DataOptions, classes: tuple[str, ...], fingerprint: str) 
     if alike:
         return alike[0]
     if len(classes) > 1:
-        return _trained(options, fingerprint)
+        judge = _trained(options, fingerprint)
+        if min(judge.series("test/error")[1], default=1.0) < MOST_WRONG * (1 - 1 / len(classes)):
+            return judge
     return _random(options.shape)
 
 

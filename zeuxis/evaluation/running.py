@@ -57,6 +57,7 @@ class RunningEstimate:
 
     def __init__(self, other: Observer, judge: Judge) -> None:
         self.other, self.judge = other, judge
+        self.measures = (*other.measures, NAME)
         self._real: Moments | None = None
         self._spent = 0.0
 

@@ -36,16 +36,16 @@ def sweep_figure(settings: Sequence[Setting], recipe: str, across: str, up: str,
     colors = mpl.colormaps["viridis"](np.linspace(0.05, 0.88, len(settings)))
     x, y = ([value.value for value in values] for values in zip(*[(s.across, s.up) for s in settings], strict=True))
     ax.plot(x, y, color=MUTED, lw=0.8, ls=":")
-    for setting, color in zip(settings, colors, strict=True):
+    for place, (setting, color) in enumerate(zip(settings, colors, strict=True)):
         ax.errorbar(
             setting.across.value, setting.up.value, xerr=setting.across.stderr or 0.0, yerr=setting.up.stderr or 0.0,
             color=color, marker="o", ms=7, lw=1.4, capsize=3,
         )  # fmt: skip
         ax.annotate(
-            setting.name, (setting.across.value, setting.up.value), (8, 6), textcoords="offset points",
-            fontsize=9, color=INK,
+            setting.name, (setting.across.value, setting.up.value), (8, 6 if place % 2 == 0 else -14),
+            textcoords="offset points", fontsize=9, color=INK,
         )  # fmt: skip
-    ax.margins(0.18)
+    ax.margins(0.3, 0.18)
     ax.set_xlabel(_named(across, settings[0].across))
     ax.set_ylabel(_named(up, settings[0].up))
     for tiles in others:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from zeuxis import __version__
 from zeuxis.errors import StoppedError, UserError
 from zeuxis.evaluation import Cost, cost
-from zeuxis.evaluation.evaluate import evaluated
+from zeuxis.evaluation.evaluate import evaluated, read_evaluation
 from zeuxis.evaluation.ranking import Row, mean_ranks, pooled, ranked
 from zeuxis.figures import draw_all, kinds
 from zeuxis.figures.side_by_side import side_by_side
@@ -44,7 +44,7 @@ class Column:
 
 
 def run_report(run: Run, out: Path | None = None) -> Path:
-    """Draws a run's figures and writes its report.
+    """Draws a run's figures and writes its report, with what was last measured of it.
 
     Args:
         run: what to report on.
@@ -53,7 +53,11 @@ def run_report(run: Run, out: Path | None = None) -> Path:
     Returns:
         The path of the report.
     """
-    return _write("run.html", out or run.path / "report.html", column=_column(run, run.name))
+    measured = read_evaluation(run)
+    return _write(
+        "run.html", out or run.path / "report.html", column=_column(run, run.name), rows=ranked([measured]),
+        samples=measured["samples"] if measured else 0,
+    )  # fmt: skip
 
 
 def comparison(

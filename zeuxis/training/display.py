@@ -19,6 +19,8 @@ LINE_EVERY = 15.0
 class Display:
     """Shows epoch, step, images per second, time left and the main terms."""
 
+    measures: tuple[str, ...] = ()
+
     def __init__(self, *, visible: bool = True) -> None:
         self.visible = visible
         self._live = visible and console.is_terminal

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from zeuxis.data import Batches, Dataset
 from zeuxis.data.batches import make_batch
-from zeuxis.errors import DivergedError, UserError
+from zeuxis.errors import DivergedError, UserError, one_of
 from zeuxis.models import Model, Step, Weighted
 from zeuxis.models.base import total
 from zeuxis.recipe import Interval
@@ -40,7 +40,13 @@ __all__ = ["Observer", "Trainer", "readable_disk_errors"]
 
 
 class Observer(Protocol):
-    """Whoever watches a training: a display, a test, a running estimate."""
+    """Whoever watches a training: a display, a test, a running estimate.
+
+    Attributes:
+        measures: names of the terms that it adds to a test.
+    """
+
+    measures: tuple[str, ...]
 
     def begin(self, trainer: Trainer) -> None:
         """Training is about to start or go on."""
@@ -84,6 +90,7 @@ class Trainer:
         self.optimizers = {phase.name: self._optimizer(phase.name, phase.updates) for phase in self.phases}
         self.average = copy.deepcopy(self._generating()) if self.options.ema else None
         self.generator = torch.Generator(device)
+        self._require_known_term()
         # Counters, all part of a checkpoint: iterations, batches read, seconds in the loop, best test value.
         self.step, self.draws, self.seconds = 0, 0, 0.0
         self.best: tuple[float, int] | None = None
@@ -331,9 +338,6 @@ class Trainer:
         if watched in tested:
             best = self.best is None or tested[watched] < self.best[0]
             self.best = (tested[watched], self.step) if best else self.best
-        elif watched and tested and not any(f"test/{watched}" in line for line in self.journal.lines):
-            key = "until" if self.options.until else "best"
-            raise UserError(f"training.{key} names the test term '{watched}'; there are {', '.join(tested)}.")
         if not keep and not best:
             return
         state = {
@@ -396,6 +400,20 @@ class Trainer:
                 raise UserError(
                     f"training.optimizers.{name} names no phase of this model; its phases are {', '.join(names)}."
                 )
+
+    def _require_known_term(self) -> None:
+        """What `until` or `best` names must be measured; said before anything is trained."""
+        watched = self.options.watched
+        if not watched:
+            return
+        batch = make_batch(self.dataset, self.model.recipe.data, self.dataset.test[:2], self.device)
+        self.model.eval()
+        with torch.no_grad():
+            terms = self.model.test(Step(0.0, self.generator, self.device, len(batch.images), lambda: batch))
+        self.model.train()
+        known = [*terms, *self.observer.measures]
+        if watched not in known:
+            raise one_of(f"test term for training.{'until' if self.options.until else 'best'}", watched, known)
 
     def _due(self, interval: str, before: tuple[float, float, float]) -> bool:
         """Whether an interval's mark was passed in the last iteration."""
