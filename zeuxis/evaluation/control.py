@@ -14,6 +14,7 @@ import numpy as np
 
 from zeuxis.evaluation.agreement import code_agreement, label_agreement
 from zeuxis.evaluation.measure import Material, Value, jackknife, measure, named
+from zeuxis.models import Code
 
 __all__ = ["mutual_information"]
 
@@ -43,17 +44,23 @@ def asked(material: Material) -> dict[str, Value]:
     return {"label_agreement": Value(*share, material.space)}
 
 
+def _class_codes(material: Material) -> list[Code]:
+    """Codes with a value for each class that the judge knows."""
+    classes = len(material.classifier.model.class_names)
+    return [code for code in material.run.codes if code.categorical and code.size == classes]
+
+
 @measure(
     gives={
         "code_agreement": "share of samples of the class that their code stands for",
         "code_information": "information of the code about the class, as a share of what it could be",
     },
     better="high",
-    applies=lambda material: named(material) and any(code.categorical for code in material.run.codes),
+    applies=lambda material: named(material) and bool(_class_codes(material)),
 )
 def codes(material: Material) -> dict[str, Value]:
     run, judge = material.run, material.classifier
-    code = next(code for code in run.codes if code.categorical)
+    code = _class_codes(material)[0]
     share = code_agreement(run, judge, n=material.n, seed=material.seed)[code.name]
     drawn = run.latents(material.n, material.seed)[:, code.start : code.start + code.size].argmax(axis=1)
     said = material.probabilities.argmax(axis=1)
