@@ -125,17 +125,17 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-COMMON = {"losses", "gradients", "samples", "interpolations", "neighbours", "history"}
+COMMON = {"losses", "gradients", "samples", "interpolations", "neighbours", "suspects", "history"}
 
 
 def test_every_kind_of_figure_is_drawn_for_some_run(more: dict[str, Run], faces: Run, trained: dict[str, Run]) -> None:
     drawn = {name: set(draw_all(run, progress=False)) for name, run in more.items()}
     assert drawn == {
         "infogan": COMMON | {"codes", "accuracy", "information", "updates"},
-        "acgan": COMMON | {"pairs", "scales", "accuracy"},
-        "wgan-gp": COMMON | {"critic", "scales", "updates"},
+        "acgan": COMMON | {"pairs", "scales", "jumps", "accuracy"},
+        "wgan-gp": COMMON | {"critic", "scales", "jumps", "updates"},
         "classifier": {"confusion", "losses", "gradients"},
-        "large": COMMON | {"large", "scales", "accuracy"},
+        "large": COMMON | {"large", "scales", "jumps", "accuracy"},
     }
     everything = set.union(*drawn.values()) | set(draw_all(faces, progress=False))
     everything |= {kind.name for kind in kinds() for run in trained.values() if kind.applies(run)}
