@@ -335,7 +335,8 @@ def evaluate(
 
     names = _names(only)
     judging = _open(judge, runs) if judge else None
-    found = measure(_open(run, runs), samples=samples, seed=seed, judge=judging, only=names)
+    opened = _open(run, runs)
+    found = measure(opened, samples=samples, seed=seed, judge=judging, only=names)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
@@ -355,7 +356,6 @@ def evaluate(
         if found["features"].startswith("random features"):
             note = ": these images have no classes that a classifier tells apart, so weights are drawn, not learned"
         typer.echo(f"\nDistances are in the features of {found['features']}{note}.")
-    opened = _open(run, runs)
     if len(opened.dataset.train) < FEW:
         typer.echo(
             f"There are but {len(opened.dataset.train):,} training images to hold samples against: errors tell nothing "
