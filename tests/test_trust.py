@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -172,7 +174,7 @@ def test_a_generator_that_returns_training_images_is_caught(numbers: np.random.G
     assert value > 0.99
 
 
-def test_the_importance_bound_reaches_the_exact_likelihood_of_a_linear_vae(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_the_importance_bound_reaches_the_exact_likelihood_of_a_linear_vae(tmp_path: Path) -> None:
     """p(x) of x = W z + b + noise is normal with covariance W W^T + s^2, whatever the encoder says."""
     settings = {
         "model.latent": 2, "model.reconstruction": "gaussian",

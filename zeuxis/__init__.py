@@ -102,16 +102,19 @@ def evaluate(run: str | Path | Run, *, samples: int = 10_000, seed: int = 0, pro
     return measure_all(run if isinstance(run, Run) else load(run), samples=samples, seed=seed, progress=progress)
 
 
-def compare(runs: Iterable[str | Path | Run], out: str | Path | None = None, *, samples: int = 2000) -> Path:
+def compare(
+    runs: Iterable[str | Path | Run], out: str | Path | None = None, *, seeds: int = 1, samples: int = 2000
+) -> Path:
     """Measures runs, writes a report that puts them side by side, and returns its path.
 
     Args:
         runs: at least two runs, or their folders or names.
         out: the HTML file; else `compare-NAMES.html` beside the first run.
+        seeds: trainings of each, the run itself among them; the others are trained beside it.
         samples: images that each makes to be measured.
     """
-    from zeuxis.report import comparison
     from zeuxis.run import Run
+    from zeuxis.study import compare as side_by_side
 
     opened = [run if isinstance(run, Run) else load(run) for run in runs]
-    return comparison(opened, Path(out) if out else None, samples=samples)
+    return side_by_side(opened, Path(out) if out else None, seeds=seeds, samples=samples)

@@ -331,7 +331,7 @@ def evaluate(
     from rich.table import Table
 
     from zeuxis.evaluation.evaluate import evaluate as measure
-    from zeuxis.evaluation.measure import measures
+    from zeuxis.evaluation.measure import by_name
 
     names = _names(only)
     judging = _open(judge, runs) if judge else None
@@ -340,8 +340,8 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
-    meaning = {name: text for each in measures() for name, text in each.gives.items()}
-    arrows = {name: {"low": " ↓", "high": " ↑", "": ""}[each.better] for each in measures() for name in each.gives}
+    arrows = {"low": " ↓", "high": " ↑", "": ""}
+    known = by_name()
     table = Table("measure", box=None, pad_edge=False)
     table.add_column("value", justify="right")
     table.add_column("± error", justify="right")
@@ -349,7 +349,10 @@ def evaluate(
     table.add_column("what it is")
     for name, value in found["measures"].items():
         error = f"{value['stderr']:.2g}" if value["stderr"] is not None else ""
-        table.add_row(name + arrows[name], f"{value['value']:,.4g}", error, f"{value['n']:,}", meaning[name])
+        each = known[name]
+        table.add_row(
+            name + arrows[each.better], f"{value['value']:,.4g}", error, f"{value['n']:,}", each.gives[name]
+        )  # fmt: skip
     _print(table)
     if found["features"]:
         note = ""

@@ -210,12 +210,15 @@ class Run:
         """
         if label is not None and not self.conditional:
             raise UserError(f"{self.path} is not conditional, so it cannot be asked for a class; drop --label.")
-        condition = None
-        if self.conditional:
-            names = self.model.class_names
-            wanted = [str(label)] * n if label is not None else [names[i % len(names)] for i in range(n)]
-            condition = self.one_hot(wanted)
+        condition = self.in_turn(n) if label is None else self.one_hot([str(label)] * n)
         return self.decode(self.latents(n, seed) * scale, condition)
+
+    def in_turn(self, n: int, each: int = 1) -> np.ndarray | None:
+        """Class weights `(n * each, K)` of the classes in turn, `each` images of one; None if not conditional."""
+        if not self.conditional:
+            return None
+        names = self.model.class_names
+        return np.repeat(self.one_hot([names[i % len(names)] for i in range(n)]), each, axis=0)
 
     def one_hot(self, names: list[str]) -> np.ndarray:
         """Returns `(len(names), K)` class weights."""

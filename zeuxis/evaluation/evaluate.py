@@ -8,7 +8,7 @@ from typing import Any
 
 from zeuxis.errors import UserError, one_of
 from zeuxis.evaluation.judge import Judge, judge_name, judge_of
-from zeuxis.evaluation.measure import Material, measures
+from zeuxis.evaluation.measure import Material, by_name, measures
 from zeuxis.progress import bar
 from zeuxis.run import Run
 from zeuxis.training.files import replace_file
@@ -62,10 +62,9 @@ def evaluate(
         )
     material = Material(run, samples=samples, seed=seed, judge=judge)
     names = applicable(run, judge)
-    known = {name for each in measures() for name in each.gives}
     for name in only:
-        if name not in known:
-            raise one_of("measure", name, known)
+        if name not in by_name():
+            raise one_of("measure", name, by_name())
         if name not in names:
             raise UserError(f"{name} cannot be measured of {run.name}; what can: {', '.join(sorted(names))}.")
     wanted = [each for each in measures() if set(only or names) & set(each.gives) & set(names)]

@@ -86,10 +86,7 @@ def _likelihood(material: Material) -> str:
 )
 def likelihood(material: Material) -> dict[str, Value]:
     found = _bounds(material)
-    return {
-        name: Value(float(each.mean()), float(each.std() / np.sqrt(len(each))), len(each))
-        for name, each in zip(("elbo", "importance_bound"), found.T, strict=True)
-    }
+    return {name: Value.mean(each) for name, each in zip(("elbo", "importance_bound"), found.T, strict=True)}
 
 
 @measure(
@@ -101,7 +98,7 @@ def bits(material: Material) -> dict[str, Value]:
     options = material.run.recipe.data
     step = (2 if options.range == "-1..1" else 1) / 256
     each = -_bounds(material)[:, 1] / (math.prod(options.shape) * math.log(2)) - math.log2(step)
-    return {"bits_per_dimension": Value(float(each.mean()), float(each.std() / np.sqrt(len(each))), len(each))}
+    return {"bits_per_dimension": Value.mean(each)}
 
 
 @measure(
@@ -120,7 +117,7 @@ def latents(material: Material) -> dict[str, Value]:
     active = float((posterior.mean.var(dim=0) > ACTIVE).sum())
     return {
         "active_latents": Value(active, None, len(each)),
-        "kl": Value(float(each.mean()), float(each.std() / np.sqrt(len(each))), len(each)),
+        "kl": Value.mean(each),
     }
 
 

@@ -18,7 +18,19 @@ import numpy as np
 from zeuxis.evaluation.judge import Judge, judge_name
 from zeuxis.run import Run
 
-__all__ = ["Material", "Measure", "Value", "jackknife", "judged", "measure", "measures", "named", "pieces", "to_bytes"]
+__all__ = [
+    "Material",
+    "Measure",
+    "Value",
+    "by_name",
+    "jackknife",
+    "judged",
+    "measure",
+    "measures",
+    "named",
+    "pieces",
+    "to_bytes",
+]
 
 # Held-out images that are enough to hold samples against; where there are fewer, the training images serve.
 ENOUGH = 2000
@@ -42,6 +54,11 @@ class Value(NamedTuple):
     stderr: float | None = None
     n: int = 0
     features: str | None = None
+
+    @classmethod
+    def mean(cls, each: np.ndarray, features: str | None = None) -> Value:
+        """The mean of `(N,)` figures that were found independently, with its standard error."""
+        return cls(float(each.mean()), float(each.std() / np.sqrt(len(each))), len(each), features)
 
 
 class Material:
@@ -172,6 +189,11 @@ def measures() -> list[Measure]:
     for module in iter_modules(package.__path__):
         import_module(f"zeuxis.evaluation.{module.name}")
     return [_MEASURES[name] for name in sorted(_MEASURES)]
+
+
+def by_name() -> dict[str, Measure]:
+    """Returns the measure that gives each figure, by the figure's name."""
+    return {name: each for each in measures() for name in each.gives}
 
 
 def judged(material: Material) -> bool:

@@ -78,7 +78,4 @@ def neighbourhoods(samples: np.ndarray, images: np.ndarray, k: int = K) -> dict[
 )
 def prdc(material: Material) -> dict[str, Value]:
     found = neighbourhoods(material.sample_features[:MOST], material.reference_features[:MOST])
-    return {
-        name: Value(float(each.mean()), float(each.std() / np.sqrt(len(each))), len(each), material.space)
-        for name, each in found.items()
-    }
+    return {name: Value.mean(each, material.space) for name, each in found.items()}

@@ -25,7 +25,7 @@ def mean_squared_error(images: np.ndarray, reconstructions: np.ndarray) -> float
 )
 def errors(material: Material) -> dict[str, Value]:
     each = np.concatenate([np.square(x - made).mean(axis=(1, 2, 3)) for x, made in _rebuilt(material)])
-    return {"test_mse": Value(float(each.mean()), float(each.std() / np.sqrt(len(each))), len(each))}
+    return {"test_mse": Value.mean(each)}
 
 
 @measure(
@@ -44,10 +44,7 @@ def fidelity(material: Material) -> dict[str, Value]:
         signal.append(-10 * np.log10(np.maximum(np.square(x - made).mean(axis=(1, 2, 3)), 1e-10)))
         similar.append(ssim(x, made))
     found = {"psnr": np.concatenate(signal), "ssim": np.concatenate(similar)}
-    return {
-        name: Value(float(each.mean()), float(each.std() / np.sqrt(len(each))), len(each))
-        for name, each in found.items()
-    }
+    return {name: Value.mean(each) for name, each in found.items()}
 
 
 def _rebuilt(material: Material) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -32,10 +32,7 @@ def path_length(material: Material) -> dict[str, Value]:
     run, n = material.run, min(PAIRS, material.n)
     one, two = run.latents(n, material.seed + 1), run.latents(n, material.seed + 2)
     place = np.random.default_rng(material.seed).uniform(0, 1 - STEP, n)
-    condition = None
-    if run.conditional:
-        names = run.model.class_names
-        condition = run.one_hot([names[i % len(names)] for i in range(n)])
+    condition = run.in_turn(n)
     here, there = (
         material.features(
             run.decode(np.stack([slerp(a, b, t + e) for a, b, t in zip(one, two, place, strict=True)]), condition)
@@ -43,4 +40,4 @@ def path_length(material: Material) -> dict[str, Value]:
         for e in (0.0, STEP)
     )
     each = np.square(here - there).sum(axis=1) / STEP**2
-    return {"path_length": Value(float(each.mean()), float(each.std() / np.sqrt(n)), n, material.space)}
+    return {"path_length": Value.mean(each, material.space)}

@@ -26,11 +26,7 @@ def jumps(run: Run, ways: int = 60) -> Figure:
     places = np.stack(
         [[slerp(a, b, t) for t in np.linspace(0, 1, STEPS)] for a, b in zip(one, two, strict=True)]
     ).reshape(ways * STEPS, -1)
-    condition = None
-    if run.conditional:  # a way keeps its class
-        names = run.model.class_names
-        condition = run.one_hot([names[i // STEPS % len(names)] for i in range(ways * STEPS)])
-    images = run.decode(places, condition)
+    images = run.decode(places, run.in_turn(ways, each=STEPS))  # a way keeps its class
     ways_of = images.reshape(ways, STEPS, *images.shape[1:])
     steps = np.sqrt(np.square(np.diff(ways_of, axis=1)).mean(axis=(2, 3, 4)))
     usual = float(np.median(steps))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from zeuxis import __version__
 from zeuxis.errors import StoppedError, UserError
 from zeuxis.evaluation import Cost, cost
 from zeuxis.evaluation.evaluate import evaluated, read_evaluation
@@ -159,7 +159,7 @@ def _write(template: str, path: Path, **context: Any) -> Path:
         "shape": lambda sizes: " × ".join(map(str, sizes)),
     }
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    html = environment.get_template(template).render(kinds=kinds(), version=__version__, now=now, **context)
+    html = environment.get_template(template).render(kinds=kinds(), version=version("zeuxis"), now=now, **context)
     try:
         replace_file(path, lambda p: p.write_text(html, "utf-8"))
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,16 +9,14 @@ from typing import Any
 
 from zeuxis.data import choose, load, sources
 from zeuxis.errors import UserError, one_of
-from zeuxis.evaluation.evaluate import read_evaluation
 from zeuxis.models import build_model, models
 from zeuxis.recipe import Recipe, load_recipe, recipe_names
 from zeuxis.report import comparison
 from zeuxis.run import Run
-from zeuxis.study.plan import Part, repeats, train_all
+from zeuxis.study.plan import Part, repeats, train_all, write_results
 from zeuxis.training import finished
-from zeuxis.training.files import replace_file
 
-__all__ = ["benchmark", "compare", "recipe_for", "repeated", "steps_for"]
+__all__ = ["benchmark", "compare", "recipe_for", "steps_for"]
 
 # Side of images that no recipe was written for, where none is asked for.
 SIZE = 64
@@ -73,24 +70,20 @@ def benchmark(
         parts.append(Part(recipe.name, recipe.updated(budget)))
     spent = f"{minutes:g} minutes" if minutes else f"{images:,} images"
     heading = f"{', '.join(names)} on {Path(data).name or data}, {spent} each"
-    return repeated(parts, folder, "benchmark", heading, seeds=seeds, samples=samples, progress=progress)
-
-
-def repeated(
-    parts: Sequence[Part], folder: Path, name: str, heading: str, *, seeds: int, samples: int, progress: bool = True
-) -> Path:
-    """Trains each part from several seeds, measures all, and writes `NAME.html` and `NAME.json` into the folder."""
     groups = [repeats(part, seeds) for part in parts]
     # Seed by seed, so that whoever stops early has every model.
-    order = [group[i] for i in range(seeds) for group in groups]
-    runs = train_all(order, folder, progress=progress)
+    runs = train_all([group[i] for i in range(seeds) for group in groups], folder, progress=progress)
     columns, labels = [], []
     for part, group in zip(parts, groups, strict=True):
         if trained := [runs[each.name] for each in group if each.name in runs]:
             columns.append(trained)
             labels.append(part.name)
-    path = comparison(columns, folder / f"{name}.html", samples=samples, labels=labels, heading=heading)
-    write_results([run for column in columns for run in column], folder / f"{name}.json")
+    path = comparison(columns, folder / "benchmark.html", samples=samples, labels=labels, heading=heading)
+    everyone = [run for column in columns for run in column]
+    write_results(
+        [(run, {"recipe": run.recipe.name, "seed": run.recipe.training.seed}) for run in everyone],
+        folder / "benchmark.json",
+    )
     return path
 
 
@@ -110,18 +103,6 @@ def compare(runs: Sequence[Run], out: Path | None = None, *, seeds: int = 1, sam
         others = repeats(Part(run.name, run.recipe), seeds)[1:]
         groups.append([run, *train_all(others, run.path.parent).values()])
     return comparison(groups, out, samples=samples)
-
-
-def write_results(runs: Sequence[Run], path: Path) -> None:
-    """Writes what was measured of runs: a list of recipe, seed, run and measures."""
-    found = [
-        {
-            "recipe": run.recipe.name, "seed": run.recipe.training.seed, "run": run.name,
-            "measures": (read_evaluation(run) or {}).get("measures", {}),
-        }
-        for run in runs
-    ]  # fmt: skip
-    replace_file(path, lambda target: target.write_text(json.dumps(found, indent=1) + "\n", "utf-8"))
 
 
 def steps_for(recipe: Recipe, images: int) -> int:

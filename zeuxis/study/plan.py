@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zeuxis.errors import DivergedError, StoppedError, UserError
+from zeuxis.evaluation.evaluate import read_evaluation
 from zeuxis.evaluation.running import watching
 from zeuxis.models import build_model
 from zeuxis.progress import console
 from zeuxis.recipe import Recipe
 from zeuxis.run import Run
 from zeuxis.training import Display, finished, resolved, resume, start
+from zeuxis.training.files import replace_file
 
-__all__ = ["Part", "repeats", "train_all", "train_part"]
+__all__ = ["Part", "repeats", "train_all", "train_part", "write_results"]
 
 
 # What a run folder holds when its training begins.
@@ -99,3 +102,11 @@ def _differing(one: Mapping[str, object], other: Mapping[str, object], prefix: s
         elif a != b:
             found.append(prefix + key)
     return found
+
+
+def write_results(runs: Sequence[tuple[Run, dict[str, Any]]], path: Path) -> None:
+    """Writes a list: what is known of each run, its name, and its measures."""
+    rows = [
+        {**known, "run": run.name, "measures": (read_evaluation(run) or {}).get("measures", {})} for run, known in runs
+    ]
+    replace_file(path, lambda target: target.write_text(json.dumps(rows, indent=1) + "\n", "utf-8"))

@@ -9,7 +9,6 @@ Source: J. Bergstra, R. Bardenet, Y. Bengio and B. Kegl, Algorithms for Hyper-Pa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
@@ -19,15 +18,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from zeuxis.errors import DivergedError, UserError, one_of
-from zeuxis.evaluation.evaluate import applicable, evaluated, read_evaluation
-from zeuxis.evaluation.measure import Value, measures
+from zeuxis.evaluation.evaluate import applicable, evaluated
+from zeuxis.evaluation.measure import Value, by_name
 from zeuxis.figures.style import write
 from zeuxis.figures.sweep import Setting, sweep_figure
 from zeuxis.progress import console
 from zeuxis.recipe import Recipe, parse_override
 from zeuxis.report import comparison
 from zeuxis.run import Run
-from zeuxis.study.plan import Part, train_part
+from zeuxis.study.plan import Part, train_part, write_results
 from zeuxis.training.files import replace_file
 
 __all__ = ["Axis", "Search", "parse_axis", "settings_of", "sweep"]
@@ -173,7 +172,7 @@ def sweep(
     """
     if len(shown) not in (0, 2):
         raise UserError(f"A sweep draws two measures against each other, not {len(shown)}; name two.")
-    known = {name for each in measures() for name in each.gives}
+    known = by_name()
     for name in shown:
         if name not in known:
             raise one_of("measure", name, known)
@@ -194,11 +193,11 @@ def sweep(
             console.print(f"{name} is left out: {error}", soft_wrap=True)
             continue
         shown = shown or _chosen(run)
-        if search == "tpe" and not _direction(shown[1]):
+        better = known[shown[1]].better
+        if search == "tpe" and not better:
             raise UserError(f"A search lowers or raises the second measure, and '{shown[1]}' is no better either way.")
         measured = evaluated(run, samples=samples, only=shown, progress=progress)["measures"]
-        sign = -1.0 if _direction(shown[1]) == "high" else 1.0
-        minimised[number] = sign * measured[shown[1]]["value"]
+        minimised[number] = (-1.0 if better == "high" else 1.0) * measured[shown[1]]["value"]
         if run.name not in {run.name for _, run, _ in found}:
             found.append((settings, run, measured))
     if len(found) < 2:
@@ -208,17 +207,16 @@ def sweep(
         for _, run, measured in found
     ]
     draw = partial(sweep_figure, points, recipe.name, shown[0], shown[1])
-    rows = [
-        {"settings": settings, "run": run.name, "measures": (read_evaluation(run) or {}).get("measures", {})}
-        for settings, run, _ in found
-    ]
-    replace_file(folder / "sweep.json", lambda path: path.write_text(json.dumps(rows, indent=1) + "\n", "utf-8"))
-    replace_file(folder / "sweep.png", lambda path: write(draw, path))
     varied = ", ".join(axis.key for axis in axes)
-    return comparison(
-        [run for _, run, _ in found], folder / "sweep.html", samples=samples, labels=[run.name for _, run, _ in found],
+    runs = [run for _, run, _ in found]
+    report = comparison(
+        runs, folder / "sweep.html", samples=samples, labels=[run.name for run in runs],
         heading=f"{recipe.name} over {varied}", drawn=[draw],
     )  # fmt: skip
+    replace_file(folder / "sweep.png", lambda path: write(draw, path))
+    # Now that the comparison has measured all that applies.
+    write_results([(run, {"settings": settings}) for settings, run, _ in found], folder / "sweep.json")
+    return report
 
 
 def _chosen(run: Run) -> list[str]:
@@ -229,8 +227,4 @@ def _chosen(run: Run) -> list[str]:
             f"Of {run.path} only {', '.join(chosen) or 'nothing'} can be drawn; name two measures with --measures, "
             f"of {', '.join(can)}."
         )
-    return sorted(chosen, key=lambda name: bool(_direction(name)))  # what a search lowers comes second
-
-
-def _direction(name: str) -> str:
-    return next(each.better for each in measures() if name in each.gives)
+    return sorted(chosen, key=lambda name: bool(by_name()[name].better))  # what a search lowers comes second
