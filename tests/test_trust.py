@@ -19,7 +19,7 @@ from zeuxis.evaluation.frechet import Moments, extrapolated, frechet_between, fr
 from zeuxis.evaluation.kernel import kernel_distance, squared_discrepancy
 from zeuxis.evaluation.likelihood import bounds
 from zeuxis.evaluation.measure import jackknife
-from zeuxis.evaluation.memorisation import copying, nearer
+from zeuxis.evaluation.memorisation import copying, nearer, tails
 from zeuxis.evaluation.neighbourhoods import neighbourhoods
 from zeuxis.evaluation.ranking import mean_ranks, pooled, ranked
 from zeuxis.evaluation.similarity import WEIGHTS, ms_ssim, ssim
@@ -172,6 +172,16 @@ def test_a_generator_that_returns_training_images_is_caught(numbers: np.random.G
     value, stderr = nearer(*copying(train[:1000] + numbers.normal(0, 0.01, (1000, 6)), held_out, train))
     assert abs(honest - 0.5) < 4 * stderr
     assert value > 0.99
+
+
+def test_copies_and_very_bad_images_are_counted(numbers: np.random.Generator) -> None:
+    """Of 1,000 samples a tenth are copies and a fifth are like no image; of the honest ones 1 % lie in either tail."""
+    train, held_out = numbers.normal(size=(3000, 6)), numbers.normal(size=(1000, 6))
+    samples = numbers.normal(size=(1000, 6))
+    samples[:100], samples[100:300] = train[:100], 10
+    suspects, outliers = tails(*copying(samples, held_out, train))
+    assert suspects[:100].all() and outliers[100:300].all()
+    assert max(suspects[100:].mean(), outliers[300:].mean()) < 0.03
 
 
 def test_the_importance_bound_reaches_the_exact_likelihood_of_a_linear_vae(tmp_path: Path) -> None:

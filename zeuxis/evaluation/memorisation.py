@@ -4,7 +4,7 @@ For each sample and each held-out image the distance to the nearest training ima
 The statistic is that of Mann and Whitney: the probability that a sample lies nearer than a held-out image. 0.5 is what
 a generator of new images gives; 1 says that samples are copies. A generator that draws blurred or odd images lies
 below or above for other reasons; so the share of samples nearer than all but one in a hundred held-out images is given
-beside it, and the suspects are drawn.
+beside it, and the suspects are drawn. The share of those farther than all but one in a hundred are its very bad images.
 
 Source: C. Meehan, K. Chaudhuri and S. Dasgupta, A Non-Parametric Test to Detect Data-Copying in Generative Models,
 AISTATS 2020, section 3.
@@ -15,10 +15,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
+from zeuxis.evaluation.agreement import Share
 from zeuxis.evaluation.measure import Material, Value, judged, measure, to_bytes
 from zeuxis.evaluation.neighbourhoods import squared_distances
 
-__all__ = ["copying", "nearer"]
+__all__ = ["copying", "nearer", "tails"]
 
 MOST, MOST_TRAINED = 2000, 20_000
 
@@ -41,11 +42,18 @@ def copying(samples: np.ndarray, held_out: np.ndarray, train: np.ndarray) -> tup
     return found[0], found[1]
 
 
+def tails(samples: np.ndarray, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the distances `(N,)` are below all but one in a hundred of others `(M,)`, and which are above."""
+    nearest, farthest = np.quantile(held_out, (0.01, 0.99))
+    return samples < nearest, samples > farthest
+
+
 @measure(
     gives={
         "copying_pixels": "probability that a sample lies nearer to a training image than a new image does, in pixels",
         "copying_features": "the same, in features",
         "suspects": "share of samples nearer to a training image than 99 % of new images are, in features",
+        "outliers": "share of samples farther from every training image than 99 % of new images are, in features",
     },
     better="",  # far below 0.5 lie images that are like none
     applies=judged,
@@ -58,10 +66,10 @@ def memorised(material: Material) -> dict[str, Value]:
     flat = [each.reshape(len(each), -1).astype(np.float32) / 255 for each in (samples, held_out, train)]
     pixels = copying(*flat)
     features = copying(material.sample_features[:MOST], material.features(held_out), material.features(train))
-    close = features[0] < np.quantile(features[1], 0.01)
-    share = float(close.mean())
+    suspects, outliers = tails(*features)
     return {
         "copying_pixels": Value(*nearer(*pixels), len(samples)),
         "copying_features": Value(*nearer(*features), len(samples), material.space),
-        "suspects": Value(share, float(np.sqrt(share * (1 - share) / len(close))), len(close), material.space),
+        "suspects": Value(*Share.of(suspects), material.space),
+        "outliers": Value(*Share.of(outliers), material.space),
     }

@@ -1,0 +1,97 @@
+"""Trains other libraries' models on our images, for as long as ours, and measures what they make with our measures.
+
+    python -m benchmarks.peers --data mnist --minutes 2 --seeds 3 --out runs/peers-mnist
+
+Each library has an environment of its own, made when it is first needed. What stands in the folder is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.peers.made import Made
+from zeuxis.evaluation.measure import pieces, to_bytes
+from zeuxis.recipe import Recipe
+from zeuxis.study.benchmark import recipe_for
+from zeuxis.training.files import replace_file
+
+HERE = Path(__file__).parent
+ENVIRONMENTS = HERE.parents[1] / ".peers"
+CONDITIONAL = {"keras-cgan"}
+PEERS = ("keras-vae", "keras-dcgan", "keras-cgan", "pythae-vae", "pythae-aae", "pythae-vaegan")
+# Written for one size of image.
+DIGITS_ALONE = {"keras-vae", "keras-cgan"}
+SAMPLES = 2000
+
+
+def interpreter(library: str) -> Path:
+    """Returns Python in a library's environment, which is made if it is not there."""
+    folder = ENVIRONMENTS / library
+    python = folder / "bin" / "python"
+    done = folder / "installed"
+    if not done.exists():
+        print(f"installing {library} into {folder}")
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", HERE / f"{library}.txt"], check=True)
+        done.touch()
+    return python
+
+
+def write_images(path: Path, recipe: Recipe) -> None:
+    """Writes the training images, their classes, and the held-out images that are measured."""
+    blank = path.with_suffix(".blank.npz")
+    np.savez(blank, samples=np.zeros(0))
+    run = Made(blank, recipe, conditional=False)
+    blank.unlink()
+    chosen = run.choose_images("train")
+    train = np.concatenate([to_bytes(run.images(part)) for part in pieces(chosen)])
+    labels = run.labels(chosen)
+    np.savez(path, train=train, labels=np.zeros(0) if labels is None else labels, test=to_bytes(run.held_out(SAMPLES)))
+
+
+def main() -> None:
+    """Trains and measures every peer from every seed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers")
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    recipe = recipe_for("vae", given.data, None, {})
+    given.out.mkdir(parents=True, exist_ok=True)
+    images = given.out / "images.npz"
+    if not images.exists():
+        write_images(images, recipe)
+    fitting = [peer for peer in given.peers.split(",") if recipe.data.size == 28 or peer not in DIGITS_ALONE]
+    rows = []
+    for seed in range(given.seeds):
+        for peer in fitting:
+            library, _, model = peer.partition("-")
+            made = given.out / f"{peer}-seed-{seed}.npz"
+            found = made.with_suffix(".json")
+            if not made.exists():
+                print(made.stem)
+                words = [interpreter(library), HERE / f"with_{library}.py", model, images, made]
+                options = [f"--minutes={given.minutes}", f"--seed={seed}", f"--samples={SAMPLES}"]
+                done = subprocess.run([*words, *options], capture_output=True, text=True, check=False)
+                if done.returncode:
+                    sys.exit(f"{made.stem} failed: {done.stderr[-2000:]}")
+            if not found.exists():
+                measured = json.dumps(Made(made, recipe, conditional=peer in CONDITIONAL).measured())
+                replace_file(found, lambda path, text=measured: path.write_text(text, "utf-8"))
+            rows.append({
+                "recipe": peer, "seed": seed, "run": made.stem, "measures": json.loads(found.read_text("utf-8")),
+            })  # fmt: skip
+    replace_file(given.out / "peers.json", lambda path: path.write_text(json.dumps(rows, indent=1) + "\n", "utf-8"))
+    print(given.out / "peers.json")
+
+
+if __name__ == "__main__":
+    main()
