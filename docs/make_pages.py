@@ -104,9 +104,11 @@ comparison. Who judges is the first of these that there is:
    and never learned: `random features`. They say how alike two sets are in edges, textures and colours, not in what
    is shown, and they name no class.
 
-`--judge RUN` names a classifier of your own. The mathematics of each measure stands at the top of its module in
-`zeuxis.evaluation` and in the {doc}`reference <api>`; `tests/test_trust.py` holds each against SciPy, brute force or a
-closed form, and has cheats caught: a generator that repeats ten images, and one that returns training images.
+`--judge RUN` names a classifier of your own; `--judge inception` measures in the Inception network, as the literature
+does, through torch-fidelity (`pip install "zeuxis[inception]"`). The mathematics of each measure stands at the top of
+its module in `zeuxis.evaluation` and in the {doc}`reference <api>`; `tests/test_trust.py` holds each against SciPy,
+brute force or a closed form, and has cheats caught: a generator that repeats ten images, and one that returns training
+images.
 
 ## What is measured
 

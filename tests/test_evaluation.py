@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -26,9 +29,10 @@ from zeuxis.evaluation import (
 )
 from zeuxis.evaluation.cost import costs, sampling_multiply_adds, training_multiply_adds
 from zeuxis.evaluation.evaluate import evaluate, evaluated, read_evaluation
+from zeuxis.evaluation.inception import Inception
 from zeuxis.evaluation.judge import RandomFeatures, judge_of
 from zeuxis.evaluation.judges import judges
-from zeuxis.evaluation.measure import Material, measures
+from zeuxis.evaluation.measure import Material, measures, to_bytes
 from zeuxis.run import Run
 
 
@@ -277,6 +281,47 @@ def test_random_features_know_noise_and_blur(shape: tuple[int, int, int]) -> Non
     assert worse[0] < worse[1] < worse[2]
     blurred = [distance(gaussian_filter(new, (0, s, s, 0))) for s in (0, 0.5, 1)]
     assert blurred[0] < blurred[1] < blurred[2]
+
+
+def test_the_inception_network_judges_where_torch_fidelity_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in of torch-fidelity's interface, as its weights cannot be had everywhere: means and maxima of bytes."""
+
+    class Network:
+        def __init__(self, name: str, features: list[str]) -> None:
+            assert features == ["2048"]
+
+        def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+            assert x.dtype == torch.uint8 and x.shape[1] == 3
+            flat = x.float().flatten(1)
+            return (torch.stack([flat.mean(1), flat.amax(1), flat.std(1)], dim=1),)
+
+    class Unreachable(Network):
+        def __init__(self, name: str, features: list[str]) -> None:
+            raise URLError("no route")
+
+    run = zeuxis.train("digits-gan", steps=2, runs=tmp_path, progress=False)
+    where = "torch_fidelity.feature_extractor_inceptionv3"
+    for name, module in (("torch_fidelity", ModuleType("torch_fidelity")), (where, ModuleType(where))):
+        monkeypatch.setitem(sys.modules, name, module)
+    with pytest.raises(UserError, match=r"install zeuxis\[inception\]"):
+        Inception()
+    sys.modules[where].URL_INCEPTION_V3 = "https://example.org/inception.pth"
+    sys.modules[where].FeatureExtractorInceptionV3 = Unreachable
+    with pytest.raises(
+        UserError, match=r"fetch https://example.org/inception.pth elsewhere and put it into .*checkpoints"
+    ):
+        Inception()
+    sys.modules[where].FeatureExtractorInceptionV3 = Network
+    found = evaluate(run, samples=100, judge=Inception(), only=["fid"], progress=False)
+    made, images = (to_bytes(each) for each in (run.sample(100, seed=0), run.images(run.choose_images("train", 100))))
+    expected = [np.stack([x.mean(), x.max(), x.std(ddof=1)]) for x in made[:3].astype(np.float64)]
+    assert np.allclose(Inception().features(made)[:3], expected, rtol=1e-2)
+    assert found["measures"]["fid"]["features"] == found["features"] == "inception-v3"
+    assert found["measures"]["fid"]["value"] == pytest.approx(
+        frechet_distance(Inception().features(made).astype(np.float64), Inception().features(images).astype(np.float64))
+    )
 
 
 def test_a_training_can_go_by_the_distance(tmp_path: Path) -> None:

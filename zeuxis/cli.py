@@ -321,7 +321,7 @@ def evaluate(
     samples: Annotated[int, typer.Option(min=100, help="images that it makes to be measured")] = 10_000,
     seed: Annotated[int, typer.Option(help="of their latents")] = 0,
     judge: Annotated[
-        str, typer.Option(metavar="RUN", help="a classifier to measure distances in the features of")
+        str, typer.Option(metavar="RUN", help="a classifier to measure distances in the features of, or 'inception'")
     ] = "",
     only: Annotated[str, typer.Option(metavar="NAMES", help="take these alone, separated by commas")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
@@ -331,11 +331,12 @@ def evaluate(
     from rich.table import Table
 
     from zeuxis.evaluation.evaluate import evaluate as measure
+    from zeuxis.evaluation.inception import Inception
     from zeuxis.evaluation.measure import by_name
 
     names = _names(only)
-    judging = _open(judge, runs) if judge else None
     opened = _open(run, runs)
+    judging = Inception() if judge == "inception" else _open(judge, runs) if judge else None
     found = measure(opened, samples=samples, seed=seed, judge=judging, only=names)
     if as_json:
         typer.echo(json.dumps(found, indent=2))

@@ -8,6 +8,8 @@ The first of these that there is:
    they were drawn. Its features say how alike two sets of images are in edges, textures and colours, not in what
    they show, and they name no class.
 
+Whoever asks for it by name has the Inception network (`zeuxis.evaluation.inception`), in which the literature measures.
+
 Source: W. Xu et al. and M. F. Naeem, S. J. Oh, Y. Uh, Y. Choi and J. Yoo, Reliable Fidelity and Diversity Metrics for
 Generative Models, ICML 2020, section 5 (features of random networks).
 """
@@ -27,6 +29,7 @@ from torch import Tensor, nn
 from zeuxis.data import load
 from zeuxis.data.registry import cache_dir
 from zeuxis.errors import StoppedError, UserError
+from zeuxis.evaluation.inception import Inception
 from zeuxis.evaluation.judges import judges
 from zeuxis.nets import Shape
 from zeuxis.progress import console
@@ -80,7 +83,7 @@ class RandomFeatures:
         return np.concatenate(parts)
 
 
-Judge = Run | RandomFeatures
+Judge = Run | RandomFeatures | Inception
 
 
 def judge_name(judge: Judge) -> str:
