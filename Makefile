@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types format docs clean
+.PHONY: demo test lint types format docs bench clean
 
 demo: .venv/installed
 	$(BIN)/zeuxis demo
@@ -35,6 +35,10 @@ docs: .venv/installed
 	$(BIN)/python docs/make_pages.py
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -q -b html docs docs/_site
 	@echo docs/_site/index.html
+
+# Training speed beside Keras, plain PyTorch and pythae, each in an environment of its own: benchmarks/results.json.
+bench: .venv/installed
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf .venv demo .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

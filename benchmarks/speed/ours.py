@@ -1,0 +1,63 @@
+"""Trains the task's recipe as `zeuxis train` does, round by round."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.speed.rounds import claim_output, read_task, wanted
+from zeuxis.recipe import load_recipe
+from zeuxis.training import start
+
+
+class Rounds:
+    """Watches a training, and holds it after each round."""
+
+    measures: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.answers = claim_output()
+
+    def begin(self, trainer: Any) -> None:
+        self._hold(trainer, "ready")
+
+    def stepped(self, trainer: Any) -> None:
+        self.left -= 1
+        if not self.left:
+            self._hold(trainer, time.perf_counter() - self.started)
+
+    def _hold(self, trainer: Any, answer: object) -> None:
+        self.left = wanted(self.answers, answer)
+        if not self.left:
+            trainer.stop("no more rounds")
+        self.started = time.perf_counter()
+
+    def tested(self, trainer: Any) -> dict[str, float]:
+        return {}
+
+    def recorded(self, line: dict[str, Any]) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+def main() -> None:
+    """Trains until no more rounds are asked for."""
+    task = read_task()
+    intervals = ("test_every", "snapshot_every", "checkpoint_every")
+    overrides = [
+        f"training.precision={task['precision']}", f"training.batch_size={task['batch']}", "training.steps=1000000",
+        "training.best=", *(f"training.{name}=never" for name in intervals),
+    ]  # fmt: skip
+    with TemporaryDirectory() as folder:
+        start(load_recipe(task["recipe"], overrides), Path(folder), Rounds())
+
+
+if __name__ == "__main__":
+    main()
