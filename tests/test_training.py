@@ -51,6 +51,17 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
     return load_file(checkpoints(run.path / "checkpoints")[0])
 
 
+@pytest.mark.parametrize(("able", "expected"), [({"avx512_bf16": True}, "bfloat16"), ({"avx2": True}, "float32")])
+def test_precision_can_be_left_to_the_hardware(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    run = train("digits-vae", tmp_path, training__precision="auto", training__steps=1, training__device="cpu")
+    assert run.recipe.training.precision == expected, "the run records what was chosen"
+    resume(run.path, QUIET, {"training.steps": 2, "training.precision": "auto"})
+    assert Run(run.path).recipe.training.precision == expected
+
+
 # -- phases, as later models need them ----------------------------------------------------------------
 
 

@@ -158,8 +158,9 @@ class TrainingOptions(Section):
     patience: int = Field(
         5, ge=1, description="tests in a row that bring nothing better before `until` ends a training"
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of matrix products in training; the rest stays float32"
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32",
+        description="of matrix products in training, the rest stays float32; auto: bfloat16 where the hardware has it",
     )
     device: str = Field("auto", description="cpu, cuda, mps; auto takes the fastest there is")
 

@@ -15,7 +15,7 @@ import torch
 
 from zeuxis.errors import UserError
 
-__all__ = ["describe_machine", "keep_freed_memory", "peak_memory", "pick_device", "reset_peak_memory"]
+__all__ = ["describe_machine", "keep_freed_memory", "peak_memory", "pick_device", "pick_precision", "reset_peak_memory"]
 
 
 def pick_device(name: str) -> torch.device:
@@ -32,6 +32,18 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"The device '{name}' cannot be used here; write cpu, cuda, mps or auto.") from error
     return device
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """Returns the precision of this name; `auto` is bfloat16 where the device multiplies matrices in it."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+        able = bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
+    return "bfloat16" if able else "float32"
 
 
 def keep_freed_memory() -> None:

@@ -18,7 +18,7 @@ from zeuxis.progress import console
 from zeuxis.recipe import BUDGETS, Recipe, load_recipe
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, checkpoints, load_weights
 from zeuxis.training.display import Display
-from zeuxis.training.hardware import describe_machine, pick_device
+from zeuxis.training.hardware import describe_machine, pick_device, pick_precision
 from zeuxis.training.trainer import Observer, Trainer, readable_disk_errors
 
 __all__ = ["finished", "resolved", "resume", "start"]
@@ -40,7 +40,7 @@ def start(recipe: Recipe, runs: Path, observer: Observer, *, name: str = "") -> 
         UserError: before anything is written if recipe, data and networks do not fit; later as `Trainer.fit`.
     """
     device = pick_device(recipe.training.device)
-    recipe, trained = _trained_networks(recipe, runs)
+    recipe, trained = _trained_networks(_as_hardware_allows(recipe), runs)
     dataset = data.load(recipe.data, recipe=recipe.name)
     for file, why in list(dataset.quarantine.items())[:3]:
         observer.say(f"{file} cannot be read and is left out ({why}).")
@@ -86,7 +86,7 @@ def resume(folder: Path, observer: Observer, overrides: Mapping[str, Any] | None
     Raises:
         UserError: if the run is finished, its checkpoints are damaged, or its data has changed.
     """
-    recipe = load_recipe(folder / "recipe.toml", overrides or {})
+    recipe = _as_hardware_allows(load_recipe(folder / "recipe.toml", overrides or {}))
     device = pick_device(recipe.training.device)
     dataset = data.load(recipe.data, recipe=recipe.name)
     model = build_model(recipe, dataset.classes)
@@ -121,8 +121,16 @@ def finished(folder: Path) -> bool:
 
 
 def resolved(recipe: Recipe, runs: Path) -> Recipe:
-    """A recipe as its run records it but for the classes: a model built on another run takes that run's networks."""
-    return _trained_networks(recipe, runs)[0]
+    """A recipe as its run records it but for the classes.
+
+    A model built on another run takes that run's networks, and a precision that is left to the hardware is chosen.
+    """
+    return _trained_networks(_as_hardware_allows(recipe), runs)[0]
+
+
+def _as_hardware_allows(recipe: Recipe) -> Recipe:
+    precision = pick_precision(recipe.training.precision, pick_device(recipe.training.device))
+    return recipe.updated({"training.precision": precision})
 
 
 def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dict[str, Tensor]]]:
