@@ -192,7 +192,7 @@ HEAD = """# The gallery
 
 <!-- Written by benchmarks/gallery.py from trained runs. -->
 
-Every recipe that was trained so far, on the real data, with the command that does it again. Samples are not chosen:
+Every recipe trained on the real data, with the command that does it again. Samples are not chosen:
 they are the first eight of seed 1, or test images where a model makes none. Trainings ran on {hardware}, for minutes
 rather than the hours of the reports, so a picture here says what a recipe reaches *in the time beside it*, not what it
 can reach. Distances are in the features of the classifier that is named with them, and compare only within the same
