@@ -3,8 +3,9 @@
     python -m benchmarks --peer keras          # or torch, a plain PyTorch loop, or pythae
     make bench                                 # all of them
 
-Every worker is a process of its own that trains the same network at the same batch size on the same images. They take
-turns: a round of ours, a round of theirs. What counts is the median over rounds, and the ratio, as machines differ.
+Every worker is a process of its own that trains the same network at the same batch size on the same images, ours in
+both precisions and the others in float32, their default. They take turns: a round of ours, a round of theirs. What
+counts is the median over rounds, and the ratio, as machines differ.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -27,7 +30,8 @@ from rich.table import Table
 from benchmarks.peers.__main__ import interpreter, write_images
 from zeuxis.figures.style import INK, LINES, heading, new_figure, write
 from zeuxis.models import build_model
-from zeuxis.recipe import Recipe, load_recipe
+from zeuxis.recipe import load_recipe
+from zeuxis.training.hardware import describe_machine
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -35,6 +39,9 @@ RESULTS = HERE / "results.json"
 BATCHES = {"mnist-vae-z2": 128, "mnist-gan": 256, "mnist-cgan": 64, "faces-gan-64": 64, "faces-dcgan-64": 64}
 PEERS = ("keras", "torch", "pythae")
 VAES_ALONE = {"pythae"}
+PRECISIONS = ("float32", "bfloat16")
+# Without what the others have no word for.
+PLAINER = {"faces-gan-64": ("model.instance_noise=0",)}
 WARM, ROUNDS, SECONDS = 3, 5, 3.0
 
 
@@ -42,21 +49,20 @@ class Worker:
     """A process that trains a task, round by round."""
 
     def __init__(self, words: list[str | Path]) -> None:
-        quiet = os.environ | {
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "KERAS_BACKEND": "tensorflow",
-            "PYTHONPATH": str(HERE.parent),
-        }
+        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "TQDM_DISABLE": "1"}
+        self.said = TemporaryFile("w+")  # noqa: SIM115 (closed with the worker); not a pipe, which would stop a talkative worker when it is full
         self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=quiet
-        )
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True,
+            env=os.environ | quiet | {"PYTHONPATH": str(HERE.parent)},
+        )  # fmt: skip
         self._read()
 
     def _read(self) -> str:
-        assert self.process.stdout and self.process.stderr
+        assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            sys.exit(f"A worker died: {self.process.stderr.read()[-2000:]}")
+            self.said.seek(0)
+            sys.exit(f"A worker died: {self.said.read()[-2000:]}")
         return line
 
     def train(self, steps: int) -> float:
@@ -68,78 +74,90 @@ class Worker:
     def close(self) -> None:
         """Ends the process."""
         self.process.communicate()
+        self.said.close()
 
 
-def described(recipe: Recipe, images: Path, precision: str) -> dict[str, Any]:
+def described(name: str, images: Path) -> dict[str, Any]:
     """A recipe as a worker of any library understands it: every size a number, one stack of layers a network."""
+    overrides = [f"training.batch_size={BATCHES[name]}", *PLAINER.get(name, ())]
+    recipe = load_recipe(name, overrides)
     options: Any = recipe.model
     classes = 10 if recipe.model.name == "cgan" else 0
     model = build_model(recipe, tuple(map(str, range(classes))) or None)
     sizes = {"latent": options.latent, "channels": recipe.data.channels, "classes": classes}
     networks = {}
-    for name, network in recipe.networks.items():
+    for each, network in recipe.networks.items():
         layers = [" ".join(str(sizes.get(part, part)) for part in text.split()) for text in network.layers]
         if network.heads:  # of the VAE: mean and log-variance, as one layer
             layers.append(f"dense {2 * options.latent}")
-        networks[name] = {"layers": layers, "shape": list(model.net(name).input_shape)}
+        networks[each] = {"layers": layers, "shape": list(model.net(each).input_shape)}
     optimizer = recipe.training.optimizer
     return {
-        "recipe": recipe.name, "networks": networks, "latent": options.latent, "conditional": bool(classes),
-        "batch": recipe.training.batch_size, "rate": optimizer.learning_rate, "betas": list(optimizer.betas),
-        "generator_updates": getattr(options, "generator_updates", 1), "range": recipe.data.range,
-        "images": str(images), "precision": precision,
+        "recipe": name, "overrides": overrides, "networks": networks, "latent": options.latent,
+        "conditional": bool(classes), "batch": recipe.training.batch_size, "rate": optimizer.learning_rate,
+        "betas": list(optimizer.betas), "generator_updates": getattr(options, "generator_updates", 1),
+        "range": recipe.data.range, "images": str(images),
     }  # fmt: skip
 
 
-def measure(task: dict[str, Any], peer: str, folder: Path, seconds: float) -> dict[str, Any]:
-    """Rounds of ours and of a peer in turn; images a second of both."""
+def measure(task: dict[str, Any], peers: Sequence[str], folder: Path, seconds: float) -> list[dict[str, Any]]:
+    """Rounds of ours, in both precisions, and of the peers in turn; images a second of all."""
     path = folder / "task.json"
     path.write_text(json.dumps(task), "utf-8")
-    python = sys.executable if peer == "torch" else interpreter(peer)
-    workers = [
-        Worker([sys.executable, "-m", "benchmarks.speed.ours", path]),
-        Worker([python, HERE / "speed" / f"with_{peer}.py", path]),
-    ]
-    steps = []
-    for worker in workers:
+    workers = {
+        precision: Worker([sys.executable, "-m", "benchmarks.speed.ours", path, precision]) for precision in PRECISIONS
+    }
+    for peer in peers:
+        python = sys.executable if peer == "torch" else interpreter(peer)
+        workers[peer] = Worker([python, HERE / "speed" / f"with_{peer}.py", path])
+    steps = {}
+    for name, worker in workers.items():
         worker.train(WARM)
-        steps.append(max(math.ceil(WARM * seconds / worker.train(WARM)), 1))
-    rates: list[list[float]] = [[], []]
+        steps[name] = max(math.ceil(WARM * seconds / worker.train(WARM)), 1)
+    rates: dict[str, list[float]] = {name: [] for name in workers}
     for _ in range(ROUNDS):
-        for worker, count, found in zip(workers, steps, rates, strict=True):
-            found.append(count * task["batch"] / worker.train(count))
-    for worker in workers:
+        for name, worker in workers.items():
+            rates[name].append(steps[name] * task["batch"] / worker.train(steps[name]))
+    for worker in workers.values():
         worker.close()
-    ours, theirs = map(statistics.median, rates)
-    return {
-        "recipe": task["recipe"], "peer": peer, "batch": task["batch"], "device": "cpu", "precision": task["precision"],
-        "images_per_second": round(ours, 1), "peer_images_per_second": round(theirs, 1),
-        "ratio": round(statistics.median(a / b for a, b in zip(*rates, strict=True)), 3),
-    }  # fmt: skip
+    return [
+        {
+            "recipe": task["recipe"], "peer": peer, "batch": task["batch"], "device": "cpu", "precision": precision,
+            "images_per_second": round(statistics.median(rates[precision]), 1),
+            "peer_images_per_second": round(statistics.median(rates[peer]), 1),
+            "ratio": round(statistics.median(a / b for a, b in zip(rates[precision], rates[peer], strict=True)), 3),
+        }
+        for peer in peers
+        for precision in PRECISIONS
+    ]  # fmt: skip
 
 
-def chart(rows: list[dict[str, Any]]) -> Figure:
-    """Ratios as bars, a group for each recipe."""
+def chart(rows: list[dict[str, Any]], hardware: str) -> Figure:
+    """Ratios in bfloat16 as bars, a group for each recipe, with those in float32 as ticks on them."""
     recipes = list(dict.fromkeys(row["recipe"] for row in rows))
     peers = list(dict.fromkeys(row["peer"] for row in rows))
-    drawn = new_figure(8.4, 1.0 + 0.62 * len(recipes) * max(len(peers), 2) / 2)
+    drawn = new_figure(8.4, 1.2 + 0.3 * len(recipes) * (len(peers) + 1))
     ax = drawn.subplots()
     high = 0.8 / len(peers)
     for i, peer in enumerate(peers):
-        mine = [row for row in rows if row["peer"] == peer]
-        places = [recipes.index(row["recipe"]) + (i - (len(peers) - 1) / 2) * high for row in mine]
-        ax.barh(places, [row["ratio"] for row in mine], high * 0.9, color=LINES[i], label=peer)
-        for place, row in zip(places, mine, strict=True):
+        for row in (row for row in rows if row["peer"] == peer):
+            place = recipes.index(row["recipe"]) + (i - (len(peers) - 1) / 2) * high
+            if row["precision"] == "float32":
+                ax.plot([row["ratio"]] * 2, [place - high / 2, place + high / 2], color=INK, lw=2)
+                continue
+            ax.barh(place, row["ratio"], high * 0.9, color=LINES[i])
             text = f" {row['ratio']:.1f}   {row['images_per_second']:,.0f} to {row['peer_images_per_second']:,.0f}"
             ax.text(row["ratio"], place, text, va="center", fontsize=8.5, color=INK)
+        ax.barh(0, 0, color=LINES[i], label=f"against {peer}")
+    ax.plot([], [], color=INK, lw=2, label="ours in float32")
     ax.axvline(1, color=INK, lw=0.8, ls=":")
     ax.set_yticks(range(len(recipes)), recipes)
     ax.invert_yaxis()
     ax.margins(x=0.25)
     ax.grid(visible=False, axis="y")
-    ax.set_xlabel("times as many training images a second")
+    ax.set_xlabel("times as many training images a second, ours in bfloat16, the others in float32")
     ax.legend(loc="lower right")
-    heading(drawn, "Training speed beside the peers", "medians of rounds in turn; images a second, ours to theirs")
+    heading(drawn, "Training speed beside the peers", f"medians of rounds in turn, on {hardware}; images a second")
     return drawn
 
 
@@ -148,33 +166,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--peer", choices=PEERS, action="append", help="else all")
     parser.add_argument("--recipe", choices=BATCHES, action="append", help="else all")
-    parser.add_argument("--precision", default="bfloat16", choices=("float32", "bfloat16"), help="of ours")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of a round")
     given = parser.parse_args()
-    rows = []
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    if RESULTS.exists():  # what is not measured now stays
+        rows = {_key(row): row for row in json.loads(RESULTS.read_text("utf-8"))}
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name in given.recipe or BATCHES:
-            recipe = load_recipe(name, [f"training.batch_size={BATCHES[name]}"])
+            recipe = load_recipe(name)
             images = folder / f"{recipe.data.source}.npz"
             if not images.exists():
                 write_images(images, recipe)
-            for peer in given.peer or PEERS:
-                if peer in VAES_ALONE and recipe.model.name != "vae":
-                    continue
-                rows.append(measure(described(recipe, images, given.precision), peer, folder, given.seconds))
-                print(json.dumps(rows[-1]), flush=True)
-    table = Table("recipe", "peer", box=None, pad_edge=False)
+            peers = [peer for peer in given.peer or PEERS if recipe.model.name == "vae" or peer not in VAES_ALONE]
+            for row in measure(described(name, images), peers, folder, given.seconds):
+                rows[_key(row)] = row
+                print(json.dumps(row), flush=True)
+    table = Table("recipe", "peer", "ours in", box=None, pad_edge=False)
     for head in ("batch", "images/s", "peer's", "ratio"):
         table.add_column(head, justify="right")
-    for row in rows:
+    for row in rows.values():
         table.add_row(
-            row["recipe"], row["peer"], str(row["batch"]), f"{row['images_per_second']:,.0f}",
+            row["recipe"], row["peer"], row["precision"], str(row["batch"]), f"{row['images_per_second']:,.0f}",
             f"{row['peer_images_per_second']:,.0f}", f"{row['ratio']:.2f}",
         )  # fmt: skip
     Console().print(table)
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
-    write(lambda: chart(rows), RESULTS.with_suffix(".png"))
+    RESULTS.write_text(json.dumps(list(rows.values()), indent=1) + "\n", "utf-8")
+    machine = describe_machine(torch.device("cpu"))
+    write(
+        lambda: chart(list(rows.values()), f"{machine['processor']}, {machine['threads']} threads"),
+        RESULTS.with_suffix(".png"),
+    )
+
+
+def _key(row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in ("recipe", "peer", "device", "precision"))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,10 +61,13 @@ def family(name: str) -> str:
 
 
 def entries(bench: Path, peers: Path) -> Iterator[Entry]:
-    """Reads what two folders hold; models that were left out because a seed diverged are left out here too."""
+    """Reads what two folders hold, of as many seeds as did not fail."""
     ours = json.loads((bench / "benchmark.json").read_text("utf-8"))
     theirs = json.loads((peers / "peers.json").read_text("utf-8"))
     first = Run(bench / ours[0]["run"])
+    allowed = json.loads((peers / "task.json").read_text("utf-8"))["minutes"]
+    if first.recipe.training.minutes != allowed:
+        sys.exit(f"The budgets differ: {first.recipe.training.minutes} minutes of ours, {allowed} of the peers.")
     for name in dict.fromkeys(row["recipe"] for row in [*ours, *theirs]):
         mine = [row for row in ours if row["recipe"] == name]
         rows = mine or [row for row in theirs if row["recipe"] == name]

@@ -9,9 +9,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 from zeuxis.models import build_model
-from zeuxis.nets import summary
 from zeuxis.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -28,27 +28,56 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.mark.parametrize("name", ["mnist-vae-z2", "mnist-gan", "mnist-cgan", "faces-gan-64", "faces-dcgan-64"])
 def test_the_plain_loop_trains_the_same_network(benchmarks: ModuleType, name: str) -> None:
+    """With our weights it gives our outputs."""
     import with_torch
 
-    recipe = load_recipe(name)
-    task = benchmarks.described(recipe, Path("images.npz"), "float32")
-    classes = tuple(map(str, range(10))) if task["conditional"] else None
-    expected = summary(name, build_model(recipe, classes).networks)["networks"]
+    task = benchmarks.described(name, Path("images.npz"))
+    recipe = load_recipe(name, task["overrides"])
+    model = build_model(recipe, tuple(map(str, range(10))) if task["conditional"] else None)
     for each, described in task["networks"].items():
-        counted = sum(p.numel() for p in with_torch.network(described).parameters())
-        assert counted == expected[each]["trainable"]
-        plain = with_torch.network(described).eval()
-        made = plain(with_torch.torch.zeros(2, *described["shape"]))
-        assert made.shape[1:] == build_model(recipe, classes).net(each).output_shape or recipe.model.name == "vae"
+        ours, plain = model.net(each).eval(), with_torch.network(described).eval()
+        weights = list(ours.trunk.parameters())
+        if ours.heads:  # which the plain network has as one layer
+            pairs = zip(*(head.parameters() for head in ours.heads.values()), strict=True)
+            weights += [torch.cat(pair) for pair in pairs]
+        for mine, its in zip(weights, plain.parameters(), strict=True):
+            its.data.copy_(mine.data)
+        x = torch.rand(3, *described["shape"])
+        with torch.no_grad():
+            expected = torch.cat(list(ours(x, heads=True).values()), dim=1) if ours.heads else ours(x)
+            assert torch.allclose(plain(x), expected, atol=1e-5)
 
 
 def test_workers_train_in_rounds(benchmarks: ModuleType, tmp_path: Path) -> None:
-    recipe = load_recipe("mnist-vae-z2", ["training.batch_size=4"])
     images = tmp_path / "images.npz"
     np.savez(images, train=np.zeros((12, 28, 28, 1), np.uint8), labels=np.zeros(12), test=np.zeros((1, 28, 28, 1)))
     task = tmp_path / "task.json"
-    task.write_text(json.dumps(benchmarks.described(recipe, images, "float32")), "utf-8")
+    task.write_text(json.dumps(benchmarks.described("mnist-vae-z2", images) | {"batch": 4}), "utf-8")
     worker = benchmarks.Worker([sys.executable, ROOT / "benchmarks" / "speed" / "with_torch.py", task])
     assert worker.train(1) > 0 and worker.train(5) > 0
     worker.close()
     assert worker.process.returncode == 0
+
+
+def test_what_a_peer_made_is_measured_as_a_run_is(benchmarks: ModuleType, tmp_path: Path) -> None:
+    """A peer that returns training images, and rebuilds perfectly: the measures say so."""
+    from benchmarks.peers.__main__ import write_images
+    from benchmarks.peers.exchange import Budget, Task, write_made
+    from benchmarks.peers.made import Made
+
+    recipe, images, out = load_recipe("digits-vae"), tmp_path / "images.npz", tmp_path / "copy-seed-0.npz"
+    write_images(images, recipe)
+    with np.load(images) as arrays:
+        train, test = arrays["train"], arrays["test"]
+        task = Task("copy", train, arrays["labels"], test, minutes=1, seed=0, samples=300, out=out)
+    budget = Budget(task.minutes)
+    budget.start()
+    assert not budget.spent(640)
+    write_made(task, train[:300] / 255, test / 255, budget, 2.0, 7)
+    found = Made(out, recipe, conditional=False).measured()
+    assert found["test_mse"]["value"] == pytest.approx(0, abs=1e-12)
+    assert found["suspects"]["value"] == 1 and found["outliers"]["value"] == 0
+    assert found["images_per_second"]["value"] == 320 and found["parameters"]["value"] == 7
+    assert "label_agreement" not in found and "path_length" not in found
+    write_made(task, train[:300] / 255, None, budget, 2.0, 7)
+    assert "test_mse" not in Made(out, recipe, conditional=True).measured()

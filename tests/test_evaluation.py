@@ -16,6 +16,7 @@ from scipy.linalg import sqrtm
 from scipy.ndimage import gaussian_filter, laplace
 
 import zeuxis
+from zeuxis.data import to_bytes
 from zeuxis.errors import UserError
 from zeuxis.evaluation import (
     Share,
@@ -32,7 +33,7 @@ from zeuxis.evaluation.evaluate import evaluate, evaluated, read_evaluation
 from zeuxis.evaluation.inception import Inception
 from zeuxis.evaluation.judge import RandomFeatures, judge_of
 from zeuxis.evaluation.judges import judges
-from zeuxis.evaluation.measure import Material, measures, to_bytes
+from zeuxis.evaluation.measure import Material, measures
 from zeuxis.run import Run
 
 

@@ -147,8 +147,8 @@ def test_bfloat16_is_for_matrices_in_training_alone() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.3, 0.5, 0.99])
 def test_dropout_drops_that_share_at_random_and_keeps_the_mean(p: float, dtype: torch.dtype) -> None:
-    dropout, _ = make_layer(f"dropout {p}", (8, 15, 15), {})
-    ones = torch.ones(64, 8, 15, 15, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
+    dropout, _ = make_layer(f"dropout {p}", (7, 15, 15), {})  # an odd number of elements
+    ones = torch.ones(63, 7, 15, 15, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
     torch.manual_seed(0)
     y = dropout(ones)
     kept = (y != 0).float()
@@ -159,9 +159,10 @@ def test_dropout_drops_that_share_at_random_and_keeps_the_mean(p: float, dtype: 
     assert y[y != 0].float().unique().tolist() == pytest.approx([1 / share], rel=4e-3)
     # Neighbours in memory, images and channels know nothing of each other.
     for a, b in ((kept[1:], kept[:-1]), (kept[:, 1:], kept[:, :-1]), (kept[..., 1:], kept[..., :-1])):
-        assert abs((a * b).mean() - share**2) < 3 * error + 1e-6
+        assert abs((a * b).mean() - share**2) < 2 * error + 1e-6
     y.sum().backward()
     assert ones.grad is not None and torch.equal(ones.grad, y), "the same mask backwards"
     torch.manual_seed(0)
     assert torch.equal(dropout(ones), y)
+    assert dropout(torch.ones(5, 33)).shape == (5, 33)
     assert torch.equal(dropout.eval()(ones), ones)

@@ -8,6 +8,7 @@ Each library has an environment of its own, made when it is first needed. What s
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peers.made import Made
-from zeuxis.evaluation.measure import pieces, to_bytes
+from zeuxis.data import to_bytes
+from zeuxis.evaluation.measure import pieces
 from zeuxis.recipe import Recipe
 from zeuxis.study.benchmark import recipe_for
 from zeuxis.training.files import replace_file
@@ -55,6 +57,11 @@ def write_images(path: Path, recipe: Recipe) -> None:
     np.savez(path, train=train, labels=np.zeros(0) if labels is None else labels, test=to_bytes(run.held_out(SAMPLES)))
 
 
+def _sum(path: Path) -> str:
+    with np.load(path) as arrays:
+        return hashlib.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays))).hexdigest()
+
+
 def main() -> None:
     """Trains and measures every peer from every seed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers")
@@ -69,6 +76,11 @@ def main() -> None:
     images = given.out / "images.npz"
     if not images.exists():
         write_images(images, recipe)
+    asked = {"data": given.data, "images": _sum(images), "minutes": given.minutes, "samples": SAMPLES}
+    task = given.out / "task.json"
+    if task.exists() and json.loads(task.read_text("utf-8")) != asked:
+        sys.exit(f"{given.out} holds what was made of another task, {task.read_text('utf-8')}; choose another folder.")
+    task.write_text(json.dumps(asked) + "\n", "utf-8")
     fitting = [peer for peer in given.peers.split(",") if recipe.data.size == 28 or peer not in DIGITS_ALONE]
     rows = []
     for seed in range(given.seeds):
@@ -82,7 +94,8 @@ def main() -> None:
                 options = [f"--minutes={given.minutes}", f"--seed={seed}", f"--samples={SAMPLES}"]
                 done = subprocess.run([*words, *options], capture_output=True, text=True, check=False)
                 if done.returncode:
-                    sys.exit(f"{made.stem} failed: {done.stderr[-2000:]}")
+                    print(f"{made.stem} is left out, it failed: {done.stderr[-2000:]}")
+                    continue
             if not found.exists():
                 measured = json.dumps(Made(made, recipe, conditional=peer in CONDITIONAL).measured())
                 replace_file(found, lambda path, text=measured: path.write_text(text, "utf-8"))

@@ -87,7 +87,9 @@ class Vae(keras.Model):
 
 
 class Gan(keras.Model):
-    """Binary cross-entropy; one update of each network in a step, each with noise of its own.
+    """As keras.io trains it: binary cross-entropy, made images labelled 1, and noise of its own for each network.
+
+    The guides call their networks without `training`, which leaves dropout out.
 
     Args:
         generator: of `(N, noise + classes)`.
@@ -131,17 +133,17 @@ class Gan(keras.Model):
     def train_step(self, batch: tf.Tensor | tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         images, wanted = batch if self.classes else (batch, None)
         n = tf.shape(images)[0]
-        made = self.generator(self._drawn(wanted, n), training=True)
+        made = self.generator(self._drawn(wanted, n))
         both = tf.concat([self._shown(made, wanted), self._shown(images, wanted)], axis=0)
-        labels = tf.concat([tf.ones((n, 1)), tf.zeros((n, 1))], axis=0)  # these guides call made images 1
+        labels = tf.concat([tf.ones((n, 1)), tf.zeros((n, 1))], axis=0)
         labels += self.blur * tf.random.uniform(tf.shape(labels))
         with tf.GradientTape() as tape:
-            told = self.entropy(labels, self.discriminator(both, training=True))
+            told = self.entropy(labels, self.discriminator(both))
         weights = self.discriminator.trainable_weights
         self.discriminator_optimizer.apply(tape.gradient(told, weights), weights)
         with tf.GradientTape() as tape:
-            made = self.generator(self._drawn(wanted, n), training=True)
-            fooled = self.entropy(tf.zeros((n, 1)), self.discriminator(self._shown(made, wanted), training=True))
+            made = self.generator(self._drawn(wanted, n))
+            fooled = self.entropy(tf.zeros((n, 1)), self.discriminator(self._shown(made, wanted)))
         weights = self.generator.trainable_weights
         self.generator_optimizer.apply(tape.gradient(fooled, weights), weights)
         return {"discriminator": told, "generator": fooled}
@@ -150,6 +152,24 @@ class Gan(keras.Model):
         wanted = np.eye(self.classes, dtype=np.float32)[np.arange(n) % self.classes] if self.classes else None
         images = self.generator.predict(self._drawn(wanted, n), batch_size=CHUNK, verbose=0)
         return images / 2 + 0.5 if self.signed else images
+
+
+class TutorialGan(Gan):
+    """As tensorflow.org trains it: real images labelled 1, noise drawn once, and both networks updated at once."""
+
+    def train_step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        n = tf.shape(images)[0]
+        with tf.GradientTape() as telling, tf.GradientTape() as fooling:
+            made = self.generator(self._drawn(None, n), training=True)
+            real, fake = (self.discriminator(each, training=True) for each in (images, made))
+            told = self.entropy(tf.ones((n, 1)), real) + self.entropy(tf.zeros((n, 1)), fake)
+            fooled = self.entropy(tf.ones((n, 1)), fake)
+        for tape, loss, network, optimizer in (
+            (fooling, fooled, self.generator, self.generator_optimizer),
+            (telling, told, self.discriminator, self.discriminator_optimizer),
+        ):
+            optimizer.apply(tape.gradient(loss, network.trainable_weights), network.trainable_weights)
+        return {"discriminator": told, "generator": fooled}
 
 
 def cgan() -> tuple[Gan, float, int]:
@@ -214,7 +234,7 @@ def dcgan_digits() -> tuple[Gan, float, int]:
             layers.Dense(1),
         ]
     )
-    return Gan(generator, discriminator, 100, signed=True), 1e-4, 256
+    return TutorialGan(generator, discriminator, 100, signed=True), 1e-4, 256
 
 
 def dcgan_faces() -> tuple[Gan, float, int]:

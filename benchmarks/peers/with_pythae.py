@@ -1,4 +1,4 @@
-"""The models of pythae at its defaults: networks, latents, optimiser, learning rate and batch size.
+"""The models of pythae at its defaults: networks, latents, optimiser, learning rate and batch size; final weights.
 
 Source: C. Chadebec, L. J. Vincent and S. Allassonniere, Pythae, NeurIPS 2022. Runs in an environment of its own
 (`pythae.txt`):
@@ -76,7 +76,10 @@ def train(task: Task) -> None:
     sampler = NormalSampler(model)
     with torch.no_grad():
         samples = sampler.sample(num_samples=task.samples, batch_size=256, return_gen=True, save_sampler_config=False)
-        rebuilt = torch.cat([model.reconstruct(part) for part in test.split(256)])
+        # Of the posterior's mean, as all others do; its own `reconstruct` draws from the posterior.
+        rebuilt = torch.cat(
+            [model.decoder(model.encoder(part).embedding)["reconstruction"] for part in test.split(256)]
+        )
     write_made(
         task, _pixels(samples), _pixels(rebuilt), budget, seconds, sum(p.numel() for p in model.parameters())
     )  # fmt: skip

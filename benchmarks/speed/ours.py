@@ -1,7 +1,8 @@
-"""Trains the task's recipe as `zeuxis train` does, round by round."""
+"""Trains the task's recipe as `zeuxis train` does, round by round, in the precision that the command line names."""
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,9 +53,12 @@ def main() -> None:
     task = read_task()
     intervals = ("test_every", "snapshot_every", "checkpoint_every")
     overrides = [
-        f"training.precision={task['precision']}", f"training.batch_size={task['batch']}", "training.steps=1000000",
-        "training.best=", *(f"training.{name}=never" for name in intervals),
-    ]  # fmt: skip
+        *task["overrides"],
+        *(f"training.{name}=never" for name in intervals),
+        f"training.precision={sys.argv[2]}",
+        "training.steps=1000000",
+        "training.best=",
+    ]
     with TemporaryDirectory() as folder:
         start(load_recipe(task["recipe"], overrides), Path(folder), Rounds())
 

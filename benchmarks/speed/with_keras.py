@@ -85,14 +85,18 @@ def main() -> None:
     @tf.function
     def gan(x: tf.Tensor, asked: tf.Tensor) -> None:
         ones, zeros = tf.ones((task["batch"], 1)), tf.zeros((task["batch"], 1))
-        fakes = made(asked)
-        with tf.GradientTape() as tape:
-            loss = entropy(ones, scores(x, asked)) + entropy(zeros, scores(fakes, asked))
-        learn(tape, loss, "discriminator")
-        for _ in range(task["generator_updates"]):
-            with tf.GradientTape() as tape:
+        with tf.GradientTape() as fooling:  # fakes are made once for both networks
+            fakes = made(asked)
+            with fooling.stop_recording(), tf.GradientTape() as telling:
+                loss = entropy(ones, scores(x, asked)) + entropy(zeros, scores(tf.stop_gradient(fakes), asked))
+            with fooling.stop_recording():
+                learn(telling, loss, "discriminator")
+            loss = entropy(ones, scores(fakes, asked))
+        learn(fooling, loss, "generator")
+        for _ in range(task["generator_updates"] - 1):
+            with tf.GradientTape() as fooling:
                 loss = entropy(ones, scores(made(asked), asked))
-            learn(tape, loss, "generator")
+            learn(fooling, loss, "generator")
 
     step = vae if "encoder" in networks else gan
     serve(lambda: step(*next(data)), answers)

@@ -1,4 +1,8 @@
-"""The task's networks in a plain PyTorch loop: modules of torch.nn, batches by index, one Adam a network, float32."""
+"""The task's networks in a plain PyTorch loop: modules of torch.nn, batches by index, one Adam a network, float32.
+
+As PyTorch's own guide to GANs has it, fakes are made once for both networks, and the generator's loss is sent back
+through the whole discriminator.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +15,6 @@ from torch import nn
 from torch.nn import functional as F
 
 
-class Same(nn.Module):
-    """Pads as Keras does, so that a convolution at stride s gives ceil(side / s)."""
-
-    def __init__(self, kernel: int, stride: int) -> None:
-        super().__init__()
-        self.kernel, self.stride = kernel, stride
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        side = x.shape[-1]
-        total = max((-(-side // self.stride) - 1) * self.stride + self.kernel - side, 0)
-        low = total // 2
-        return F.pad(x, (low, total - low, low, total - low))
-
-
 def layer(text: str, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]]:
     """One layer spec as a module, and the shape of its output."""
     word, *rest = text.split()
@@ -34,14 +24,14 @@ def layer(text: str, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]
         return nn.Linear(shape[0], int(rest[0]), bias), (int(rest[0]),)
     if word == "conv":
         side = -(-shape[1] // stride)
-        convolution = nn.Conv2d(shape[0], int(rest[0]), kernel, stride, bias=bias)
-        return nn.Sequential(Same(kernel, stride), convolution), (int(rest[0]), side, side)
+        made = nn.Conv2d(shape[0], int(rest[0]), kernel, stride, (kernel - 1) // 2, bias=bias)
+        return made, (int(rest[0]), side, side)
     if word == "deconv":
         padding = -(-(kernel - stride) // 2)
-        made = nn.ConvTranspose2d(
+        spread = nn.ConvTranspose2d(
             shape[0], int(rest[0]), kernel, stride, padding, 2 * padding - (kernel - stride), bias=bias
         )
-        return made, (int(rest[0]), shape[1] * stride, shape[2] * stride)
+        return spread, (int(rest[0]), shape[1] * stride, shape[2] * stride)
     if word == "reshape":
         sizes = tuple(int(size) for size in rest[0].split("x"))
         return nn.Unflatten(1, sizes), sizes
@@ -126,11 +116,11 @@ def main() -> None:
         x, wanted = next(data)
         wanted = wanted if task["conditional"] else None
         ones, zeros = torch.ones(len(x), 1), torch.zeros(len(x), 1)
-        real, fake = scores(x, wanted), scores(made(len(x), wanted).detach(), wanted)
+        fakes = made(len(x), wanted)
         entropy = F.binary_cross_entropy_with_logits
-        learn("discriminator", entropy(real, ones) + entropy(fake, zeros))
-        for _ in range(task["generator_updates"]):
-            learn("generator", entropy(scores(made(len(x), wanted), wanted), ones))
+        learn("discriminator", entropy(scores(x, wanted), ones) + entropy(scores(fakes.detach(), wanted), zeros))
+        for update in range(task["generator_updates"]):
+            learn("generator", entropy(scores(made(len(x), wanted) if update else fakes, wanted), ones))
 
     serve(vae if "encoder" in networks else gan, answers)
 

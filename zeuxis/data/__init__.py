@@ -1,6 +1,6 @@
 """Where images come from: sources, the cache of decoded images, splits and batches."""
 
-from zeuxis.data.batches import Batch, Batches, from_unit, to_unit
+from zeuxis.data.batches import Batch, Batches, from_unit, to_bytes, to_unit
 from zeuxis.data.dataset import Dataset, choose, load
 from zeuxis.data.registry import Collection, cache_dir, data_dir, source, sources
 
@@ -16,5 +16,6 @@ __all__ = [
     "load",
     "source",
     "sources",
+    "to_bytes",
     "to_unit",
 ]

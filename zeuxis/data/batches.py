@@ -15,7 +15,7 @@ from torch import Tensor
 from zeuxis.data.dataset import Dataset
 from zeuxis.recipe import DataOptions
 
-__all__ = ["Batch", "Batches", "from_unit", "to_unit"]
+__all__ = ["Batch", "Batches", "from_unit", "to_bytes", "to_unit"]
 
 
 @dataclass(frozen=True)
@@ -92,3 +92,11 @@ def from_unit(images: Tensor, pixel_range: str) -> Tensor:
 def to_unit(images: Tensor, pixel_range: str) -> Tensor:
     """Scales images from the recipe's range to 0..1, clipped."""
     return ((images + 1) / 2 if pixel_range == "-1..1" else images).clamp(0, 1)
+
+
+def to_bytes(images: np.ndarray) -> np.ndarray:
+    """Images in 0..1 as bytes, clipped; bytes as they are."""
+    if images.dtype == np.uint8:
+        return images
+    rounded: np.ndarray = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+    return rounded

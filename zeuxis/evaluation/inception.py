@@ -15,6 +15,7 @@ from urllib.error import URLError
 import numpy as np
 import torch
 
+from zeuxis.data import to_bytes
 from zeuxis.errors import UserError
 
 __all__ = ["Inception"]
@@ -52,8 +53,7 @@ class Inception:
         parts = []
         for start in range(0, len(images), CHUNK):
             part = images[start : start + CHUNK]
-            whole = part if part.dtype == np.uint8 else np.round(part * 255).astype(np.uint8)
-            pixels = torch.as_tensor(np.array(whole)).permute(0, 3, 1, 2)
+            pixels = torch.as_tensor(np.array(to_bytes(part))).permute(0, 3, 1, 2)
             with torch.no_grad():
                 parts.append(self.network(pixels.expand(-1, 3, -1, -1))[0].numpy())
         return np.concatenate(parts)

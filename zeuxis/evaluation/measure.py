@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from zeuxis.data import to_bytes
 from zeuxis.evaluation.judge import Judge, judge_name
 from zeuxis.run import Run
 
@@ -29,7 +30,6 @@ __all__ = [
     "measures",
     "named",
     "pieces",
-    "to_bytes",
 ]
 
 # Held-out images that are enough to hold samples against; where there are fewer, the training images serve.
@@ -134,11 +134,6 @@ class Material:
     def space(self) -> str:
         """Name of the features."""
         return judge_name(self._judge)
-
-
-def to_bytes(images: np.ndarray) -> np.ndarray:
-    """Images in 0..1 as bytes."""
-    return np.round(images * 255).astype(np.uint8)
 
 
 def pieces(array: np.ndarray, size: int = CHUNK) -> Iterator[np.ndarray]:

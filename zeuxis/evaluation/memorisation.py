@@ -15,13 +15,16 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
+from zeuxis.data import to_bytes
 from zeuxis.evaluation.agreement import Share
-from zeuxis.evaluation.measure import Material, Value, judged, measure, to_bytes
+from zeuxis.evaluation.measure import Material, Value, judged, measure
 from zeuxis.evaluation.neighbourhoods import squared_distances
 
 __all__ = ["copying", "nearer", "tails"]
 
 MOST, MOST_TRAINED = 2000, 20_000
+# A distance that rounding alone leaves in float32, as a share of a usual one.
+NONE = 5e-3
 
 
 def nearer(samples: np.ndarray, held_out: np.ndarray) -> tuple[float, float]:
@@ -43,9 +46,12 @@ def copying(samples: np.ndarray, held_out: np.ndarray, train: np.ndarray) -> tup
 
 
 def tails(samples: np.ndarray, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the distances `(N,)` are below all but one in a hundred of others `(M,)`, and which are above."""
+    """Which of the distances `(N,)` are below all but one in a hundred of others `(M,)`, and which are above.
+
+    Where as many held-out images stand among the training images themselves, no distance at all is below.
+    """
     nearest, farthest = np.quantile(held_out, (0.01, 0.99))
-    return samples < nearest, samples > farthest
+    return samples < max(nearest, NONE * np.median(held_out)), samples > farthest
 
 
 @measure(

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from zeuxis.data import load, to_unit
+from zeuxis.data import load, to_bytes, to_unit
 from zeuxis.data.batches import make_batch
 from zeuxis.errors import UserError
 from zeuxis.evaluation.frechet import Moments, frechet_between
 from zeuxis.evaluation.judge import Judge, judge_for
-from zeuxis.evaluation.measure import jackknife, to_bytes
+from zeuxis.evaluation.measure import jackknife
 from zeuxis.models import Generates, build_model
 from zeuxis.recipe import Recipe
 from zeuxis.training import Observer, Trainer, draw

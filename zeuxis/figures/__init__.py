@@ -1,6 +1,6 @@
 """What is drawn from a run: one file a kind of figure, drawn whenever the run has the capability."""
 
 from zeuxis.figures.registry import Kind, draw_all, figure, kinds, save
-from zeuxis.figures.style import sheet, to_bytes
+from zeuxis.figures.style import sheet
 
-__all__ = ["Kind", "draw_all", "figure", "kinds", "save", "sheet", "to_bytes"]
+__all__ = ["Kind", "draw_all", "figure", "kinds", "save", "sheet"]

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from zeuxis.data import to_bytes
 from zeuxis.errors import UserError
-from zeuxis.figures.style import sheet, to_bytes
+from zeuxis.figures.style import sheet
 
 __all__ = ["save_images"]
 

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from zeuxis.data import to_bytes
 from zeuxis.run import Run
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "show_tiles",
     "tile_axes",
     "title",
-    "to_bytes",
     "write",
 ]
 
@@ -98,13 +98,6 @@ def write(draw: Callable[[], Figure], target: Path | BinaryIO) -> None:
 def choose_attribute(run: Run, *preferred: str) -> str:
     """The first of the preferred attributes that the data has, else its first; the data must have some."""
     return next((name for name in preferred if name in run.attributes), run.attributes[0])
-
-
-def to_bytes(images: np.ndarray) -> np.ndarray:
-    """Images in 0..1, or bytes, to bytes."""
-    if images.dtype == np.uint8:
-        return images
-    return np.asarray(np.round(np.clip(images, 0, 1) * 255), np.uint8)
 
 
 def sheet(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:

@@ -65,5 +65,5 @@ class AAE(Adversarial, Autoencoder):
     @phase("encoder", updates="encoder", repeat="generator_updates")
     def fool(self, step: Step) -> Terms:
         drawn = self.draw_latents(step.batch_size, step.generator)
-        loss, _ = self.fooled(step, self.encoded(step), drawn, None)
+        loss, _ = self.fooled(step, self.encoded(step), lambda: drawn, None)
         return {"adversarial": loss}

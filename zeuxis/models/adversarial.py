@@ -39,6 +39,7 @@ ICLR 2017 (instance noise).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -141,13 +142,15 @@ class Adversarial(Model):
             terms["gradient_penalty"] = Weighted(((slope + 1e-12).sqrt() - 1).square().mean(), options.gradient_penalty)
         return terms, on_real, on_fake
 
-    def fooled(self, step: Step, fake: Tensor, real: Tensor, condition: Tensor | None) -> tuple[Tensor, Scores]:
-        """The generator's loss for its samples, and the scores they get; `real` is what a pair is made with."""
+    def fooled(
+        self, step: Step, fake: Tensor, real: Callable[[], Tensor], condition: Tensor | None
+    ) -> tuple[Tensor, Scores]:
+        """The generator's loss for its samples, and the scores they get; `real` gives what pairs are made with."""
         scores = self.score(self.seen(step, fake), condition)
         opposite = None
         if self.options.loss == "relativistic":
             with torch.no_grad():
-                opposite = self.score(self.seen(step, real), condition)["real"]
+                opposite = self.score(self.seen(step, real()), condition)["real"]
         return generator_loss(self.options.loss, scores["real"], opposite), scores
 
     def seen(self, step: Step, samples: Tensor) -> Tensor:

@@ -87,5 +87,5 @@ class GAN(Adversarial):
 
     @phase("generator", updates="generator", repeat="generator_updates")
     def fool(self, step: Step) -> Terms:
-        loss, scores = self.fooled(step, self.fakes(step), self.reals(step), self.condition(step))
+        loss, scores = self.fooled(step, self.fakes(step), lambda: self.reals(step), self.condition(step))
         return {"adversarial": loss, **self.also_fooled(step, scores)}

@@ -121,7 +121,7 @@ class VAEGAN(Adversarial, Variational):
 
     @phase("decoder", updates="decoder", repeat="generator_updates")
     def fool(self, step: Step) -> Terms:
-        loss, _ = self.fooled(step, self.fakes(step), step.images, None)
+        loss, _ = self.fooled(step, self.fakes(step), lambda: step.images, None)
         return {
             **self.similarity(step),
             "adversarial": Weighted(loss, self.options.adversarial_weight),

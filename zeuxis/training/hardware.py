@@ -35,7 +35,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """Returns the precision of this name; `auto` is bfloat16 where the device multiplies matrices in it."""
+    """Returns the precision of this name; `auto` is bfloat16 on GPUs by NVIDIA and processors that have it."""
     if name != "auto":
         return name
     if device.type == "cuda":

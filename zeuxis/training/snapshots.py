@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from zeuxis.data import to_unit
+from zeuxis.data import to_bytes, to_unit
 from zeuxis.models import Generates, Model
 from zeuxis.training.files import replace_file
 
-__all__ = ["draw", "one_hot", "read_snapshots", "read_tiles", "save_tiles", "to_bytes"]
+__all__ = ["draw", "one_hot", "read_snapshots", "read_tiles", "save_tiles"]
 
 TILES = 16
 COLUMNS = 8
@@ -40,12 +40,8 @@ def draw(model: Model, device: torch.device, count: int = TILES, seed: int | Non
     classes = len(model.class_names)
     condition = one_hot([i % classes for i in range(count)], classes, device) if model.conditional else None
     with torch.no_grad():
-        return to_bytes(to_unit(model.generate(latents, condition), model.recipe.data.range))
-
-
-def to_bytes(images: torch.Tensor) -> np.ndarray:
-    """`(B, C, H, W)` in 0..1 to `(B, H, W, C)` bytes."""
-    return images.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        images = to_unit(model.generate(latents, condition), model.recipe.data.range)
+    return to_bytes(images.permute(0, 2, 3, 1).float().cpu().numpy())
 
 
 def save_tiles(path: Path, images: np.ndarray, columns: int = COLUMNS) -> None:
