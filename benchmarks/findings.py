@@ -30,11 +30,14 @@ FINDINGS = Path(__file__).parents[1] / "docs" / "findings"
 # What the table shows: how it is headed, and how written.
 COLUMNS = {
     "parameters": ("parameters", "{:,.0f}"),
+    "training_multiply_adds": ("multiply-adds a training image", "{:,.0f}"),
     "images_per_second": ("images/s in training", "{:,.0f}"),
     "fid": ("Frechet distance ↓", "{:.1f}"),
+    "inception_score": ("Inception Score ↑", "{:.2f}"),
     "precision": ("precision ↑", "{:.2f}"),
     "recall": ("recall ↑", "{:.2f}"),
     "coverage": ("coverage ↑", "{:.2f}"),
+    "ms_ssim": ("MS-SSIM in a class ↓", "{:.2f}"),
     "sharpness": ("sharpness (images: 1)", "{:.2f}"),
     "sharpness_centre": ("in the centre", "{:.2f}"),
     "sharpness_edge": ("at the edges", "{:.2f}"),
@@ -123,7 +126,7 @@ def table(found: Sequence[Entry]) -> str:
                 continue
             value = Value(**entry.evaluation["measures"][name])
             text = shown.format(value.value)
-            if value.stderr and name not in {"parameters", "images_per_second"}:
+            if value.stderr and name not in {"parameters", "training_multiply_adds", "images_per_second"}:
                 text += f" ± {shown.format(value.stderr)}"
             cells.append(f"**{text}**" if (name, i) in best else text)
         lines.append("| " + " | ".join(cells) + " |")

@@ -36,6 +36,7 @@ from zeuxis.training import (
     start,
 )
 from zeuxis.training.checkpoint import Checkpoint
+from zeuxis.training.hardware import keep_freed_memory, peak_memory, reset_peak_memory
 from zeuxis.training.monitors import WINDOW, Monitors
 
 SMALL = {"training.batch_size": 32, "training.checkpoint_every": "5 steps", "training.record_every": 2}
@@ -446,6 +447,19 @@ def lines(accuracy: float, kl: float, count: int) -> list[dict[str, float]]:
         {"step": i, "discriminator/accuracy_real": accuracy, "discriminator/accuracy_fake": accuracy, "vae/kl_nats": kl}
         for i in range(count)
     ]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is reset on Linux alone")
+def test_peak_memory_is_that_of_one_training() -> None:
+    cpu = torch.device("cpu")
+    keep_freed_memory()
+    reset_peak_memory(cpu)
+    before = peak_memory(cpu)
+    held = torch.ones(75_000_000)  # 286 MiB
+    assert peak_memory(cpu) > before + 200
+    del held
+    reset_peak_memory(cpu)
+    assert peak_memory(cpu) < before + 100
 
 
 def test_monitors_speak_once_an_episode() -> None:
