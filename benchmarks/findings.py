@@ -1,4 +1,4 @@
-"""Lays a benchmark of ours beside the peers of the same images and budget: a table and two pictures for docs/findings.
+"""Lays a benchmark of ours beside the peers of the same images and budget: tables and pictures for docs/findings.
 
 zeuxis benchmark --models ... --data mnist --minutes 2 --seeds 3 --out runs/bench-mnist
 python -m benchmarks.peers --data mnist --minutes 2 --seeds 3 --out runs/peers-mnist
@@ -27,24 +27,29 @@ from zeuxis.figures.style import INK, LINES, heading, new_figure, show_tiles, wr
 from zeuxis.run import Run
 
 FINDINGS = Path(__file__).parents[1] / "docs" / "findings"
-# What the table shows: how it is headed, and how written.
-COLUMNS = {
-    "parameters": ("parameters", "{:,.0f}"),
-    "training_multiply_adds": ("multiply-adds a training image", "{:,.0f}"),
-    "images_per_second": ("images/s in training", "{:,.0f}"),
-    "fid": ("Frechet distance ↓", "{:.1f}"),
-    "inception_score": ("Inception Score ↑", "{:.2f}"),
-    "precision": ("precision ↑", "{:.2f}"),
-    "recall": ("recall ↑", "{:.2f}"),
-    "coverage": ("coverage ↑", "{:.2f}"),
-    "ms_ssim": ("MS-SSIM in a class ↓", "{:.2f}"),
-    "sharpness": ("sharpness (images: 1)", "{:.2f}"),
-    "sharpness_centre": ("in the centre", "{:.2f}"),
-    "sharpness_edge": ("at the edges", "{:.2f}"),
-    "outliers": ("very bad (images: 0.01)", "{:.3f}"),
-    "suspects": ("near copies (images: 0.01)", "{:.3f}"),
-    "test_mse": ("test MSE ↓", "{:.4f}"),
-}
+# What the two tables show: how it is headed, and how written.
+COLUMNS = (
+    {
+        "parameters": ("parameters", "{:,.0f}"),
+        "training_multiply_adds": ("multiply-adds a training image", "{:,.0f}"),
+        "images_per_second": ("images/s in training", "{:,.0f}"),
+        "fid": ("Frechet distance ↓", "{:.1f}"),
+        "inception_score": ("Inception Score ↑", "{:.2f}"),
+        "precision": ("precision ↑", "{:.2f}"),
+        "recall": ("recall ↑", "{:.2f}"),
+        "coverage": ("coverage ↑", "{:.2f}"),
+    },
+    {
+        "sharpness": ("sharpness (images: 1)", "{:.2f}"),
+        "sharpness_centre": ("in the centre", "{:.2f}"),
+        "sharpness_edge": ("at the edges", "{:.2f}"),
+        "ms_ssim": ("MS-SSIM in a class ↓", "{:.2f}"),
+        "outliers": ("very bad (images: 0.01)", "{:.3f}"),
+        "suspects": ("near copies (images: 0.01)", "{:.3f}"),
+        "test_mse": ("test MSE ↓", "{:.4f}"),
+    },
+)
+COSTS = ("parameters", "training_multiply_adds", "images_per_second")
 FAMILIES = {"VAEs": LINES[0], "GANs": LINES[1], "both": LINES[2]}
 SAMPLES, ACROSS, SIDE = 1000, 4, 5
 
@@ -105,32 +110,30 @@ def regions(run: Run) -> dict[str, dict[str, Any]]:
     }
 
 
-def table(found: Sequence[Entry]) -> str:
+def tables(found: Sequence[Entry]) -> str:
     """The models by their distance, with standard errors over the seeds; what is surely best is bold."""
     found = sorted(found, key=lambda entry: entry.evaluation["measures"]["fid"]["value"])
-    best = {
-        (row.name, i)
-        for row in ranked([entry.evaluation for entry in found])
-        for i, cell in enumerate(row.cells)
-        if cell.best
-    }
-    lines = [
-        "| | " + " | ".join(head for head, _ in COLUMNS.values()) + " |",
-        "|---" * (len(COLUMNS) + 1) + "|",
-    ]
-    for i, entry in enumerate(found):
-        cells = [f"`{entry.name}`"]
-        for name, (_, shown) in COLUMNS.items():
-            if name not in entry.evaluation["measures"]:
-                cells.append("")
-                continue
-            value = Value(**entry.evaluation["measures"][name])
-            text = shown.format(value.value)
-            if value.stderr and name not in {"parameters", "training_multiply_adds", "images_per_second"}:
-                text += f" ± {shown.format(value.stderr)}"
-            cells.append(f"**{text}**" if (name, i) in best else text)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    rows = ranked([entry.evaluation for entry in found])
+    best = {(row.name, i) for row in rows for i, cell in enumerate(row.cells) if cell.best}
+    lines = []
+    for columns in COLUMNS:
+        heads = [head for head, _ in columns.values()]
+        lines += ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+        for i, entry in enumerate(found):
+            cells = [_cell(entry, name, shown, (name, i) in best) for name, (_, shown) in columns.items()]
+            lines.append(f"| `{entry.name}` | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(entry: Entry, name: str, shown: str, best: bool) -> str:
+    if name not in entry.evaluation["measures"]:
+        return ""
+    value = Value(**entry.evaluation["measures"][name])
+    text = shown.format(value.value)
+    if value.stderr and name not in COSTS:
+        text += f" ± {shown.format(value.stderr)}"
+    return f"**{text}**" if best else text
 
 
 def samples(found: Sequence[Entry], budget: str) -> Figure:
@@ -178,7 +181,7 @@ def main() -> None:
     found = list(entries(given.bench, given.peers))
     minutes = found[0].runs[0].recipe.training.minutes
     FINDINGS.mkdir(parents=True, exist_ok=True)
-    (FINDINGS / f"{given.name}-table.md").write_text(table(found), "utf-8")
+    (FINDINGS / f"{given.name}-table.md").write_text(tables(found), "utf-8")
     measured = [{"model": entry.name, **entry.evaluation} for entry in found]
     (FINDINGS / f"{given.name}.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
     for draw in (samples, diversity):
