@@ -154,11 +154,14 @@ def diversity(found: Sequence[Entry], budget: str) -> Figure:
     """Sharpness against coverage: the two claims that are made of the families."""
     drawn = new_figure(8.2, 5)
     ax = drawn.subplots()
-    for entry in found:
+    by_coverage = sorted(found, key=lambda entry: entry.evaluation["measures"]["coverage"]["value"])
+    for i, entry in enumerate(by_coverage):
         x, y = (Value(**entry.evaluation["measures"][name]) for name in ("coverage", "sharpness"))
         color = FAMILIES[family(entry.name)]
         ax.errorbar(x.value, y.value, xerr=x.stderr or 0, yerr=y.stderr or 0, fmt="o", ms=6, lw=1.3, color=color)
-        ax.annotate(entry.name, (x.value, y.value), (7, 5), textcoords="offset points", fontsize=8.5, color=INK)
+        ax.annotate(
+            entry.name, (x.value, y.value), (7, (5, -11)[i % 2]), textcoords="offset points", fontsize=8.5, color=INK
+        )
     for name in dict.fromkeys(family(entry.name) for entry in found):
         ax.plot([], [], "o", color=FAMILIES[name], label=name)
     ax.axhline(1, color=INK, lw=0.8, ls=":")
