@@ -19,7 +19,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -48,21 +48,21 @@ WARM, ROUNDS, SECONDS = 3, 5, 3.0
 class Worker:
     """A process that trains a task, round by round."""
 
-    def __init__(self, words: list[str | Path]) -> None:
+    def __init__(self, words: list[str | Path], said: Path) -> None:
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "TQDM_DISABLE": "1"}
-        self.said = TemporaryFile("w+")  # noqa: SIM115 (closed with the worker); not a pipe, which would stop a talkative worker when it is full
-        self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True,
-            env=os.environ | quiet | {"PYTHONPATH": str(HERE.parent)},
-        )  # fmt: skip
+        self.said = said
+        with said.open("w") as file:  # not a pipe, which would stop a talkative worker when it is full
+            self.process = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True,
+                env=os.environ | quiet | {"PYTHONPATH": str(HERE.parent)},
+            )  # fmt: skip
         self._read()
 
     def _read(self) -> str:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            self.said.seek(0)
-            sys.exit(f"A worker died: {self.said.read()[-2000:]}")
+            sys.exit(f"A worker died: {self.said.read_text('utf-8', 'replace')[-2000:]}")
         return line
 
     def train(self, steps: int) -> float:
@@ -74,7 +74,6 @@ class Worker:
     def close(self) -> None:
         """Ends the process."""
         self.process.communicate()
-        self.said.close()
 
 
 def described(name: str, images: Path) -> dict[str, Any]:
@@ -104,12 +103,13 @@ def measure(task: dict[str, Any], peers: Sequence[str], folder: Path, seconds: f
     """Rounds of ours, in both precisions, and of the peers in turn; images a second of all."""
     path = folder / "task.json"
     path.write_text(json.dumps(task), "utf-8")
-    workers = {
-        precision: Worker([sys.executable, "-m", "benchmarks.speed.ours", path, precision]) for precision in PRECISIONS
+    commands: dict[str, list[str | Path]] = {
+        precision: [sys.executable, "-m", "benchmarks.speed.ours", path, precision] for precision in PRECISIONS
     }
     for peer in peers:
         python = sys.executable if peer == "torch" else interpreter(peer)
-        workers[peer] = Worker([python, HERE / "speed" / f"with_{peer}.py", path])
+        commands[peer] = [python, HERE / "speed" / f"with_{peer}.py", path]
+    workers = {name: Worker(words, folder / f"{name}.log") for name, words in commands.items()}
     steps = {}
     for name, worker in workers.items():
         worker.train(WARM)

@@ -53,7 +53,8 @@ def test_workers_train_in_rounds(benchmarks: ModuleType, tmp_path: Path) -> None
     np.savez(images, train=np.zeros((12, 28, 28, 1), np.uint8), labels=np.zeros(12), test=np.zeros((1, 28, 28, 1)))
     task = tmp_path / "task.json"
     task.write_text(json.dumps(benchmarks.described("mnist-vae-z2", images) | {"batch": 4}), "utf-8")
-    worker = benchmarks.Worker([sys.executable, ROOT / "benchmarks" / "speed" / "with_torch.py", task])
+    words = [sys.executable, ROOT / "benchmarks" / "speed" / "with_torch.py", task]
+    worker = benchmarks.Worker(words, tmp_path / "said.log")
     assert worker.train(1) > 0 and worker.train(5) > 0
     worker.close()
     assert worker.process.returncode == 0

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers.made import Made
+from benchmarks.peers.made import Images, Made
 from zeuxis.data import to_bytes
 from zeuxis.evaluation.measure import pieces
 from zeuxis.recipe import Recipe
@@ -47,10 +47,7 @@ def interpreter(library: str) -> Path:
 
 def write_images(path: Path, recipe: Recipe) -> None:
     """Writes the training images, their classes, and the held-out images that are measured."""
-    blank = path.with_suffix(".blank.npz")
-    np.savez(blank, samples=np.zeros(0))
-    run = Made(blank, recipe, conditional=False)
-    blank.unlink()
+    run = Images(path, recipe)
     chosen = run.choose_images("train")
     train = np.concatenate([to_bytes(run.images(part)) for part in pieces(chosen)])
     labels = run.labels(chosen)

@@ -41,7 +41,7 @@ class Task:
 
 
 class Budget:
-    """Counts training images until the time is up; the clock starts with the first question."""
+    """Counts training images until the time is up."""
 
     def __init__(self, minutes: float) -> None:
         self.allowed, self.images, self.started = 60 * minutes, 0, 0.0

@@ -14,13 +14,32 @@ from zeuxis.evaluation.measure import Material, Value, measures
 from zeuxis.recipe import Recipe
 from zeuxis.run import Run
 
-__all__ = ["Made"]
+__all__ = ["Images", "Made"]
 
 # What needs a model of ours in hand: its decoder, its likelihood, its operations.
 OURS = {"path_length", "elbo", "bits_per_dimension", "active_latents", "mig", "parameters"}
 
 
-class Made(Run):
+class Images(Run):
+    """The images that a recipe is for, read as a run reads them, with no model.
+
+    Args:
+        path: what stands in the place of the run's folder.
+        recipe: whose images.
+    """
+
+    def __init__(self, path: Path, recipe: Recipe) -> None:
+        self.path, self.recipe = path, recipe
+        self.dataset = load(recipe.data, recipe=recipe.name)
+        classes = list(self.dataset.classes)
+        self.environment = {"data": {"fingerprint": self.dataset.fingerprint, "classes": classes}}
+
+    def held_out(self, n: int) -> np.ndarray:
+        """The images that a peer rebuilds, `(M, H, W, C)` in 0..1."""
+        return self.images(self.choose_images("test", n))
+
+
+class Made(Images):
     """Samples and reconstructions that a peer left in a file.
 
     Args:
@@ -30,10 +49,8 @@ class Made(Run):
     """
 
     def __init__(self, path: Path, recipe: Recipe, *, conditional: bool) -> None:
-        self.path, self.recipe, self._conditional = path, recipe, conditional
-        self.dataset = load(recipe.data, recipe=recipe.name)
-        classes = self.dataset.classes
-        self.environment = {"data": {"fingerprint": self.dataset.fingerprint, "classes": list(classes)}}
+        super().__init__(path, recipe)
+        self._conditional = conditional
         with np.load(path) as arrays:
             self.made = {name: arrays[name] for name in arrays}
         self._rebuilt: dict[bytes, np.ndarray] = {}
@@ -62,10 +79,6 @@ class Made(Run):
     def latents(self, n: int, seed: int = 1) -> np.ndarray:
         """None are known."""
         return np.zeros((n, 0), np.float32)
-
-    def held_out(self, n: int) -> np.ndarray:
-        """The images that it rebuilt, `(M, H, W, C)` in 0..1."""
-        return self.images(self.choose_images("test", n))
 
     def reconstruct(self, images: np.ndarray, condition: np.ndarray | None = None) -> np.ndarray:
         """What it rebuilt of these held-out images."""
