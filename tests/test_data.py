@@ -299,6 +299,20 @@ def test_batches_are_a_function_of_seed_and_number() -> None:
     assert len(rows) > 0.99 * len(seen), "an epoch repeats no image"
 
 
+@pytest.mark.parametrize("flip", [True, False])
+def test_images_held_by_the_device_make_the_same_batches(flip: bool) -> None:
+    chosen = options(source="sprites", channels=3, size=32, flip=False)
+    dataset = load(chosen, progress=False)
+    mirroring = chosen.model_copy(update={"flip": flip})
+    gathered, held = (Batches(dataset, mirroring, 64, 3, CPU, resident=resident) for resident in (False, True))
+    for k in (0, 1, gathered.per_epoch + 1):
+        assert torch.equal(gathered[k].images, held[k].images)
+        assert held[k].images.is_contiguous(memory_format=torch.channels_last)
+        assert (gathered[k].labels is None) == (held[k].labels is None)
+        if gathered[k].labels is not None:
+            assert torch.equal(gathered[k].labels, held[k].labels)
+
+
 def test_half_of_the_images_are_mirrored(tmp_path: Path) -> None:
     for i in range(64):
         ramp = np.tile(np.arange(8, dtype=np.uint8)[None, :, None] * 8 + i, (8, 1, 3))

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import zeuxis
 from zeuxis.data import load as load_data
 from zeuxis.errors import UserError
-from zeuxis.models import Model, ModelOptions, Step, phase, register
+from zeuxis.models import Model, ModelOptions, Step, build_model, phase, register
 from zeuxis.recipe import load_recipe
 from zeuxis.run import Run
 from zeuxis.training import (
@@ -50,6 +51,32 @@ def train(recipe: str, runs: Path, name: str = "", **settings: object) -> Run:
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
     return load_file(checkpoints(run.path / "checkpoints")[0])
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails where a GPU would be waited for: a number or an index is read back to the host."""
+
+    waits = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select")
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert function._overloadpacket.__name__ not in self.waits, f"{function} waits for the device"
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "recipe", ["digits-vae", "digits-gan", "modern-gan-28", "mnist-wgan-gp", "infogan-62-10-2", "mnist-cgan"]
+)
+def test_an_iteration_waits_for_no_number(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # On a CPU alone it looks whether its numbers are in range.
+    monkeypatch.setattr(torch.nn.functional, "one_hot", lambda places, size: torch.eye(size).long()[places])
+    loaded = load_recipe(recipe, ["data.source=digits", "data.convert=true", "training.batch_size=8"])
+    dataset = load_data(loaded.data, progress=False)
+    trainer = Trainer(tmp_path, build_model(loaded, dataset.classes), dataset, torch.device("cpu"), QUIET)
+    trainer._iterate()
+    with NoWaiting():
+        trainer._iterate()
+    with pytest.raises(AssertionError, match="waits"), NoWaiting():
+        float(torch.ones(1).sum())
 
 
 @pytest.mark.parametrize(("able", "expected"), [({"avx512_bf16": True}, "bfloat16"), ({"avx2": True}, "float32")])

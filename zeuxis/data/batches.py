@@ -5,6 +5,7 @@ The k-th batch of a run is a function of the seed and k alone, so a resumed run 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,33 +35,63 @@ class Batch:
 class Batches:
     """The training images in batches, shuffled anew each epoch; a last, smaller batch is left out.
 
+    A GPU holds the bytes of a set that takes no more than a quarter of its free memory: it is then sent an epoch's
+    order once, and no images.
+
     Args:
         dataset: where the images are.
         options: the recipe's data section.
         batch_size: images a batch; no more than there are.
         seed: of the order and of mirroring.
         device: where batches are put.
+        resident: whether the images are held there; if None, where there is room.
     """
 
     def __init__(
-        self, dataset: Dataset, options: DataOptions, batch_size: int, seed: int, device: torch.device
+        self,
+        dataset: Dataset,
+        options: DataOptions,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        *,
+        resident: bool | None = None,
     ) -> None:
         self.dataset, self.options, self.seed, self.device = dataset, options, seed, device
         self.batch_size = min(batch_size, len(dataset.train))
         self.per_epoch = len(dataset.train) // self.batch_size
-        self._order: tuple[int, np.ndarray] = (-1, dataset.train)
+        self._order: tuple[int, np.ndarray, Tensor | None] = (-1, dataset.train, None)
+        size = len(dataset.train) * math.prod(dataset.images.shape[1:])
+        self._held: tuple[Tensor, Tensor | None] | None = None
+        if resident if resident is not None else size <= _room(device):
+            labels = None if dataset.labels is None else dataset.labels[dataset.train]
+            self._held = (
+                torch.from_numpy(dataset.images[dataset.train]).to(device),
+                None if labels is None else torch.from_numpy(labels).to(device),
+            )
 
     def __getitem__(self, k: int) -> Batch:
         """Returns the k-th batch of the run."""
         epoch, place = divmod(k, self.per_epoch)
         if self._order[0] != epoch:
-            shuffled = np.random.default_rng([self.seed, epoch]).permutation(self.dataset.train)
-            self._order = (epoch, shuffled)
-        chosen = self._order[1][place * self.batch_size : (place + 1) * self.batch_size]
+            places = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset.train))
+            held = torch.from_numpy(places).to(self.device) if self._held else None
+            self._order = (epoch, self.dataset.train[places], held)
+        chosen = slice(place * self.batch_size, (place + 1) * self.batch_size)
         mirrored = None
         if self.options.flip:
-            mirrored = np.random.default_rng([self.seed, epoch, place]).random(len(chosen)) < 0.5
-        return make_batch(self.dataset, self.options, chosen, self.device, mirrored)
+            mirrored = np.random.default_rng([self.seed, epoch, place]).random(self.batch_size) < 0.5
+        _, indices, places_held = self._order
+        if self._held is None or places_held is None:
+            return make_batch(self.dataset, self.options, indices[chosen], self.device, mirrored)
+        pixels, labels = (None if held is None else held[places_held[chosen]] for held in self._held)
+        assert pixels is not None
+        return _finished(pixels, labels, self.options, mirrored)
+
+
+def _room(device: torch.device) -> float:
+    """Bytes of images that a device may hold beside a training; a CPU reads them where they are."""
+    return torch.cuda.mem_get_info(device)[0] / 4 if device.type == "cuda" else 0
 
 
 def make_batch(
@@ -71,16 +102,22 @@ def make_batch(
     mirrored: np.ndarray | None = None,
 ) -> Batch:
     """Gathers images by index, moves their bytes to the device, and scales them there."""
-    pixels = dataset.images[indices]
-    if mirrored is not None:
-        pixels[mirrored] = pixels[mirrored, :, ::-1]
-    # (B, H, W, C) bytes seen as (B, C, H, W) are channels-last already, the layout convolutions like best.
-    images = torch.from_numpy(pixels).to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
-    if options.stored_size != options.size:
-        images = F.interpolate(images, (options.size, options.size), mode="bilinear", antialias=True)
+    pixels = torch.from_numpy(dataset.images[indices]).to(device, non_blocking=True)
     labels = None
     if dataset.labels is not None:
         labels = torch.from_numpy(dataset.labels[indices]).to(device, non_blocking=True)
+    return _finished(pixels, labels, options, mirrored)
+
+
+def _finished(pixels: Tensor, labels: Tensor | None, options: DataOptions, mirrored: np.ndarray | None) -> Batch:
+    """A batch from bytes `(B, H, W, C)` on its device."""
+    if mirrored is not None:
+        chosen = torch.from_numpy(mirrored).to(pixels.device, non_blocking=True)
+        pixels = torch.where(chosen[:, None, None, None], pixels.flip(2), pixels)
+    # (B, H, W, C) bytes seen as (B, C, H, W) are channels-last already, the layout convolutions like best.
+    images = pixels.permute(0, 3, 1, 2).float() / 255
+    if options.stored_size != options.size:
+        images = F.interpolate(images, (options.size, options.size), mode="bilinear", antialias=True)
     return Batch(from_unit(images, options.range), labels)
 
 

@@ -34,6 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from zeuxis.errors import UserError, nearest
+from zeuxis.nets.convolution import Conv, Deconv
 
 __all__ = ["ACTIVATIONS", "WEIGHTED", "WORDS", "Residual", "Shape", "make_layer"]
 
@@ -171,17 +172,17 @@ def _conv(spec: Spec, shape: Shape) -> Made:
     bias = "nobias" not in spec.flags
     if "valid" in spec.flags:
         out = [(side - k) // s + 1 for side in sides]
-        return nn.Conv2d(channels, filters, k, s, bias=bias), (filters, *out)
+        return Conv(channels, filters, k, s, bias=bias), (filters, *out)
     out = [math.ceil(side / s) for side in sides]
     # A symmetric padding that gives ceil(in / s) is built into the convolution; an even kernel may have
     # none, and is padded one pixel more at the far side, as TensorFlow does.
     for padding in ((k - 1) // 2, k // 2):
         if all((side + 2 * padding - k) // s + 1 == o for side, o in zip(sides, out, strict=True)):
-            return nn.Conv2d(channels, filters, k, s, padding, bias=bias), (filters, *out)
+            return Conv(channels, filters, k, s, padding, bias=bias), (filters, *out)
     pads = [max((o - 1) * s + k - side, 0) for side, o in zip(sides, out, strict=True)]
     (top, left) = (pad // 2 for pad in pads)
     pad = nn.ZeroPad2d((left, pads[1] - left, top, pads[0] - top))
-    return nn.Sequential(pad, nn.Conv2d(channels, filters, k, s, bias=bias)), (filters, *out)
+    return nn.Sequential(pad, Conv(channels, filters, k, s, bias=bias)), (filters, *out)
 
 
 @_word("deconv")
@@ -192,9 +193,9 @@ def _deconv(spec: Spec, shape: Shape) -> Made:
     extra = 2 * padding - (k - s)
     bias, out = "nobias" not in spec.flags, (filters, height * s, width * s)
     if extra >= s:  # an even kernel at stride 1, for which torch allows no output padding: one pixel is cut off
-        whole = nn.ConvTranspose2d(channels, filters, k, s, padding - 1, bias=bias)
+        whole = Deconv(channels, filters, k, s, padding - 1, bias=bias)
         return nn.Sequential(whole, nn.ZeroPad2d((0, -1, 0, -1))), out
-    return nn.ConvTranspose2d(channels, filters, k, s, padding, extra, bias=bias), out
+    return Deconv(channels, filters, k, s, padding, extra, bias=bias), out
 
 
 class Residual(nn.Module):
@@ -206,9 +207,9 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int, filters: int, kernel: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, filters, kernel, padding=kernel // 2)
-        self.last = nn.Conv2d(filters, filters, kernel, padding=kernel // 2, bias=False)
-        self.shortcut = nn.Conv2d(channels, filters, 1, bias=False) if channels != filters else nn.Identity()
+        self.first = Conv(channels, filters, kernel, padding=kernel // 2)
+        self.last = Conv(filters, filters, kernel, padding=kernel // 2, bias=False)
+        self.shortcut = Conv(channels, filters, 1, bias=False) if channels != filters else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.first(nn.functional.leaky_relu(x, 0.2))

@@ -1,0 +1,77 @@
+"""The convolutions compute what PyTorch's do, and so do their gradients, of any order."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from zeuxis.nets import convolution
+from zeuxis.nets.convolution import Conv, Deconv
+
+CONVS = [  # channels, filters, kernel, stride, padding, side
+    (3, 4, 5, 2, 2, 8), (1, 4, 4, 2, 1, 10), (3, 4, 3, 2, 1, 7), (2, 3, 3, 1, 1, 6), (2, 5, 3, 2, 0, 8),
+    (1, 2, 3, 3, 1, 9),
+]  # fmt: skip
+DECONVS = [  # channels, filters, kernel, stride, padding, output padding, side
+    (4, 1, 5, 2, 2, 1, 4), (4, 3, 4, 2, 1, 0, 3), (4, 3, 3, 2, 1, 1, 4), (4, 5, 3, 2, 1, 1, 4), (3, 2, 3, 1, 1, 0, 5),
+    (2, 1, 2, 2, 0, 0, 3), (2, 1, 3, 4, 0, 1, 3), (2, 1, 6, 3, 2, 1, 4),
+]  # fmt: skip
+
+
+def both(ours: nn.Module, plain: nn.Module, side: int) -> tuple[Tensor, Tensor]:
+    """Outputs, gradients, and gradients of a penalty on the gradients, of ours and of PyTorch's layer."""
+    plain.load_state_dict(ours.state_dict())
+    x = torch.randn(3, ours.in_channels, side, side, dtype=torch.float64)  # type: ignore[arg-type]
+    found = []
+    for layer in (ours.double(), plain.double()):
+        given = x.clone().requires_grad_()
+        y = layer(given)
+        weights = list(layer.parameters())
+        first = torch.autograd.grad(y.square().sum(), [given, *weights], create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), [given, *weights])
+        found.append(torch.cat([each.flatten() for each in (y, *first, *second)]))
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("many", [0, 2**15], ids=["as a product", "as PyTorch does"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("case", CONVS)
+def test_convolution(case: tuple[int, ...], bias: bool, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "MANY", many)
+    *sizes, side = case
+    torch.testing.assert_close(*both(Conv(*sizes, bias=bias), nn.Conv2d(*sizes, bias=bias), side))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("many", [0, 2**15], ids=["as a product", "as PyTorch does"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("case", DECONVS)
+def test_transposed_convolution(case: tuple[int, ...], bias: bool, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "MANY", many)
+    *sizes, side = case
+    torch.testing.assert_close(*both(Deconv(*sizes, bias=bias), nn.ConvTranspose2d(*sizes, bias=bias), side))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("layer", [Conv(2, 8, 3, 2, 1), Deconv(8, 2, 5, 2, 2, 1)], ids=["convolution", "transposed"])
+def test_autocast_decides_the_number_format(layer: nn.Module) -> None:
+    x = torch.randn(2, layer.in_channels, 6, 6)  # type: ignore[arg-type]
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.bfloat16
+    assert torch.allclose(y.float(), layer(x), atol=0.05)
+    y.float().sum().backward()
+    assert layer.weight.grad is not None and layer.weight.grad.dtype == torch.float32
+
+
+def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generator's phase passes through the discriminator and leaves the gradients of its weights uncomputed."""
+    calls = []
+    correlate = convolution._Correlate.forward
+    monkeypatch.setattr(
+        convolution._Correlate, "forward", staticmethod(lambda *given: (calls.append(1), correlate(*given))[1])
+    )
+    first, second = Deconv(4, 3, 4, 2, 1), Conv(3, 2, 3, 2, 1)
+    score = second(first(torch.randn(2, 4, 3, 3))).sum()
+    score.backward(inputs=list(first.parameters()))
+    assert len(calls) == 1
+    assert first.weight.grad is not None and second.weight.grad is None
