@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from benchmarks.gallery import shrink
 from benchmarks.peers.__main__ import CONDITIONAL
@@ -154,14 +156,10 @@ def diversity(found: Sequence[Entry], budget: str) -> Figure:
     """Sharpness against coverage: the two claims that are made of the families."""
     drawn = new_figure(8.2, 5)
     ax = drawn.subplots()
-    by_coverage = sorted(found, key=lambda entry: entry.evaluation["measures"]["coverage"]["value"])
-    for i, entry in enumerate(by_coverage):
+    for entry in found:
         x, y = (Value(**entry.evaluation["measures"][name]) for name in ("coverage", "sharpness"))
         color = FAMILIES[family(entry.name)]
         ax.errorbar(x.value, y.value, xerr=x.stderr or 0, yerr=y.stderr or 0, fmt="o", ms=6, lw=1.3, color=color)
-        ax.annotate(
-            entry.name, (x.value, y.value), (7, (5, -11)[i % 2]), textcoords="offset points", fontsize=8.5, color=INK
-        )
     for name in dict.fromkeys(family(entry.name) for entry in found):
         ax.plot([], [], "o", color=FAMILIES[name], label=name)
     ax.axhline(1, color=INK, lw=0.8, ls=":")
@@ -170,8 +168,31 @@ def diversity(found: Sequence[Entry], budget: str) -> Figure:
     ax.set_xlabel("coverage: share of images that have a sample near them")
     ax.set_ylabel("sharpness, as a share of the images'")
     ax.legend(loc="lower right")
+    _name_points(ax, found)
     heading(drawn, f"Sharp or diverse, after {budget} each", "means over the seeds; bars are standard errors")
     return drawn
+
+
+def _name_points(ax: Axes, found: Sequence[Entry]) -> None:
+    """Names beside their points, each where it covers no other name, no point, and stays inside."""
+    points = [
+        tuple(entry.evaluation["measures"][name]["value"] for name in ("coverage", "sharpness")) for entry in found
+    ]
+    ax.figure.draw_without_rendering()  # type: ignore[union-attr]
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in ax.transData.transform(points)]
+    for entry, point in zip(found, points, strict=True):
+        for (right, up), side in zip(
+            ((7, 5), (7, -11), (-7, 5), (-7, -11)), ("left", "left", "right", "right"), strict=True
+        ):
+            name = ax.annotate(
+                entry.name, point, (right, up), textcoords="offset points", fontsize=8.5, color=INK, ha=side
+            )
+            extent = name.get_window_extent()
+            if extent.x1 < ax.bbox.x1 and not any(extent.overlaps(other) for other in taken):
+                break
+            if side == "left" or up > 0:
+                name.remove()
+        taken.append(extent)
 
 
 def main() -> None:
