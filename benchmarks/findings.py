@@ -180,18 +180,17 @@ def _name_points(ax: Axes, found: Sequence[Entry]) -> None:
     ]
     ax.figure.draw_without_rendering()  # type: ignore[union-attr]
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in ax.transData.transform(points)]
+    places: tuple[tuple[tuple[int, int], str], ...] = tuple(
+        ((7 * right, up), side) for right, side in ((1, "left"), (-1, "right")) for up in (5, -11)
+    )
     for entry, point in zip(found, points, strict=True):
-        for (right, up), side in zip(
-            ((7, 5), (7, -11), (-7, 5), (-7, -11)), ("left", "left", "right", "right"), strict=True
-        ):
-            name = ax.annotate(
-                entry.name, point, (right, up), textcoords="offset points", fontsize=8.5, color=INK, ha=side
-            )
+        for offset, side in places:
+            name = ax.annotate(entry.name, point, offset, textcoords="offset points", fontsize=8.5, color=INK, ha=side)
             extent = name.get_window_extent()
-            if extent.x1 < ax.bbox.x1 and not any(extent.overlaps(other) for other in taken):
+            inside = ax.bbox.x0 < extent.x0 and extent.x1 < ax.bbox.x1
+            if (inside and not any(extent.overlaps(other) for other in taken)) or (offset, side) == places[-1]:
                 break
-            if side == "left" or up > 0:
-                name.remove()
+            name.remove()
         taken.append(extent)
 
 
