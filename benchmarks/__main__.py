@@ -24,11 +24,10 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.page import PAGE, picture, table
 from benchmarks.peers.__main__ import interpreter, write_images
-from zeuxis.figures.style import INK, LINES, heading, new_figure, write
+from zeuxis.figures.style import INK, LINES, heading, new_figure
 from zeuxis.models import build_model
 from zeuxis.recipe import load_recipe
 from zeuxis.training.hardware import describe_machine
@@ -182,21 +181,22 @@ def main() -> None:
             for row in measure(described(name, images), peers, folder, given.seconds):
                 rows[_key(row)] = row
                 print(json.dumps(row), flush=True)
-    table = Table("recipe", "peer", "ours in", box=None, pad_edge=False)
-    for head in ("batch", "images/s", "peer's", "ratio"):
-        table.add_column(head, justify="right")
-    for row in rows.values():
-        table.add_row(
-            row["recipe"], row["peer"], row["precision"], str(row["batch"]), f"{row['images_per_second']:,.0f}",
-            f"{row['peer_images_per_second']:,.0f}", f"{row['ratio']:.2f}",
-        )  # fmt: skip
-    Console().print(table)
     RESULTS.write_text(json.dumps(list(rows.values()), indent=1) + "\n", "utf-8")
+    text = table(
+        [
+            {
+                "recipe": row["recipe"], "batch": row["batch"], "peer": row["peer"], "ours in": row["precision"],
+                "images/s": f"{row['images_per_second']:,.0f}", "the peer's": f"{row['peer_images_per_second']:,.0f}",
+                "ratio": f"{row['ratio']:.2f}",
+            }
+            for row in rows.values()
+        ]
+    )  # fmt: skip
+    print(text)
+    PAGE.mkdir(parents=True, exist_ok=True)
+    (PAGE / "speed.md").write_text(text, "utf-8")
     machine = describe_machine(torch.device("cpu"))
-    write(
-        lambda: chart(list(rows.values()), f"{machine['processor']}, {machine['threads']} threads"),
-        RESULTS.with_suffix(".png"),
-    )
+    picture(lambda: chart(list(rows.values()), f"{machine['processor']}, {machine['threads']} threads"), "speed")
 
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:

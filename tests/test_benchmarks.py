@@ -82,3 +82,34 @@ def test_what_a_peer_made_is_measured_as_a_run_is(benchmarks: ModuleType, tmp_pa
     assert "label_agreement" not in found and "path_length" not in found
     write_made(task, train[:300] / 255, None, budget, 2.0, 7)
     assert "test_mse" not in Made(out, recipe, conditional=True).measured()
+
+
+def test_laps_tell_what_batches_take(benchmarks: ModuleType) -> None:
+    from benchmarks import performance
+
+    recipe = load_recipe("digits-vae", [*performance.SILENT, "training.steps=100000", "training.best="])
+    laps = performance.trained(recipe, performance.Laps(0.3))
+    assert laps.steps > 0 and laps.seconds >= 0.3
+    assert 0 < laps.fetching < 0.5 * laps.seconds
+
+
+def test_a_million_images_leave_memory_flat(
+    benchmarks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import performance
+
+    monkeypatch.setattr(performance, "MILLION", 20_000)  # 61 MB on disk
+    dataset = performance.million(tmp_path)
+    assert dataset.images.shape == (20_000, 32, 32, 3) and dataset.images.std() > 70
+    recipe = load_recipe("flowers-vae-32-z256", [*performance.SILENT, "training.steps=100000", "training.best="])
+    performance.trained(recipe, performance.Laps(0.5), dataset)
+    before = performance._own_memory()
+    laps = performance.trained(recipe, performance.Laps(1.0), dataset)
+    assert laps.steps > 1 and performance._own_memory() - before < 40_000
+
+
+def test_tables_are_markdown(benchmarks: ModuleType) -> None:
+    from benchmarks.page import table
+
+    text = table([{"recipe": "mnist-gan", "ratio": 2.0}, {"recipe": "mnist-cgan", "ratio": 1.5}])
+    assert text.splitlines() == ["| recipe | ratio |", "|---|---|", "| `mnist-gan` | 2.0 |", "| `mnist-cgan` | 1.5 |"]

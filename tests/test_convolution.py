@@ -11,7 +11,7 @@ from zeuxis.nets.convolution import Conv, Deconv
 
 CONVS = [  # channels, filters, kernel, stride, padding, side
     (3, 4, 5, 2, 2, 8), (1, 4, 4, 2, 1, 10), (3, 4, 3, 2, 1, 7), (2, 3, 3, 1, 1, 6), (2, 5, 3, 2, 0, 8),
-    (1, 2, 3, 3, 1, 9),
+    (1, 2, 3, 3, 1, 9), (26, 1, 5, 1, 2, 6), (60, 1, 7, 1, 0, 9), (50, 2, 5, 1, 1, 7),
 ]  # fmt: skip
 DECONVS = [  # channels, filters, kernel, stride, padding, output padding, side
     (4, 1, 5, 2, 2, 1, 4), (4, 3, 4, 2, 1, 0, 3), (4, 3, 3, 2, 1, 1, 4), (4, 5, 3, 2, 1, 1, 4), (3, 2, 3, 1, 1, 0, 5),

@@ -39,6 +39,7 @@ from zeuxis.training import (
 from zeuxis.training.checkpoint import Checkpoint
 from zeuxis.training.hardware import keep_freed_memory, peak_memory, reset_peak_memory
 from zeuxis.training.monitors import WINDOW, Monitors
+from zeuxis.training.optimizer import AdamW
 
 SMALL = {"training.batch_size": 32, "training.checkpoint_every": "5 steps", "training.record_every": 2}
 QUIET = Display(visible=False)
@@ -51,6 +52,27 @@ def train(recipe: str, runs: Path, name: str = "", **settings: object) -> Run:
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
     return load_file(checkpoints(run.path / "checkpoints")[0])
+
+
+def test_the_optimiser_is_pytorchs_and_brings_no_compiler(tmp_path: Path) -> None:
+    weights = [torch.randn(3, 4, requires_grad=True) for _ in range(2)]
+    weights[1].data.copy_(weights[0].data)
+    made = [
+        kind([w], lr=0.1, betas=(0.5, 0.9), weight_decay=0.01, fused=True)
+        for kind, w in zip((AdamW, torch.optim.AdamW), weights, strict=True)
+    ]
+    for _ in range(3):
+        for optimizer, w in zip(made, weights, strict=True):
+            optimizer.zero_grad()
+            w.square().sum().backward()
+            optimizer.step()
+    assert torch.equal(*weights)
+    code = (
+        "import sys, zeuxis\n"
+        f"zeuxis.train('digits-gan', steps=2, runs={str(tmp_path)!r}, progress=False)\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 class NoWaiting(TorchDispatchMode):

@@ -19,6 +19,8 @@ so they are differentiable as often as a gradient penalty likes. What is done ot
   s x s pixels that share a place in y, which are then shuffled into the image: 2.5 times as fast for 64 channels to 1.
 - correlate, where the kernel holds far more numbers than y has places, is one matrix product: 3 to 3.6 times as fast
   at 4x4, 1.5 times at 8x8 with 256 to 512 channels.
+- convolve to hardly any channels with a large kernel, and correlate with them, go by taps: one matrix product for what
+  each place gives to each tap, and the taps shifted and added; 1.7 and 3 times as fast for 7x7 from 128 channels to 1.
 - the gradient of a bias is a sum of its own, instead of one in the convolution: a transposed convolution's backward
   pass takes 0.5 to 0.6 of the time.
 
@@ -31,6 +33,7 @@ Sub-Pixel Convolutional Neural Network, CVPR 2016.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -43,6 +46,8 @@ __all__ = ["Conv", "Deconv"]
 FEW = 16
 # Kernels with this many numbers for each place of the small image are correlated as a matrix product.
 MANY = 2**15
+# Kernels from this size on, of few taps, are gone through tap by tap.
+LARGE = 5
 
 
 class Geometry(NamedTuple):
@@ -122,6 +127,8 @@ class _Convolve(_Map):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.geometry = geometry
+        if _few_taps(weight.shape, geometry):
+            return _by_taps(x, weight, bias, geometry)
         return F.conv2d(_channels_last(x), weight, bias, geometry.stride, geometry.padding)
 
     @staticmethod
@@ -168,6 +175,8 @@ class _Correlate(_Map):
         ctx.geometry = geometry
         k, s, p = geometry[:3]
         shape = (y.shape[1], x.shape[1], k, k)
+        if _few_taps(shape, geometry):
+            return _tap_by_tap(x, y, geometry)
         if math.prod(shape) >= MANY * math.prod(y.shape[2:]):
             return _as_a_product(x, y, geometry)
         kernel = x.new_empty(shape).contiguous(memory_format=torch.channels_last)  # of which only the shape is read
@@ -203,6 +212,31 @@ def _channels_last(x: Tensor) -> Tensor:
         return x
     height, width = x.shape[2:]
     return x.contiguous().as_strided(x.shape, (height * width, 1, width, 1))
+
+
+def _few_taps(shape: Sequence[int], geometry: Geometry) -> bool:
+    """Whether a kernel `(O, C, k, k)` is large, and all its taps together are fewer than the channels that they see."""
+    return geometry.stride == 1 and geometry.kernel >= LARGE and shape[0] * geometry.kernel**2 <= shape[1]
+
+
+def _by_taps(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+    """Convolve: what tap a makes of place j of x belongs to place j - a + p of y."""
+    k, p, height, width = geometry.kernel, geometry.padding, geometry.height, geometry.width
+    channels = weight.shape[1]
+    taps = weight.flip(2, 3).permute(1, 0, 2, 3).reshape(channels, -1)
+    given = (x.permute(0, 2, 3, 1).reshape(-1, channels) @ taps).view(len(x), height * width, -1).transpose(1, 2)
+    sides = (height + 2 * p - k + 1, width + 2 * p - k + 1)
+    # Dozens of terms, which are added in float32 as in any product.
+    y = F.fold(given.to(torch.promote_types(x.dtype, torch.float32)), sides, k, padding=k - 1 - p).to(x.dtype)
+    return y if bias is None else y.add_(bias[:, None, None])
+
+
+def _tap_by_tap(x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
+    """Correlate: place j of x, times what tap a let it give to, place j - a + p of y."""
+    k, channels, filters = geometry.kernel, x.shape[1], y.shape[1]
+    met = F.unfold(y, k, padding=k - 1 - geometry.padding)
+    product = met.transpose(0, 1).reshape(met.shape[1], -1) @ x.permute(0, 2, 3, 1).reshape(-1, channels)
+    return product.view(filters, k, k, channels).flip(1, 2).permute(0, 3, 1, 2)
 
 
 def _through_subpixels(y: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:

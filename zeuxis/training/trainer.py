@@ -34,6 +34,7 @@ from zeuxis.training.checkpoint import Checkpoint, checkpoints, load_into
 from zeuxis.training.hardware import keep_freed_memory, peak_memory, reset_peak_memory
 from zeuxis.training.journal import Journal
 from zeuxis.training.monitors import Monitors, not_finite
+from zeuxis.training.optimizer import AdamW
 from zeuxis.training.snapshots import draw, save_tiles
 
 __all__ = ["Observer", "Trainer", "readable_disk_errors"]
@@ -389,7 +390,7 @@ class Trainer:
     def _optimizer(self, phase: str, networks: tuple[str, ...]) -> torch.optim.Optimizer:
         chosen = self.options.optimizers.get(phase, self.options.optimizer)
         parameters = [p for name in networks for p in self.model.networks[name].parameters()]
-        return torch.optim.AdamW(
+        return AdamW(
             parameters, lr=chosen.learning_rate, betas=chosen.betas, weight_decay=chosen.weight_decay, fused=True
         )
 

@@ -1,0 +1,427 @@
+"""Measures where time goes, and writes the tables and the chart of docs/performance.
+
+    python -m benchmarks.performance                    # all but the quality of bfloat16
+    python -m benchmarks.performance profile growth     # some of it
+    python -m benchmarks.performance quality runs/quality-vae runs/quality-gan runs/quality-wgan
+
+The last reads sweeps, each over training.precision=float32,bfloat16 and training.seed=0,1,2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.__main__ import BATCHES, PLAINER, RESULTS, Worker
+from benchmarks.page import PAGE, picture, table
+from zeuxis import data
+from zeuxis.data import Dataset
+from zeuxis.evaluation.cost import training_multiply_adds
+from zeuxis.evaluation.evaluate import evaluate
+from zeuxis.evaluation.frechet import fid
+from zeuxis.evaluation.judge import judge_of
+from zeuxis.figures.style import LINES, heading, new_figure
+from zeuxis.models import build_model
+from zeuxis.recipe import Recipe, load_recipe
+from zeuxis.run import Run
+from zeuxis.training import Trainer
+from zeuxis.training.hardware import describe_machine, pick_precision
+
+CPU = torch.device("cpu")
+SILENT = tuple(f"training.{name}=never" for name in ("test_every", "snapshot_every", "checkpoint_every"))
+WARM = 3
+MILLION = 1_000_000
+SAMPLES, AT_ONCE = 50_000, 500
+Rows = list[dict[str, Any]]
+
+
+class Laps:
+    """Watches a training for so many seconds after it is warm; then it is stopped.
+
+    Attributes:
+        steps: iterations in that time.
+        seconds: the time.
+        fetching: how much of it was spent on batches.
+    """
+
+    measures: tuple[str, ...] = ()
+
+    def __init__(self, seconds: float, watch: Any = None) -> None:
+        self.wanted, self.watch = seconds, watch
+        self.taken = self.steps = 0
+        self.seconds = self.fetching = 0.0
+
+    def begin(self, trainer: Any) -> None:
+        trainer.batches = _Clocked(trainer.batches)
+
+    def stepped(self, trainer: Any) -> None:
+        if self.steps:
+            return  # the iteration in which a training ends
+        self.taken += 1
+        if self.taken == WARM:
+            trainer.batches.seconds = 0.0
+            self.started = time.perf_counter()
+            if self.watch:
+                self.watch.start()
+        elif self.taken > WARM and time.perf_counter() - self.started > self.wanted:
+            self.seconds, self.steps = time.perf_counter() - self.started, self.taken - WARM
+            self.fetching = trainer.batches.seconds
+            if self.watch:
+                self.watch.stop()
+            trainer.stop("enough")
+
+    def tested(self, trainer: Any) -> dict[str, float]:
+        return {}
+
+    def recorded(self, line: dict[str, Any]) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+class _Clocked:
+    """Batches that know how long they took."""
+
+    def __init__(self, batches: Any) -> None:
+        self._batches, self.seconds = batches, 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batches, name)
+
+    def __getitem__(self, k: int) -> Any:
+        started = time.perf_counter()
+        batch = self._batches[k]
+        self.seconds += time.perf_counter() - started
+        return batch
+
+
+def prepared(name: str, *overrides: str, batch: int = 0) -> Recipe:
+    """A recipe at the batch size of the comparison, in the precision of this machine, that only trains."""
+    size = f"training.batch_size={batch or BATCHES.get(name, 128)}"
+    precision = f"training.precision={pick_precision('auto', CPU)}"
+    plain = PLAINER.get(name, ())
+    return load_recipe(
+        name, [*SILENT, *plain, size, precision, "training.steps=10000000", "training.best=", *overrides]
+    )
+
+
+def trained(recipe: Recipe, laps: Laps, dataset: Dataset | None = None) -> Laps:
+    """Trains until the laps are taken."""
+    dataset = dataset or data.load(recipe.data, progress=False)
+    with TemporaryDirectory() as folder:
+        Trainer(Path(folder), build_model(recipe, dataset.classes), dataset, CPU, laps).fit()
+    return laps
+
+
+# -- parts --------------------------------------------------------------------------------------------
+
+
+def start_up() -> Rows:
+    """Seconds from calling Python to the end of the first step, imports and data included."""
+    rows = []
+    with TemporaryDirectory() as temporary:
+        for name in BATCHES:
+            overrides = [f"training.batch_size={BATCHES[name]}", *PLAINER.get(name, ())]
+            task = Path(temporary) / "task.json"
+            task.write_text(json.dumps({"recipe": name, "overrides": overrides}), "utf-8")
+            taken = []
+            for _ in range(3):
+                started = time.perf_counter()
+                words: list[str | Path] = [sys.executable, "-m", "benchmarks.speed.ours", task, "float32"]
+                worker = Worker(words, Path(temporary) / "said.log")
+                worker.train(1)
+                taken.append(time.perf_counter() - started)
+                worker.close()
+            rows.append({"recipe": name, "seconds to the first step": round(statistics.median(taken), 2)})
+    return rows
+
+
+def million(folder: Path) -> Dataset:
+    """A million random images of 32x32 in colour on disk, as the cache of a large folder would hold them."""
+    path, generator = folder / "images.bin", np.random.default_rng(0)
+    with path.open("wb") as file:
+        for _ in range(100):
+            file.write(generator.bytes(MILLION // 100 * 32 * 32 * 3))
+    images = np.memmap(path, np.uint8, "r", shape=(MILLION, 32, 32, 3))
+    return Dataset(
+        images=images, labels=None, classes=(), attributes=None, attribute_names=(), factors=None, factor_names=(),
+        names=[], train=np.arange(MILLION - 1000), test=np.arange(MILLION - 1000, MILLION), fingerprint="random",
+        quarantine={}, source={"channels": 3, "sizes": "32x32"},
+    )  # fmt: skip
+
+
+def _own_memory() -> int:
+    """KiB that the process holds by itself: pages of a mapped file are the system's to give and take."""
+    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+def loading() -> Rows:
+    """What share of a step goes into its batch."""
+    rows = []
+    for name in ("mnist-vae-z2", "mnist-gan", "modern-vae-28", "flowers-vae-32-z256", "faces-dcgan-64"):
+        laps = trained(prepared(name), Laps(6))
+        rows.append({"images": f"of {name}", **_share(laps), "grown by, MiB": ""})
+    with TemporaryDirectory() as temporary:
+        dataset = million(Path(temporary))
+        for name in ("flowers-vae-32-z256", "flowers-gan-32-z10"):
+            recipe = prepared(name)
+            trained(recipe, Laps(2), dataset)  # what the networks need is there before
+            before = _own_memory()
+            laps = trained(recipe, Laps(12), dataset)
+            grown = f"{(_own_memory() - before) / 1024:.0f}"
+            rows.append({"images": f"a million, mapped from disk, for {name}", **_share(laps), "grown by, MiB": grown})
+    return rows
+
+
+def _share(laps: Laps) -> dict[str, Any]:
+    return {
+        "batch, ms": round(1000 * laps.fetching / laps.steps, 3),
+        "step, ms": round(1000 * laps.seconds / laps.steps, 1),
+        "share": f"{laps.fetching / laps.seconds:.1%}",
+    }
+
+
+def sampling() -> Rows:
+    """Seconds for 50,000 samples."""
+    rows = []
+    for name in ("mnist-vae-z2", "mnist-gan", "mnist-cgan", "modern-gan-28", "modern-vae-28"):
+        recipe = load_recipe(name, [*SILENT, "training.steps=1", "training.best="])
+        dataset = data.load(recipe.data, progress=False)
+        with TemporaryDirectory() as folder:
+            run = _stored(recipe, dataset, Path(folder))
+            run.sample(AT_ONCE)
+            started = time.perf_counter()
+            for i in range(SAMPLES // AT_ONCE):
+                run.sample(AT_ONCE, seed=i)
+            rows.append({"recipe": name, "seconds for 50,000 samples": round(time.perf_counter() - started, 1)})
+    return rows
+
+
+def _stored(recipe: Recipe, dataset: Dataset, folder: Path) -> Run:
+    """A run of so few steps that it counts as nothing but a network to use."""
+    model = build_model(recipe, dataset.classes)
+    (folder / "recipe.toml").write_text(model.recipe.to_toml(), "utf-8")
+    described = {"data": dataset.describe(), "seed": recipe.training.seed, **describe_machine(CPU)}
+    (folder / "environment.json").write_text(json.dumps(described), "utf-8")
+    Trainer(folder, model, dataset, CPU, Laps(1e9)).fit()
+    return Run(folder)
+
+
+def distance() -> Rows:
+    """What share of an evaluation is the Frechet distance's own arithmetic."""
+    recipe = load_recipe("mnist-vae-z2", [*SILENT, "training.steps=1", "training.best="])
+    with TemporaryDirectory() as folder:
+        run = _stored(recipe, data.load(recipe.data, progress=False), Path(folder))
+        judge = judge_of(run)
+        real = judge.features(run.images(run.choose_images("test", 2000)))
+        made = judge.features(run.sample(2000))
+        started = time.perf_counter()
+        evaluate(run, samples=10_000, progress=False)
+        taken = time.perf_counter() - started
+    material: Any = SimpleNamespace(sample_features=np.tile(made, (5, 1)), reference_features=real, space="")
+    started = time.perf_counter()
+    fid(material)
+    spent = time.perf_counter() - started
+    return [
+        {
+            "evaluation of 10,000 samples, s": round(taken, 1),
+            "of it the distance, its errors and its limit, s": round(spent, 2),
+            "share": f"{spent / taken:.1%}",
+        }
+    ]
+
+
+def floor() -> Rows:
+    """How near the training of `make bench` comes to the rate of a large matrix product."""
+    peaks = {"float32": _peak(torch.float32), "bfloat16": _peak(torch.bfloat16)}
+    reached = {
+        (row["recipe"], row["precision"]): row["images_per_second"] for row in json.loads(RESULTS.read_text("utf-8"))
+    }
+    rows = []
+    for name in BATCHES:
+        recipe = prepared(name, "training.steps=1")
+        with TemporaryDirectory() as folder:
+            needed = training_multiply_adds(_stored(recipe, data.load(recipe.data, progress=False), Path(folder)))
+        row: dict[str, Any] = {"recipe": name, "million multiply-adds an image": f"{needed / 1e6:.0f}"}
+        for precision, peak in peaks.items():
+            rate = peak / 2 / needed
+            row[f"{precision} at {peak / 1e9:.0f} GFLOP/s"] = f"{rate:,.0f}"
+            row[f"reached in {precision}"] = f"{reached[name, precision] / rate:.0%}"
+        rows.append(row)
+    return rows
+
+
+def _peak(precision: torch.dtype, side: int = 2048) -> float:
+    """Operations a second of a large matrix product."""
+    one, two = (torch.randn(side, side).to(precision) for _ in range(2))
+    rates = []
+    for _ in range(12):
+        started = time.perf_counter()
+        torch.mm(one, two)
+        rates.append(2 * side**3 / (time.perf_counter() - started))
+    return statistics.median(rates[2:])
+
+
+# How PyTorch's operations are told apart, by words in their names; the first that fits.
+KINDS = {
+    "matrix work": ("conv", "mm", "linear", "Convolve", "Spread", "Correlate"),
+    "random numbers": ("rand", "normal_", "bernoulli", "uniform"),
+    "optimiser": ("adam", "Optimizer", "lerp", "zero_grad"),
+}
+REST = "memory traffic"
+
+
+def profiles() -> Rows:
+    """Shares of a step by kind of work."""
+    rows = []
+    for name in (*BATCHES, "mnist-wgan-gp", "modern-gan-28", "modern-vae-28"):
+        recipe = prepared(name, batch=0 if name in BATCHES else load_recipe(name).training.batch_size)
+        watch = profile(activities=[ProfilerActivity.CPU])
+        laps = trained(recipe, Laps(4, watch))
+        spent = dict.fromkeys([*KINDS, REST], 0.0)
+        for event in watch.key_averages():
+            if not event.key.startswith(("aten::", "Optimizer", "_")):
+                continue  # a name for a place in Python or in the graph, not an operation
+            kind = next((k for k, words in KINDS.items() if any(word in event.key for word in words)), REST)
+            spent[kind] += event.self_cpu_time_total / 1e6
+        row: dict[str, Any] = {"recipe": name, "step, ms": round(1000 * laps.seconds / laps.steps, 1)}
+        row |= {kind: f"{value / laps.seconds:.0%}" for kind, value in spent.items()}
+        row["Python and the graph"] = f"{max(1 - sum(spent.values()) / laps.seconds, 0):.0%}"
+        rows.append(row)
+    return rows
+
+
+def growth() -> Rows:
+    """Images a second against batch size, latent size and size of the data set."""
+    rows = []
+    for name in ("mnist-vae-z2", "mnist-gan"):
+        sizes, latents = (8, 16, 32, 64, 128, 256, 512), (2, 8, 32, 128, 512)
+        rows += [_rate("batch size", size, name, prepared(name, batch=size)) for size in sizes]
+        rows += [_rate("latent size", size, name, prepared(name, f"model.latent={size}")) for size in latents]
+    recipe = prepared("flowers-vae-32-z256")
+    with TemporaryDirectory() as temporary:
+        whole = million(Path(temporary))
+        for count in (1_000, 10_000, 100_000, MILLION - 1000):
+            part = Dataset(**{**vars(whole), "train": np.arange(count)})
+            rows.append(_rate("training images", count, recipe.name, recipe, part))
+    picture(lambda: growth_chart(rows), "growth")
+    return rows
+
+
+def _rate(over: str, value: int, name: str, recipe: Recipe, dataset: Dataset | None = None) -> dict[str, Any]:
+    laps = trained(recipe, Laps(4), dataset)
+    rate = laps.steps * recipe.training.batch_size / laps.seconds
+    return {"over": over, "value": value, "recipe": name, "images/s": round(rate)}
+
+
+def growth_chart(rows: Rows) -> Any:
+    """A panel for each thing that grows."""
+    drawn = new_figure(11, 3.8)
+    kinds = list(dict.fromkeys(row["over"] for row in rows))
+    for ax, kind in zip(drawn.subplots(1, len(kinds), sharey=True), kinds, strict=True):
+        mine = [row for row in rows if row["over"] == kind]
+        for i, name in enumerate(dict.fromkeys(row["recipe"] for row in rows)):
+            line = [(row["value"], row["images/s"]) for row in mine if row["recipe"] == name]
+            if line:
+                ax.plot(*zip(*line, strict=True), "o-", ms=4, color=LINES[i], label=name)
+        ax.set_xscale("log", base=10 if kind == "training images" else 2)
+        ax.set_yscale("log")
+        ax.set_ylim(100, 10_000)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter("{x:,.0f}")
+        ax.set_xlabel(kind)
+        ax.legend(loc="upper left", fontsize=8)
+    drawn.axes[0].set_ylabel("training images a second")
+    machine = describe_machine(CPU)
+    heading(drawn, "What training costs as it grows", f"{machine['processor']}, {machine['threads']} threads, bfloat16")
+    return drawn
+
+
+def quality(sweeps: Sequence[Path]) -> Rows:
+    """The same trainings in both precisions: mean over the seeds, and their standard deviation."""
+    rows = []
+    for folder in sweeps:
+        found = json.loads((folder / "sweep.json").read_text("utf-8"))
+        for name, shown in (("test_mse", "{:.4f}"), ("fid", "{:.1f}"), ("kid", "{:.4f}"), ("loss", "{:.3f}")):
+            values: dict[str, list[float]] = {}
+            for entry in found:
+                value = _measured(folder, entry, name)
+                if value is not None:
+                    values.setdefault(entry["settings"]["training.precision"], []).append(value)
+            if not values:
+                continue
+            means = {precision: statistics.mean(v) for precision, v in values.items()}
+            spread = max(statistics.stdev(v) for v in values.values())
+            rows.append(
+                {
+                    "recipe": Run(folder / found[0]["run"]).recipe.name,
+                    "measure": {"fid": "Frechet distance", "kid": "kernel distance", "test_mse": "test MSE"}.get(
+                        name, "final loss of the last phase"
+                    ),
+                    **{
+                        precision: f"{shown.format(means[precision])} ± {shown.format(statistics.stdev(v))}"
+                        for precision, v in values.items()
+                    },
+                    "difference, in deviations": f"{abs(means['float32'] - means['bfloat16']) / spread:.1f}",
+                }
+            )
+    return rows
+
+
+def _measured(folder: Path, entry: dict[str, Any], name: str) -> float | None:
+    if name in entry["measures"]:
+        return float(entry["measures"][name]["value"])
+    if name != "loss":
+        return None
+    run = Run(folder / entry["run"])
+    losses = [key for key in run.journal[-1] if key.endswith("/loss") and not key.startswith("test/")]
+    lines = [line[losses[-1]] for line in run.journal if losses[-1] in line]
+    return statistics.mean(lines[-10:])
+
+
+# -- page ---------------------------------------------------------------------------------------------
+
+PARTS: dict[str, Callable[[], Rows]] = {
+    "start": start_up, "data": loading, "sampling": sampling, "distance": distance, "floor": floor, "profile": profiles,
+    "growth": growth,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Reads the command line, measures, and writes tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.performance")
+    parser.add_argument("part", nargs="*", help=f"of {', '.join(PARTS)}; or quality, and folders of sweeps")
+    given = parser.parse_args().part or list(PARTS)
+    if given[0] == "quality":
+        parts: dict[str, Callable[[], Rows]] = {"quality": lambda: quality([Path(path) for path in given[1:]])}
+    else:
+        unknown = sorted(set(given) - set(PARTS))
+        if unknown:
+            parser.error(f"there is no part '{unknown[0]}'; the parts are quality, {', '.join(PARTS)}")
+        parts = {name: PARTS[name] for name in given}
+    PAGE.mkdir(parents=True, exist_ok=True)
+    for name, part in parts.items():
+        rows = part()
+        (PAGE / f"{name}.md").write_text(table(rows), "utf-8")
+        print(f"{name}\n{table(rows)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
