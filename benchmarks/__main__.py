@@ -25,7 +25,8 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.page import PAGE, picture, table
+from benchmarks.gallery import write_small
+from benchmarks.page import PAGE, publish
 from benchmarks.peers.__main__ import interpreter, write_images
 from zeuxis.figures.style import INK, LINES, heading, new_figure
 from zeuxis.models import build_model
@@ -182,7 +183,8 @@ def main() -> None:
                 rows[_key(row)] = row
                 print(json.dumps(row), flush=True)
     RESULTS.write_text(json.dumps(list(rows.values()), indent=1) + "\n", "utf-8")
-    text = table(
+    publish(
+        "speed",
         [
             {
                 "recipe": row["recipe"], "batch": row["batch"], "peer": row["peer"], "ours in": row["precision"],
@@ -190,13 +192,11 @@ def main() -> None:
                 "ratio": f"{row['ratio']:.2f}",
             }
             for row in rows.values()
-        ]
+        ],
     )  # fmt: skip
-    print(text)
-    PAGE.mkdir(parents=True, exist_ok=True)
-    (PAGE / "speed.md").write_text(text, "utf-8")
     machine = describe_machine(torch.device("cpu"))
-    picture(lambda: chart(list(rows.values()), f"{machine['processor']}, {machine['threads']} threads"), "speed")
+    hardware = f"{machine['processor']}, {machine['threads']} threads"
+    write_small(lambda: chart(list(rows.values()), hardware), PAGE / "speed.png")
 
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:

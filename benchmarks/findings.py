@@ -19,13 +19,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from benchmarks.gallery import shrink
+from benchmarks.gallery import write_small
+from benchmarks.page import table
 from benchmarks.peers.__main__ import CONDITIONAL
 from benchmarks.peers.made import Made
 from zeuxis.evaluation.measure import Value
 from zeuxis.evaluation.ranking import pooled, ranked
 from zeuxis.evaluation.sharpness import laplacian_variance
-from zeuxis.figures.style import INK, LINES, heading, new_figure, show_tiles, write
+from zeuxis.figures.style import INK, LINES, heading, new_figure, show_tiles
 from zeuxis.run import Run
 
 FINDINGS = Path(__file__).parents[1] / "docs" / "findings"
@@ -117,15 +118,16 @@ def tables(found: Sequence[Entry]) -> str:
     found = sorted(found, key=lambda entry: entry.evaluation["measures"]["fid"]["value"])
     rows = ranked([entry.evaluation for entry in found])
     best = {(row.name, i) for row in rows for i, cell in enumerate(row.cells) if cell.best}
-    lines = []
-    for columns in COLUMNS:
-        heads = [head for head, _ in columns.values()]
-        lines += ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-        for i, entry in enumerate(found):
-            cells = [_cell(entry, name, shown, (name, i) in best) for name, (_, shown) in columns.items()]
-            lines.append(f"| `{entry.name}` | {' | '.join(cells)} |")
-        lines.append("")
-    return "\n".join(lines)
+    return "\n".join(
+        table(
+            [
+                {"model": f"`{entry.name}`"}
+                | {head: _cell(entry, name, shown, (name, i) in best) for name, (head, shown) in columns.items()}
+                for i, entry in enumerate(found)
+            ]
+        )
+        for columns in COLUMNS
+    )
 
 
 def _cell(entry: Entry, name: str, shown: str, best: bool) -> str:
@@ -168,6 +170,7 @@ def diversity(found: Sequence[Entry], budget: str) -> Figure:
     ax.set_xlabel("coverage: share of images that have a sample near them")
     ax.set_ylabel("sharpness, as a share of the images'")
     ax.legend(loc="lower right")
+    drawn.draw_without_rendering()  # places in pixels are settled
     _name_points(ax, found)
     heading(drawn, f"Sharp or diverse, after {budget} each", "means over the seeds; bars are standard errors")
     return drawn
@@ -178,19 +181,15 @@ def _name_points(ax: Axes, found: Sequence[Entry]) -> None:
     points = [
         tuple(entry.evaluation["measures"][name]["value"] for name in ("coverage", "sharpness")) for entry in found
     ]
-    ax.figure.draw_without_rendering()  # type: ignore[union-attr]
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in ax.transData.transform(points)]
-    places: tuple[tuple[tuple[int, int], str], ...] = tuple(
-        ((7 * right, up), side) for right, side in ((1, "left"), (-1, "right")) for up in (5, -11)
-    )
     for entry, point in zip(found, points, strict=True):
-        for offset, side in places:
-            name = ax.annotate(entry.name, point, offset, textcoords="offset points", fontsize=8.5, color=INK, ha=side)
+        name = ax.annotate(entry.name, point, (0, 0), textcoords="offset points", fontsize=8.5, color=INK)
+        for right, up in ((7, 5), (7, -11), (-7, 5), (-7, -11)):  # the last one stays, whatever it covers
+            name.set(position=(right, up), ha="left" if right > 0 else "right")
             extent = name.get_window_extent()
             inside = ax.bbox.x0 < extent.x0 and extent.x1 < ax.bbox.x1
-            if (inside and not any(extent.overlaps(other) for other in taken)) or (offset, side) == places[-1]:
+            if inside and not any(extent.overlaps(other) for other in taken):
                 break
-            name.remove()
         taken.append(extent)
 
 
@@ -208,10 +207,9 @@ def main() -> None:
     measured = [{"model": entry.name, **entry.evaluation} for entry in found]
     (FINDINGS / f"{given.name}.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
     for draw in (samples, diversity):
-        whole = FINDINGS / f"{given.name}-{draw.__name__}-whole.png"
-        write(lambda draw=draw: draw(found, f"{minutes:g} minutes"), whole)
-        shrink(whole, FINDINGS / f"{given.name}-{draw.__name__}.png")
-        whole.unlink()
+        write_small(
+            lambda draw=draw: draw(found, f"{minutes:g} minutes"), FINDINGS / f"{given.name}-{draw.__name__}.png"
+        )
 
 
 if __name__ == "__main__":

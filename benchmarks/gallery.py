@@ -12,11 +12,12 @@ import argparse
 import json
 import shlex
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from zeuxis.evaluation import cost, energy_test
@@ -120,7 +121,7 @@ def measure(run: Run) -> dict[str, str]:
 
 
 def shrink(path: Path, target: Path) -> None:
-    """Writes a picture small enough for a repository: narrower, and with a palette."""
+    """Replaces a picture by one small enough for a repository: narrower, and with a palette."""
     with Image.open(path) as image:
         picture = image.convert("RGB")
     for width in WIDTHS:
@@ -128,6 +129,14 @@ def shrink(path: Path, target: Path) -> None:
         picture.quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE).save(target, optimize=True)
         if target.stat().st_size < LARGEST:
             break
+    path.unlink()
+
+
+def write_small(draw: Callable[[], Figure], target: Path) -> None:
+    """Writes a figure as a picture small enough for a repository."""
+    whole = target.with_name(f"{target.stem}-whole.png")
+    write(draw, whole)
+    shrink(whole, target)
 
 
 def write_page(run: Run) -> None:
@@ -140,15 +149,11 @@ def write_page(run: Run) -> None:
     applicable = {kind.name: kind for kind in kinds() if kind.applies(run)}
     shown = [applicable[each] for each in SHOWN if each in applicable][:MOST]
     for kind in shown:
-        large = save(kind, run, folder / f"{kind.name}-whole.png")
-        shrink(large, folder / f"{kind.name}.png")
-        large.unlink()
+        shrink(save(kind, run, folder / f"{kind.name}-whole.png"), folder / f"{kind.name}.png")
     pictures = [[kind.name, kind.title, kind.caption] for kind in shown]
     others = sorted(run.path.parent.glob(f"{BESIDE.get(name, 'none')}-[0-9]*"), key=lambda path: path.stat().st_mtime)
     if others:
-        write(lambda: side_by_side([Run(others[-1]), run]), folder / "beside-whole.png")
-        shrink(folder / "beside-whole.png", folder / "beside.png")
-        (folder / "beside-whole.png").unlink()
+        write_small(lambda: side_by_side([Run(others[-1]), run]), folder / "beside.png")
         pictures.append(["beside", f"Beside {BESIDE[name]}", "Samples of both from the same seed, not chosen."])
     strip = run.sample(8, seed=1) if run.generates else run.test_images(8)[0]
     Image.fromarray(sheet(strip, 8)).save(folder / "strip.png", optimize=True)

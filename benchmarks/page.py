@@ -1,17 +1,12 @@
-"""What the measurements write into docs/performance."""
+"""What the measurements write into docs: tables, and the page of performance."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from benchmarks.gallery import shrink
-from zeuxis.figures.style import write
-
-__all__ = ["PAGE", "picture", "table"]
+__all__ = ["PAGE", "publish", "table"]
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance"
 
@@ -26,9 +21,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def picture(draw: Callable[[], Figure], name: str) -> None:
-    """Writes a figure of the page, small."""
-    whole = PAGE / f"{name}-whole.png"
-    write(draw, whole)
-    shrink(whole, PAGE / f"{name}.png")
-    whole.unlink()
+def publish(name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Prints a table, and writes it where the page of performance includes it."""
+    text = table(rows)
+    PAGE.mkdir(parents=True, exist_ok=True)
+    (PAGE / f"{name}.md").write_text(text, "utf-8")
+    print(f"{name}\n{text}", flush=True)

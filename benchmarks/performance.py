@@ -22,10 +22,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch.profiler import ProfilerActivity, profile
 
+import zeuxis
 from benchmarks.__main__ import BATCHES, PLAINER, RESULTS, Worker
-from benchmarks.page import PAGE, picture, table
+from benchmarks.gallery import write_small
+from benchmarks.page import PAGE, publish
+from benchmarks.speed.ours import ALONE
 from zeuxis import data
 from zeuxis.data import Dataset
 from zeuxis.evaluation.cost import training_multiply_adds
@@ -36,18 +40,17 @@ from zeuxis.figures.style import LINES, heading, new_figure
 from zeuxis.models import build_model
 from zeuxis.recipe import Recipe, load_recipe
 from zeuxis.run import Run
-from zeuxis.training import Trainer
+from zeuxis.training import Observer, Trainer
 from zeuxis.training.hardware import describe_machine, pick_precision
 
 CPU = torch.device("cpu")
-SILENT = tuple(f"training.{name}=never" for name in ("test_every", "snapshot_every", "checkpoint_every"))
 WARM = 3
 MILLION = 1_000_000
 SAMPLES, AT_ONCE = 50_000, 500
 Rows = list[dict[str, Any]]
 
 
-class Laps:
+class Laps(Observer):
     """Watches a training for so many seconds after it is warm; then it is stopped.
 
     Attributes:
@@ -55,8 +58,6 @@ class Laps:
         seconds: the time.
         fetching: how much of it was spent on batches.
     """
-
-    measures: tuple[str, ...] = ()
 
     def __init__(self, seconds: float, watch: Any = None) -> None:
         self.wanted, self.watch = seconds, watch
@@ -82,18 +83,6 @@ class Laps:
                 self.watch.stop()
             trainer.stop("enough")
 
-    def tested(self, trainer: Any) -> dict[str, float]:
-        return {}
-
-    def recorded(self, line: dict[str, Any]) -> None:
-        pass
-
-    def say(self, text: str) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
-
 
 class _Clocked:
     """Batches that know how long they took."""
@@ -116,9 +105,7 @@ def prepared(name: str, *overrides: str, batch: int = 0) -> Recipe:
     size = f"training.batch_size={batch or BATCHES.get(name, 128)}"
     precision = f"training.precision={pick_precision('auto', CPU)}"
     plain = PLAINER.get(name, ())
-    return load_recipe(
-        name, [*SILENT, *plain, size, precision, "training.steps=10000000", "training.best=", *overrides]
-    )
+    return load_recipe(name, [*ALONE, *plain, size, precision, "training.steps=10000000", *overrides])
 
 
 def trained(recipe: Recipe, laps: Laps, dataset: Dataset | None = None) -> Laps:
@@ -202,10 +189,8 @@ def sampling() -> Rows:
     """Seconds for 50,000 samples."""
     rows = []
     for name in ("mnist-vae-z2", "mnist-gan", "mnist-cgan", "modern-gan-28", "modern-vae-28"):
-        recipe = load_recipe(name, [*SILENT, "training.steps=1", "training.best="])
-        dataset = data.load(recipe.data, progress=False)
         with TemporaryDirectory() as folder:
-            run = _stored(recipe, dataset, Path(folder))
+            run = zeuxis.train(name, steps=1, runs=folder, progress=False)
             run.sample(AT_ONCE)
             started = time.perf_counter()
             for i in range(SAMPLES // AT_ONCE):
@@ -214,21 +199,10 @@ def sampling() -> Rows:
     return rows
 
 
-def _stored(recipe: Recipe, dataset: Dataset, folder: Path) -> Run:
-    """A run of so few steps that it counts as nothing but a network to use."""
-    model = build_model(recipe, dataset.classes)
-    (folder / "recipe.toml").write_text(model.recipe.to_toml(), "utf-8")
-    described = {"data": dataset.describe(), "seed": recipe.training.seed, **describe_machine(CPU)}
-    (folder / "environment.json").write_text(json.dumps(described), "utf-8")
-    Trainer(folder, model, dataset, CPU, Laps(1e9)).fit()
-    return Run(folder)
-
-
 def distance() -> Rows:
     """What share of an evaluation is the Frechet distance's own arithmetic."""
-    recipe = load_recipe("mnist-vae-z2", [*SILENT, "training.steps=1", "training.best="])
     with TemporaryDirectory() as folder:
-        run = _stored(recipe, data.load(recipe.data, progress=False), Path(folder))
+        run = zeuxis.train("mnist-vae-z2", steps=1, runs=folder, progress=False)
         judge = judge_of(run)
         real = judge.features(run.images(run.choose_images("test", 2000)))
         made = judge.features(run.sample(2000))
@@ -256,9 +230,8 @@ def floor() -> Rows:
     }
     rows = []
     for name in BATCHES:
-        recipe = prepared(name, "training.steps=1")
         with TemporaryDirectory() as folder:
-            needed = training_multiply_adds(_stored(recipe, data.load(recipe.data, progress=False), Path(folder)))
+            needed = training_multiply_adds(zeuxis.train(name, steps=1, runs=folder, progress=False))
         row: dict[str, Any] = {"recipe": name, "million multiply-adds an image": f"{needed / 1e6:.0f}"}
         for precision, peak in peaks.items():
             rate = peak / 2 / needed
@@ -321,7 +294,7 @@ def growth() -> Rows:
         for count in (1_000, 10_000, 100_000, MILLION - 1000):
             part = Dataset(**{**vars(whole), "train": np.arange(count)})
             rows.append(_rate("training images", count, recipe.name, recipe, part))
-    picture(lambda: growth_chart(rows), "growth")
+    write_small(lambda: growth_chart(rows), PAGE / "growth.png")
     return rows
 
 
@@ -331,7 +304,7 @@ def _rate(over: str, value: int, name: str, recipe: Recipe, dataset: Dataset | N
     return {"over": over, "value": value, "recipe": name, "images/s": round(rate)}
 
 
-def growth_chart(rows: Rows) -> Any:
+def growth_chart(rows: Rows) -> Figure:
     """A panel for each thing that grows."""
     drawn = new_figure(11, 3.8)
     kinds = list(dict.fromkeys(row["over"] for row in rows))
@@ -416,11 +389,8 @@ def main() -> None:
         if unknown:
             parser.error(f"there is no part '{unknown[0]}'; the parts are quality, {', '.join(PARTS)}")
         parts = {name: PARTS[name] for name in given}
-    PAGE.mkdir(parents=True, exist_ok=True)
     for name, part in parts.items():
-        rows = part()
-        (PAGE / f"{name}.md").write_text(table(rows), "utf-8")
-        print(f"{name}\n{table(rows)}", flush=True)
+        publish(name, part())
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def test_what_a_peer_made_is_measured_as_a_run_is(benchmarks: ModuleType, tmp_pa
 def test_laps_tell_what_batches_take(benchmarks: ModuleType) -> None:
     from benchmarks import performance
 
-    recipe = load_recipe("digits-vae", [*performance.SILENT, "training.steps=100000", "training.best="])
+    recipe = load_recipe("digits-vae", [*performance.ALONE, "training.steps=100000"])
     laps = performance.trained(recipe, performance.Laps(0.3))
     assert laps.steps > 0 and laps.seconds >= 0.3
     assert 0 < laps.fetching < 0.5 * laps.seconds
@@ -101,7 +101,7 @@ def test_a_million_images_leave_memory_flat(
     monkeypatch.setattr(performance, "MILLION", 20_000)  # 61 MB on disk
     dataset = performance.million(tmp_path)
     assert dataset.images.shape == (20_000, 32, 32, 3) and dataset.images.std() > 70
-    recipe = load_recipe("flowers-vae-32-z256", [*performance.SILENT, "training.steps=100000", "training.best="])
+    recipe = load_recipe("flowers-vae-32-z256", [*performance.ALONE, "training.steps=100000"])
     performance.trained(recipe, performance.Laps(0.5), dataset)
     before = performance._own_memory()
     laps = performance.trained(recipe, performance.Laps(1.0), dataset)

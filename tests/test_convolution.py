@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,10 +21,10 @@ DECONVS = [  # channels, filters, kernel, stride, padding, output padding, side
 ]  # fmt: skip
 
 
-def both(ours: nn.Module, plain: nn.Module, side: int) -> tuple[Tensor, Tensor]:
+def both(ours: Conv | Deconv, plain: nn.Module, side: int) -> tuple[Tensor, Tensor]:
     """Outputs, gradients, and gradients of a penalty on the gradients, of ours and of PyTorch's layer."""
     plain.load_state_dict(ours.state_dict())
-    x = torch.randn(3, ours.in_channels, side, side, dtype=torch.float64)  # type: ignore[arg-type]
+    x = torch.randn(3, ours.in_channels, side, side, dtype=torch.float64)
     found = []
     for layer in (ours.double(), plain.double()):
         given = x.clone().requires_grad_()
@@ -36,25 +38,21 @@ def both(ours: nn.Module, plain: nn.Module, side: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("many", [0, 2**15], ids=["as a product", "as PyTorch does"])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("case", CONVS)
-def test_convolution(case: tuple[int, ...], bias: bool, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("ours", "plain", "case"),
+    [(Conv, nn.Conv2d, case) for case in CONVS] + [(Deconv, nn.ConvTranspose2d, case) for case in DECONVS],
+)
+def test_a_layer_computes_what_pytorchs_does(
+    ours: Any, plain: Any, case: tuple[int, ...], bias: bool, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(convolution, "MANY", many)
     *sizes, side = case
-    torch.testing.assert_close(*both(Conv(*sizes, bias=bias), nn.Conv2d(*sizes, bias=bias), side))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("many", [0, 2**15], ids=["as a product", "as PyTorch does"])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("case", DECONVS)
-def test_transposed_convolution(case: tuple[int, ...], bias: bool, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "MANY", many)
-    *sizes, side = case
-    torch.testing.assert_close(*both(Deconv(*sizes, bias=bias), nn.ConvTranspose2d(*sizes, bias=bias), side))  # type: ignore[arg-type]
+    torch.testing.assert_close(*both(ours(*sizes, bias=bias), plain(*sizes, bias=bias), side))
 
 
 @pytest.mark.parametrize("layer", [Conv(2, 8, 3, 2, 1), Deconv(8, 2, 5, 2, 2, 1)], ids=["convolution", "transposed"])
-def test_autocast_decides_the_number_format(layer: nn.Module) -> None:
-    x = torch.randn(2, layer.in_channels, 6, 6)  # type: ignore[arg-type]
+def test_autocast_decides_the_number_format(layer: Conv | Deconv) -> None:
+    x = torch.randn(2, layer.in_channels, 6, 6)
     with torch.autocast("cpu", torch.bfloat16):
         y = layer(x)
     assert y.dtype == torch.bfloat16

@@ -10,13 +10,14 @@ from typing import Any
 
 from benchmarks.speed.rounds import claim_output, read_task, wanted
 from zeuxis.recipe import load_recipe
-from zeuxis.training import start
+from zeuxis.training import Observer, start
+
+# For a training that does nothing but train.
+ALONE = (*(f"training.{name}=never" for name in ("test_every", "snapshot_every", "checkpoint_every")), "training.best=")
 
 
-class Rounds:
+class Rounds(Observer):
     """Watches a training, and holds it after each round."""
-
-    measures: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.answers = claim_output()
@@ -35,30 +36,11 @@ class Rounds:
             trainer.stop("no more rounds")
         self.started = time.perf_counter()
 
-    def tested(self, trainer: Any) -> dict[str, float]:
-        return {}
-
-    def recorded(self, line: dict[str, Any]) -> None:
-        pass
-
-    def say(self, text: str) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
-
 
 def main() -> None:
     """Trains until no more rounds are asked for."""
     task = read_task()
-    intervals = ("test_every", "snapshot_every", "checkpoint_every")
-    overrides = [
-        *task["overrides"],
-        *(f"training.{name}=never" for name in intervals),
-        f"training.precision={sys.argv[2]}",
-        "training.steps=1000000",
-        "training.best=",
-    ]
+    overrides = [*task["overrides"], *ALONE, f"training.precision={sys.argv[2]}", "training.steps=1000000"]
     with TemporaryDirectory() as folder:
         start(load_recipe(task["recipe"], overrides), Path(folder), Rounds())
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ class Batches:
         self.dataset, self.options, self.seed, self.device = dataset, options, seed, device
         self.batch_size = min(batch_size, len(dataset.train))
         self.per_epoch = len(dataset.train) // self.batch_size
-        self._order: tuple[int, np.ndarray, Tensor | None] = (-1, dataset.train, None)
+        self._epoch = -1
         size = len(dataset.train) * math.prod(dataset.images.shape[1:])
         self._held: tuple[Tensor, Tensor | None] | None = None
         if resident if resident is not None else size <= _room(device):
@@ -73,20 +74,18 @@ class Batches:
     def __getitem__(self, k: int) -> Batch:
         """Returns the k-th batch of the run."""
         epoch, place = divmod(k, self.per_epoch)
-        if self._order[0] != epoch:
+        if self._epoch != epoch:
             places = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset.train))
-            held = torch.from_numpy(places).to(self.device) if self._held else None
-            self._order = (epoch, self.dataset.train[places], held)
-        chosen = slice(place * self.batch_size, (place + 1) * self.batch_size)
+            self._order: Any = torch.from_numpy(places).to(self.device) if self._held else self.dataset.train[places]
+            self._epoch = epoch
+        chosen = self._order[place * self.batch_size : (place + 1) * self.batch_size]
         mirrored = None
         if self.options.flip:
             mirrored = np.random.default_rng([self.seed, epoch, place]).random(self.batch_size) < 0.5
-        _, indices, places_held = self._order
-        if self._held is None or places_held is None:
-            return make_batch(self.dataset, self.options, indices[chosen], self.device, mirrored)
-        pixels, labels = (None if held is None else held[places_held[chosen]] for held in self._held)
-        assert pixels is not None
-        return _finished(pixels, labels, self.options, mirrored)
+        if self._held is None:
+            return make_batch(self.dataset, self.options, chosen, self.device, mirrored)
+        pixels, labels = self._held
+        return _finished(pixels[chosen], None if labels is None else labels[chosen], self.options, mirrored)
 
 
 def _room(device: torch.device) -> float:

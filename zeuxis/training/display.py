@@ -8,7 +8,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TextColumn
 
 from zeuxis.progress import console
-from zeuxis.training.trainer import Trainer
+from zeuxis.training.trainer import Observer, Trainer
 
 __all__ = ["Display"]
 
@@ -16,10 +16,8 @@ __all__ = ["Display"]
 LINE_EVERY = 15.0
 
 
-class Display:
+class Display(Observer):
     """Shows epoch, step, images per second, time left and the main terms."""
-
-    measures: tuple[str, ...] = ()
 
     def __init__(self, *, visible: bool = True) -> None:
         self.visible = visible
@@ -47,9 +45,6 @@ class Display:
         elif self.visible and (now - self._last_line > LINE_EVERY or trainer.progress >= 1):
             self._last_line = now
             console.print(f"{trainer.folder.name}  {trainer.progress:4.0%}  {self._status()}", soft_wrap=True)
-
-    def tested(self, trainer: Trainer) -> dict[str, float]:
-        return {}
 
     def recorded(self, line: dict[str, Any]) -> None:
         shown = {k: v for k, v in line.items() if k.endswith("/loss") or k.startswith("test/")}

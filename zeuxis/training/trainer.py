@@ -43,11 +43,13 @@ __all__ = ["Observer", "Trainer", "readable_disk_errors"]
 class Observer(Protocol):
     """Whoever watches a training: a display, a test, a running estimate.
 
+    What is inherited from here does nothing.
+
     Attributes:
         measures: names of the terms that it adds to a test.
     """
 
-    measures: tuple[str, ...]
+    measures: tuple[str, ...] = ()
 
     def begin(self, trainer: Trainer) -> None:
         """Training is about to start or go on."""
@@ -57,6 +59,7 @@ class Observer(Protocol):
 
     def tested(self, trainer: Trainer) -> dict[str, float]:
         """The test set was measured, and the model is as it would be used; returns further terms of the test."""
+        return {}
 
     def recorded(self, line: dict[str, Any]) -> None:
         """A journal line was written."""
