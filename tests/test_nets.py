@@ -121,6 +121,31 @@ def test_a_generator_must_make_the_recipes_image() -> None:
         build_model(load_recipe("mnist-gan", {"data.size": 32}))
 
 
+def test_activations_in_place_change_no_gradient() -> None:
+    layers = [
+        "lrelu", "conv 4 k3 s2", "bn", "relu", "res 6 k3", "lrelu", "deconv 3 k4 s2", "ln", "lrelu 0.1",
+        "flatten", "relu", "dense 8", "relu", "dense 1",
+    ]  # fmt: skip
+    network = Network(NetworkOptions(layers=layers), (2, 8, 8), {}, "here").double()
+    x = torch.randn(3, 2, 8, 8, dtype=torch.float64)
+    given = x.clone()
+    found = []
+    for in_place in (True, False):
+        activations = [m for m in network.modules() if isinstance(m, nn.ReLU | nn.LeakyReLU)]
+        assert [m.inplace for m in activations].count(True) == (4 if in_place else 0)
+        seen = given.clone().requires_grad_()
+        score = network.trunk(seen).square().sum()
+        (slope,) = torch.autograd.grad(score, seen, create_graph=True)
+        (score + slope.square().sum()).backward()
+        found.append([score.detach(), slope.detach(), *(p.grad.clone() for p in network.parameters())])
+        network.zero_grad()
+        for activation in activations:
+            activation.inplace = False
+    torch.testing.assert_close(*found)
+    network.trunk(given)
+    assert torch.equal(given, x), "what a network is given stays as it was"
+
+
 def test_bfloat16_is_for_matrices_in_training_alone() -> None:
     options = NetworkOptions(layers=["conv 16 k3", "bn", "relu", "flatten", "dense 8"], init="he")
     network = Network(options, (1, 8, 8), {}, "here")

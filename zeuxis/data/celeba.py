@@ -8,7 +8,7 @@ Source: Z. Liu, P. Luo, X. Wang and X. Tang, Deep Learning Face Attributes in th
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -43,7 +43,7 @@ def celeba(options: DataOptions) -> Collection:
     if not archive.names:
         raise UserError(f"{images} holds no images.")
     names, table = _attributes(root / _ATTRIBUTES)
-    files = [PurePosixPath(name).name for name in archive.names]
+    files = [name.rpartition("/")[2] for name in archive.names]
     strangers = [file for file in files if file not in table]
     if strangers:
         raise UserError(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import posixpath
 import threading
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -42,20 +43,20 @@ class Archive:
             self._zipped = False
         else:
             try:
-                with zipfile.ZipFile(path) as opened:
-                    infos = opened.infolist()
+                self._local.zip = zipfile.ZipFile(path)
             except (zipfile.BadZipFile, OSError) as error:
                 raise UserError(f"{path} is neither a folder nor a readable zip file ({error}).") from error
+            infos = self._local.zip.infolist()
             if any(info.flag_bits & 1 for info in infos):
                 raise UserError(f"{path} is encrypted; unpack it first.")
             stamps = {
                 i.filename: f"{i.file_size} {i.CRC}" for i in sorted(infos, key=lambda i: i.filename) if not i.is_dir()
             }
-            folders = [PurePosixPath(i.filename).parts[0] for i in infos if i.is_dir() or "/" in i.filename]
+            folders = [i.filename.partition("/")[0] for i in infos if "/" in i.filename]
             self._zipped = True
         visible = [name for name in stamps if not _hidden(name)]
-        self.names = [name for name in visible if PurePosixPath(name).suffix.lower() in SUFFIXES]
-        self.others = [name for name in visible if PurePosixPath(name).suffix.lower() not in SUFFIXES]
+        self.names = [name for name in visible if _is_image(name)]
+        self.others = [name for name in visible if not _is_image(name)]
         self.folders = sorted({name for name in folders if not _hidden(name)})
         stamp = "\n".join(f"{name} {stamps[name]}" for name in self.names)
         self.fingerprint = hashlib.sha256(stamp.encode()).hexdigest()
@@ -97,7 +98,11 @@ class Archive:
 
 
 def _hidden(name: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+
+
+def _is_image(name: str) -> bool:
+    return posixpath.splitext(name)[1].lower() in SUFFIXES
 
 
 def decode(content: bytes, size: int) -> Image.Image:
