@@ -2,6 +2,7 @@
 
     python -m benchmarks --peer keras          # or torch, a plain PyTorch loop, or pythae
     make bench                                 # all of them
+    python -m benchmarks --device cuda         # beside plain PyTorch on a GPU, iterations recorded
 
 Every worker is a process of its own that trains the same network at the same batch size on the same images, ours in
 both precisions and the others in float32, their default. They take turns: a round of ours, a round of theirs. What
@@ -39,6 +40,7 @@ RESULTS = HERE / "results.json"
 BATCHES = {"mnist-vae-z2": 128, "mnist-gan": 256, "mnist-cgan": 64, "faces-gan-64": 64, "faces-dcgan-64": 64}
 PEERS = ("keras", "torch", "pythae")
 VAES_ALONE = {"pythae"}
+ANY_DEVICE = {"torch"}
 PRECISIONS = ("float32", "bfloat16")
 # Without what the others have no word for.
 PLAINER = {"faces-gan-64": ("model.instance_noise=0",)}
@@ -76,9 +78,11 @@ class Worker:
         self.process.communicate()
 
 
-def described(name: str, images: Path) -> dict[str, Any]:
+def described(name: str, images: Path, device: str = "cpu") -> dict[str, Any]:
     """A recipe as a worker of any library understands it: every size a number, one stack of layers a network."""
-    overrides = [f"training.batch_size={BATCHES[name]}", *PLAINER.get(name, ())]
+    overrides = [f"training.batch_size={BATCHES[name]}", f"training.device={device}", *PLAINER.get(name, ())]
+    if device == "cuda":
+        overrides.append("training.capture=true")
     recipe = load_recipe(name, overrides)
     options: Any = recipe.model
     classes = 10 if recipe.model.name == "cgan" else 0
@@ -95,7 +99,7 @@ def described(name: str, images: Path) -> dict[str, Any]:
         "recipe": name, "overrides": overrides, "networks": networks, "latent": options.latent,
         "conditional": bool(classes), "batch": recipe.training.batch_size, "rate": optimizer.learning_rate,
         "betas": list(optimizer.betas), "generator_updates": getattr(options, "generator_updates", 1),
-        "range": recipe.data.range, "images": str(images),
+        "range": recipe.data.range, "images": str(images), "device": device,
     }  # fmt: skip
 
 
@@ -122,7 +126,8 @@ def measure(task: dict[str, Any], peers: Sequence[str], folder: Path, seconds: f
         worker.close()
     return [
         {
-            "recipe": task["recipe"], "peer": peer, "batch": task["batch"], "device": "cpu", "precision": precision,
+            "recipe": task["recipe"], "peer": peer, "batch": task["batch"], "device": task["device"],
+            "precision": precision,
             "images_per_second": round(statistics.median(rates[precision]), 1),
             "peer_images_per_second": round(statistics.median(rates[peer]), 1),
             "ratio": round(statistics.median(a / b for a, b in zip(rates[precision], rates[peer], strict=True)), 3),
@@ -166,6 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--peer", choices=PEERS, action="append", help="else all")
     parser.add_argument("--recipe", choices=BATCHES, action="append", help="else all")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda, where plain PyTorch is the peer")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of a round")
     given = parser.parse_args()
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -178,25 +184,32 @@ def main() -> None:
             images = folder / f"{recipe.data.source}.npz"
             if not images.exists():
                 write_images(images, recipe)
-            peers = [peer for peer in given.peer or PEERS if recipe.model.name == "vae" or peer not in VAES_ALONE]
-            for row in measure(described(name, images), peers, folder, given.seconds):
+            peers = [
+                peer
+                for peer in given.peer or PEERS
+                if (recipe.model.name == "vae" or peer not in VAES_ALONE)
+                and (given.device == "cpu" or peer in ANY_DEVICE)
+            ]
+            for row in measure(described(name, images, given.device), peers, folder, given.seconds):
                 rows[_key(row)] = row
                 print(json.dumps(row), flush=True)
     RESULTS.write_text(json.dumps(list(rows.values()), indent=1) + "\n", "utf-8")
+    shown = [row for row in rows.values() if row["device"] == given.device]
+    name = "speed" if given.device == "cpu" else f"speed-{given.device}"
     publish(
-        "speed",
+        name,
         [
             {
                 "recipe": row["recipe"], "batch": row["batch"], "peer": row["peer"], "ours in": row["precision"],
                 "images/s": f"{row['images_per_second']:,.0f}", "the peer's": f"{row['peer_images_per_second']:,.0f}",
                 "ratio": f"{row['ratio']:.2f}",
             }
-            for row in rows.values()
+            for row in shown
         ],
     )  # fmt: skip
-    machine = describe_machine(torch.device("cpu"))
-    hardware = f"{machine['processor']}, {machine['threads']} threads"
-    write_small(lambda: chart(list(rows.values()), hardware), PAGE / "speed.png")
+    machine = describe_machine(torch.device(given.device))
+    hardware = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
+    write_small(lambda: chart(shown, hardware), PAGE / f"{name}.png")
 
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:

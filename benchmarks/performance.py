@@ -233,7 +233,9 @@ def floor() -> Rows:
     """How near the training of `make bench` comes to the rate of a large matrix product."""
     peaks = {"float32": _peak(torch.float32), "bfloat16": _peak(torch.bfloat16)}
     reached = {
-        (row["recipe"], row["precision"]): row["images_per_second"] for row in json.loads(RESULTS.read_text("utf-8"))
+        (row["recipe"], row["precision"]): row["images_per_second"]
+        for row in json.loads(RESULTS.read_text("utf-8"))
+        if row["device"] == "cpu"
     }
     rows = []
     for name in BATCHES:

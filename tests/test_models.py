@@ -27,7 +27,7 @@ def step_for(model: Model, count: int = 6, seed: int = 0) -> Step:
     source = torch.Generator().manual_seed(seed)
     images = torch.rand(count, *model.image_shape, generator=source)
     batch = Batch(images, torch.arange(count) % len(DIGITS))
-    return Step(0.0, torch.Generator().manual_seed(seed), torch.device("cpu"), count, lambda: batch)
+    return Step(torch.zeros(()), torch.Generator().manual_seed(seed), torch.device("cpu"), count, lambda: batch)
 
 
 def total(terms: dict[str, torch.Tensor | Weighted]) -> torch.Tensor:
@@ -140,7 +140,7 @@ def test_kl_warmup_rises_to_the_weight() -> None:
     weights = []
     for epoch in (0.0, 1.0, 4.0, 9.0):
         step = step_for(model)
-        step.epoch = epoch
+        step.epoch = torch.tensor(epoch)
         weights.append(model.phases[0].loss(step)["kl"].weight)
     assert weights == [0.0, 0.5, 2.0, 2.0]
 
@@ -314,11 +314,11 @@ def test_instance_noise_fades() -> None:
     images = torch.zeros(64, 1, 28, 28)
     for epoch, deviation in ((0.0, 0.5), (5.0, 0.25), (10.0, 0.0), (20.0, 0.0)):
         step = step_for(model)
-        step.epoch = epoch
+        step.epoch = torch.tensor(epoch)
         assert model.seen(step, images).std().item() == pytest.approx(deviation, abs=0.01)
     constant = make("mnist-gan", model__instance_noise=0.3)
     step = step_for(constant)
-    step.epoch = 99.0
+    step.epoch = torch.tensor(99.0)
     assert constant.seen(step, images).std().item() == pytest.approx(0.3, abs=0.01)
 
 
@@ -402,7 +402,7 @@ def test_an_attribute_is_one_number() -> None:
     told = model.generate(z, torch.tensor([[0.0, 1.0]]))
     torch.testing.assert_close(told, model.net("generator")(torch.cat([z, torch.ones(1, 1)], dim=1)))
     batch = Batch(torch.rand(4, 3, 64, 64), torch.tensor([0, 1, 1, 0]))
-    step = Step(0.0, torch.Generator().manual_seed(0), torch.device("cpu"), 4, lambda: batch)
+    step = Step(torch.zeros(()), torch.Generator().manual_seed(0), torch.device("cpu"), 4, lambda: batch)
     judged = model.phases[0].loss(step)
     scores = model.score(step.images, None)["class"][:, 0], model.score(model.fakes(step), None)["class"][:, 0]
     expected = sum(F.binary_cross_entropy_with_logits(s, step.labels.float()) for s in scores) / 2
@@ -540,7 +540,7 @@ def test_an_adversarial_autoencoder_judges_latents() -> None:
 
 def face_step(model: Model, count: int = 6) -> Step:
     batch = Batch(torch.rand(count, *model.image_shape) * 2 - 1, torch.arange(count) % len(model.class_names))
-    return Step(0.0, torch.Generator().manual_seed(0), torch.device("cpu"), count, lambda: batch)
+    return Step(torch.zeros(()), torch.Generator().manual_seed(0), torch.device("cpu"), count, lambda: batch)
 
 
 @pytest.mark.parametrize("name", ["flowers-vae-gan-32", "flowers-cvae-gan-32"])

@@ -162,6 +162,9 @@ class TrainingOptions(Section):
         "float32",
         description="of matrix products in training, the rest stays float32; auto: bfloat16 where the hardware has it",
     )
+    capture: bool = Field(
+        False, description="on a GPU by NVIDIA: record an iteration as a CUDA graph, and launch it as one"
+    )
     device: str = Field("auto", description="cpu, cuda, mps; auto takes the fastest there is")
 
     @field_validator("snapshot_every", "checkpoint_every", "test_every")

@@ -8,6 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from benchmarks.speed.rounds import claim_output, read_task, wanted
 from zeuxis.recipe import load_recipe
 from zeuxis.training import Observer, start
@@ -28,6 +30,8 @@ class Rounds(Observer):
     def stepped(self, trainer: Any) -> None:
         self.left -= 1
         if not self.left:
+            if trainer.device.type == "cuda":
+                torch.cuda.synchronize()
             self._hold(trainer, time.perf_counter() - self.started)
 
     def _hold(self, trainer: Any, answer: object) -> None:

@@ -33,11 +33,12 @@ def wanted(answers: TextIO, answer: object) -> int:
     return int(sys.stdin.readline() or 0)
 
 
-def serve(step: Callable[[], object], answers: TextIO) -> None:
-    """Takes as many steps as each line asks for."""
+def serve(step: Callable[[], object], answers: TextIO, wait: Callable[[], object] = lambda: None) -> None:
+    """Takes as many steps as each line asks for, and waits until they are done."""
     steps = wanted(answers, "ready")
     while steps:
         start = time.perf_counter()
         for _ in range(steps):
             step()
+        wait()
         steps = wanted(answers, time.perf_counter() - start)

@@ -67,7 +67,8 @@ def batches(task: dict[str, Any]) -> Any:
         order = torch.randperm(len(images))
         for start in range(0, len(order) - task["batch"] + 1, task["batch"]):
             chosen = order[start : start + task["batch"]]
-            yield images[chosen], F.one_hot(labels[chosen], 10).float() if labels is not None else None
+            wanted = F.one_hot(labels[chosen], 10).float().to(task["device"]) if labels is not None else None
+            yield images[chosen].to(task["device"]), wanted
 
 
 def vae_loss(encoded: torch.Tensor, decode: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -81,7 +82,8 @@ def vae_loss(encoded: torch.Tensor, decode: nn.Module, x: torch.Tensor) -> torch
 def main() -> None:
     """Builds the networks and trains until no more rounds are asked for."""
     answers, task = claim_output(), read_task()
-    networks = {name: network(described) for name, described in task["networks"].items()}
+    device = task["device"]
+    networks = {name: network(described).to(device) for name, described in task["networks"].items()}
     adam = {
         name: torch.optim.Adam(net.parameters(), lr=task["rate"], betas=tuple(task["betas"]))
         for name, net in networks.items()
@@ -108,21 +110,22 @@ def main() -> None:
         return found
 
     def made(n: int, wanted: torch.Tensor | None) -> torch.Tensor:
-        z = torch.randn(n, task["latent"])
+        z = torch.randn(n, task["latent"], device=device)
         images: torch.Tensor = networks["generator"](z if wanted is None else torch.cat([z, wanted], dim=1))
         return images
 
     def gan() -> None:
         x, wanted = next(data)
         wanted = wanted if task["conditional"] else None
-        ones, zeros = torch.ones(len(x), 1), torch.zeros(len(x), 1)
+        ones, zeros = torch.ones(len(x), 1, device=device), torch.zeros(len(x), 1, device=device)
         fakes = made(len(x), wanted)
         entropy = F.binary_cross_entropy_with_logits
         learn("discriminator", entropy(scores(x, wanted), ones) + entropy(scores(fakes.detach(), wanted), zeros))
         for update in range(task["generator_updates"]):
             learn("generator", entropy(scores(made(len(x), wanted) if update else fakes, wanted), ones))
 
-    serve(vae if "encoder" in networks else gan, answers)
+    waiting = {"wait": torch.cuda.synchronize} if device == "cuda" else {}
+    serve(vae if "encoder" in networks else gan, answers, **waiting)
 
 
 if __name__ == "__main__":

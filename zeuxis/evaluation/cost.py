@@ -122,7 +122,8 @@ def training_multiply_adds(run: Run) -> int:
     labels = torch.arange(BATCH) % len(run.classes) if run.classes else None
     phases, generator = model.phases, torch.Generator().manual_seed(0)
     repeats = max(phase.repeat for phase in phases)
-    steps = [Step(0.0, generator, torch.device("cpu"), BATCH, lambda: Batch(images, labels)) for _ in range(repeats)]
+    start, device = torch.zeros(()), torch.device("cpu")
+    steps = [Step(start, generator, device, BATCH, lambda: Batch(images, labels)) for _ in range(repeats)]
     counted = _Operations()
     with counted, torch.random.fork_rng():
         for phase in phases:

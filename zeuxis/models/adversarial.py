@@ -159,8 +159,9 @@ class Adversarial(Model):
         if options.augmentation:
             low = -1.0 if self.recipe.data.range == "-1..1" else 0.0
             samples = augment(samples, options.augmentation, step.generator, low)
-        fading = max(1 - step.epoch / options.instance_noise_epochs, 0) if options.instance_noise_epochs else 1
-        if options.instance_noise * fading:
+        if options.instance_noise:
+            over = options.instance_noise_epochs
+            fading = (1 - step.epoch / over).clamp(min=0) if over else 1
             samples = samples + options.instance_noise * fading * step.randn(*samples.shape)
         return samples
 

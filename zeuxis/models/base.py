@@ -78,12 +78,12 @@ class Step:
     """What a phase is given: one batch, the random generator, and a memo shared by phases.
 
     Attributes:
-        epoch: training so far, in epochs, as a fraction.
+        epoch: training so far, in epochs, as a fraction; a tensor, `()`, so that a recorded iteration sees it change.
         generator: draws all random numbers of the losses, on the device.
         device: where tensors live.
     """
 
-    epoch: float
+    epoch: Tensor
     generator: torch.Generator
     device: torch.device
     batch_size: int
@@ -91,6 +91,11 @@ class Step:
     _batch: Batch | None = None
     _memo: dict[str, tuple[Any, frozenset[str]]] = field(default_factory=dict)
     recorded: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a phase has asked for the batch."""
+        return self._batch is not None
 
     @property
     def batch(self) -> Batch:

@@ -50,7 +50,7 @@ class Variational(Autoencoder):
         step.record("kl_nats", each.sum() / len(each))
         if options.free_bits:
             each = each.mean(dim=0, keepdim=True).clamp(min=options.free_bits)
-        rising = min(step.epoch / options.kl_warmup, 1) if options.kl_warmup else 1
+        rising = (step.epoch / options.kl_warmup).clamp(max=1) if options.kl_warmup else 1
         return Weighted(self.reduced(each), options.kl_weight * rising)
 
     def test(self, step: Step) -> dict[str, Tensor]:

@@ -25,11 +25,12 @@ import torch
 from torch import Tensor, nn
 
 from zeuxis.data import Batches, Dataset
-from zeuxis.data.batches import make_batch
+from zeuxis.data.batches import Batch, make_batch
 from zeuxis.errors import DivergedError, UserError, one_of
 from zeuxis.models import Model, Step, Weighted
 from zeuxis.models.base import total
 from zeuxis.recipe import Interval
+from zeuxis.training.capture import Captured, Numbers, recorder
 from zeuxis.training.checkpoint import Checkpoint, checkpoints, load_into
 from zeuxis.training.hardware import keep_freed_memory, peak_memory, reset_peak_memory
 from zeuxis.training.journal import Journal
@@ -38,6 +39,9 @@ from zeuxis.training.optimizer import AdamW
 from zeuxis.training.snapshots import draw, save_tiles
 
 __all__ = ["Observer", "Trainer", "readable_disk_errors"]
+
+# How the name ends under which a phase's gradient is journalled.
+NORM = "/gradient_norm"
 
 
 class Observer(Protocol):
@@ -94,7 +98,6 @@ class Trainer:
         self.optimizers = {phase.name: self._optimizer(phase.name, phase.updates) for phase in self.phases}
         self.average = copy.deepcopy(self._generating()) if self.options.ema else None
         self.generator = torch.Generator(device)
-        self._require_known_term()
         # Counters, all part of a checkpoint: iterations, batches read, seconds in the loop, best test value.
         self.step, self.draws, self.seconds = 0, 0, 0.0
         self.best: tuple[float, int] | None = None
@@ -102,6 +105,10 @@ class Trainer:
         self.settled, self.watched_from = False, 0
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._stop = ""
+        self._work = self._run_phases
+        if self.options.capture:
+            self._work = Captured(self._run_phases, recorder(device, self.generator))
+        self._require_known_term()
 
     # -- progress -------------------------------------------------------------------------------------
 
@@ -185,7 +192,19 @@ class Trainer:
         (torch.default_generator if self.device.type == "cpu" else torch).manual_seed(seed)
         self.generator.manual_seed(seed ^ 0x5EED)
         steps = [self._new_step() for _ in range(max(phase.repeat for phase in self.phases))]
-        wants_norm = (self.step + 1) % self.options.record_every == 0 or self.step == 0
+        for name, value in self._work(steps):
+            if self._norms_are_due or not name.endswith(NORM):
+                self._add(name, value)
+        self.step += 1
+        self._update_average()
+
+    @property
+    def _norms_are_due(self) -> bool:
+        return (self.step + 1) % self.options.record_every == 0 or self.step == 0
+
+    def _run_phases(self, steps: list[Step]) -> Numbers:
+        """Runs every phase as often as it repeats; returns what is journalled, of each repeat."""
+        numbers = []
         for phase in self.phases:
             for step in steps[: phase.repeat]:
                 terms = phase.loss(step)
@@ -195,21 +214,19 @@ class Trainer:
                 optimizer.zero_grad(set_to_none=True)
                 # Only what the phase updates gets gradients: the rest of the graph is passed through.
                 loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
-                if wants_norm:
+                if self._norms_are_due or self.options.capture:  # a recording does the same every time
                     grads = [p.grad for p in parameters if p.grad is not None]
-                    self._add(f"{phase.name}/gradient_norm", torch.nn.utils.get_total_norm(grads))
+                    numbers.append((phase.name + NORM, torch.nn.utils.get_total_norm(grads)))
                 optimizer.step()
                 for other in steps:
                     other.forget(phase.updates)
                 for name, term in terms.items():
                     value = term.value if isinstance(term, Weighted) else term
-                    self._add(f"{phase.name}/{name}", value.detach())
-                self._add(f"{phase.name}/loss", loss.detach())
-                for name, value in step.recorded.items():
-                    self._add(f"{phase.name}/{name}", value)
+                    numbers.append((f"{phase.name}/{name}", value.detach()))
+                numbers.append((f"{phase.name}/loss", loss.detach()))
+                numbers += [(f"{phase.name}/{name}", value) for name, value in step.recorded.items()]
                 step.recorded.clear()
-        self.step += 1
-        self._update_average()
+        return numbers
 
     def _new_step(self) -> Step:
         def fetch() -> Any:
@@ -217,7 +234,13 @@ class Trainer:
             self.draws += 1
             return batch
 
-        return Step(self.epoch, self.generator, self.device, self.batches.batch_size, fetch)
+        epoch = torch.full((), self.epoch, device=self.device)
+        return Step(epoch, self.generator, self.device, self.batches.batch_size, fetch)
+
+    def _step_of(self, batch: Batch) -> Step:
+        """A step on images at hand, as for a test."""
+        epoch = torch.full((), self.epoch, device=self.device)
+        return Step(epoch, self.generator, self.device, len(batch.images), lambda: batch)
 
     def _generating(self) -> nn.ModuleDict:
         return nn.ModuleDict({name: self.model.net(name) for name in self.model.generating_networks})
@@ -289,8 +312,7 @@ class Trainer:
             for start in range(0, len(indices), size):
                 chosen = indices[start : start + size]
                 batch = make_batch(self.dataset, self.model.recipe.data, chosen, self.device)
-                step = Step(self.epoch, self.generator, self.device, len(chosen), lambda batch=batch: batch)  # type: ignore[misc]
-                terms = self.model.test(step)
+                terms = self.model.test(self._step_of(batch))
                 if not terms:
                     break
                 for name, value in terms.items():
@@ -395,8 +417,9 @@ class Trainer:
         chosen = self.options.optimizers.get(phase, self.options.optimizer)
         parameters = [p for name in networks for p in self.model.networks[name].parameters()]
         return AdamW(
-            parameters, lr=chosen.learning_rate, betas=chosen.betas, weight_decay=chosen.weight_decay, fused=True
-        )
+            parameters, lr=chosen.learning_rate, betas=chosen.betas, weight_decay=chosen.weight_decay, fused=True,
+            capturable=self.options.capture,
+        )  # fmt: skip
 
     def _require_known_names(self) -> None:
         names = [phase.name for phase in self.phases]
@@ -414,7 +437,7 @@ class Trainer:
         batch = make_batch(self.dataset, self.model.recipe.data, self.dataset.test[:2], self.device)
         self.model.eval()
         with torch.no_grad():
-            terms = self.model.test(Step(0.0, self.generator, self.device, len(batch.images), lambda: batch))
+            terms = self.model.test(self._step_of(batch))
         self.model.train()
         known = [*terms, *self.observer.measures]
         if watched not in known:

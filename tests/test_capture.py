@@ -1,0 +1,125 @@
+"""Recorded iterations, on a CPU: a tape stands for the CUDA graph, and repeats operations on the same memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from zeuxis.data import load as load_data
+from zeuxis.errors import UserError
+from zeuxis.models import build_model
+from zeuxis.recipe import load_recipe
+from zeuxis.training import Display, Trainer, capture, trainer
+from zeuxis.training.capture import Numbers
+
+
+class Tape(TorchDispatchMode):
+    """Writes down every operation with the tensors it read and wrote."""
+
+    subject: Trainer
+
+    def __init__(self, device: torch.device, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generators = (generator, torch.default_generator)
+        self.operations: list[tuple[Any, Any, Any, Any]] = []
+        self.replays = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        assert function._overloadpacket.__name__ != "lift_fresh", "numbers of the host cannot be recorded"
+        self.operations.append((function, args, kwargs or {}, result))
+        return result
+
+    def record(self, work: Callable[[], Numbers]) -> Numbers:
+        before = {name: tensor.clone() for name, tensor in self.subject._tensors().items()}
+        drawn = [generator.get_state() for generator in self.generators]
+        with self:
+            found = work()
+        # A CUDA graph is recorded without being run.
+        for name, tensor in self.subject._tensors().items():
+            tensor.copy_(before[name])
+        for generator, state in zip(self.generators, drawn, strict=True):
+            generator.set_state(state)
+        return found
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        self.replays += 1
+        for function, args, kwargs, result in self.operations:
+            anew = function(*args, **kwargs)
+            for old, new in zip(tree_leaves(result), tree_leaves(anew), strict=True):
+                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+CASES = {
+    "digits-vae": ["model.kl_warmup=0.02", "training.precision=bfloat16"],
+    "digits-gan": ["model.instance_noise=0.5", "model.instance_noise_epochs=0.02", "networks.generator.dropout=0.2"],
+    "modern-gan-28": [],
+    "mnist-wgan-gp": [],
+    "infogan-62-10-2": [],
+    "mnist-cgan": [],
+    "mnist-aae": [],
+    "modern-vae-28": ["training.record_every=3"],
+}
+
+
+def trained(name: str, recorded: bool, device: str, folder: Path) -> Trainer:
+    """Seven iterations, of which four are replayed where they are recorded."""
+    settings = ["data.source=digits", "data.convert=true", "training.batch_size=8", *CASES[name]]
+    recipe = load_recipe(name, [*settings, f"training.capture={str(recorded).lower()}"])
+    dataset = load_data(recipe.data, progress=False)
+    model = build_model(recipe, dataset.classes)
+    subject = Trainer(folder, model, dataset, torch.device(device), Display(visible=False))
+    if isinstance(subject._work, capture.Captured):
+        subject._work.recorder.subject = subject  # type: ignore[attr-defined]
+    for _ in range(7):
+        subject._iterate()
+    return subject
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_recorded_trains_as_what_is_not(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = trained(name, False, "cpu", tmp_path)
+    monkeypatch.setattr(trainer, "recorder", Tape)
+    repeated = trained(name, True, "cpu", tmp_path)
+    assert isinstance(repeated._work, capture.Captured) and repeated._work.recorder.replays == 4  # type: ignore[attr-defined]
+    assert repeated.draws == plain.draws
+    torch.testing.assert_close(repeated._sums, plain._sums, rtol=0, atol=0)
+    torch.testing.assert_close(repeated._tensors(), plain._tensors(), rtol=0, atol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("name", CASES)
+def test_a_gpu_trains_recorded_as_unrecorded(name: str, tmp_path: Path) -> None:
+    plain, repeated = (trained(name, recorded, "cuda", tmp_path) for recorded in (False, True))
+    torch.testing.assert_close(repeated._sums, plain._sums, rtol=0.02, atol=1e-3)
+    torch.testing.assert_close(repeated._tensors(), plain._tensors(), rtol=0.02, atol=1e-3)
+
+
+def test_a_cpu_records_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="records on GPUs by NVIDIA, and this run is on 'cpu'; leave it off"):
+        capture.recorder(torch.device("cpu"), torch.Generator())
+
+
+def test_what_cannot_be_recorded_is_said() -> None:
+    class Refusing:
+        def record(self, work: Any) -> Any:
+            raise RuntimeError("operation not permitted when stream is capturing\nat ...")
+
+        def replay(self) -> None: ...
+
+    work = capture.Captured(lambda steps: [], Refusing())
+    for _ in range(work.warm):
+        assert work([]) == []
+    with pytest.raises(
+        UserError, match=r"\(operation not permitted when stream is capturing\).*training.capture=false"
+    ):
+        work([])
