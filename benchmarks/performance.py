@@ -198,11 +198,16 @@ def sampling() -> Rows:
     for name in ("mnist-vae-z2", "mnist-gan", "mnist-cgan", "modern-gan-28", "modern-vae-28"):
         with TemporaryDirectory() as folder:
             run = zeuxis.train(name, steps=1, runs=folder, progress=False)
-            run.sample(AT_ONCE)
-            started = time.perf_counter()
-            for i in range(SAMPLES // AT_ONCE):
-                run.sample(AT_ONCE, seed=i)
-            rows.append({"recipe": name, "seconds for 50,000 samples": round(time.perf_counter() - started, 1)})
+            row: dict[str, Any] = {"recipe": name}
+            for precision in (torch.float32, torch.bfloat16):
+                with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+                    run.sample(AT_ONCE)
+                    started = time.perf_counter()
+                    for i in range(SAMPLES // AT_ONCE):
+                        run.sample(AT_ONCE, seed=i)
+                named = str(precision).removeprefix("torch.")
+                row[f"seconds for 50,000 samples in {named}"] = round(time.perf_counter() - started, 1)
+            rows.append(row)
     return rows
 
 

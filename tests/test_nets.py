@@ -167,6 +167,9 @@ def test_bfloat16_is_for_matrices_in_training_alone() -> None:
     evaluated = network(x)
     network.precision = torch.float32
     assert torch.equal(evaluated, network(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        asked_for = network(x)
+    assert asked_for.dtype == torch.float32 and 1e-5 < (asked_for - evaluated).norm() / evaluated.norm() < 2e-2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -194,7 +194,7 @@ class Run:
         return drawn
 
     def sample(self, n: int = 16, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0) -> np.ndarray:
-        """Makes new images.
+        """Makes new images, in float32; inside `torch.autocast("cpu", torch.bfloat16)` in about half the time.
 
         Args:
             n: how many.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, overload
@@ -101,7 +102,8 @@ class Network(nn.Module):
             heads: return the outputs of all heads by name.
         """
         reduced = self.training and self.precision != torch.float32
-        with torch.autocast(x.device.type, self.precision, enabled=reduced):
+        # Otherwise as the caller has it: in float32, or what an autocast of theirs says.
+        with torch.autocast(x.device.type, self.precision) if reduced else nullcontext():
             if heads:
                 features = self.trunk(x)
                 return {name: _run(head, features, logits).float() for name, head in self.heads.items()}
