@@ -16,10 +16,11 @@ import zeuxis
 from zeuxis.errors import UserError
 from zeuxis.evaluation import cost, mean_squared_error
 from zeuxis.figures import draw_all, sheet
+from zeuxis.figures.export import save_images
 from zeuxis.figures.history import chosen_rows
 from zeuxis.figures.losses import smooth
 from zeuxis.report import run_report
-from zeuxis.run import Run, slerp
+from zeuxis.run import Run, find_run, slerp
 
 
 def test_samples_are_images_and_follow_the_seed(trained: dict[str, Run]) -> None:
@@ -56,6 +57,23 @@ def test_encoding_takes_bytes_and_floats(trained: dict[str, Run]) -> None:
     assert run.reconstruct(images).shape == images.shape
     with pytest.raises(UserError, match=re.escape("this run takes (H, W, C) = (16, 16, 1)")):
         run.encode(np.zeros((2, 8, 8, 1)))
+
+
+def test_images_of_the_same_name_do_not_hide_a_run(
+    trained: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trained["vae"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / run.name).mkdir()
+    assert find_run(run.name, run.path.parent).path == run.path
+    with pytest.raises(UserError, match="is not a run: it holds no recipe"):
+        find_run(run.name, tmp_path / "none")
+
+
+def test_a_grid_of_small_images_is_enlarged(tmp_path: Path) -> None:
+    grid = save_images(np.zeros((4, 28, 28, 1)), tmp_path, columns=2)
+    with Image.open(grid) as image, Image.open(tmp_path / "0000.png") as one:
+        assert image.size == (2 * 84 + 3, 2 * 84 + 3) and one.size == (28, 28)
 
 
 def test_the_test_mse_is_the_one_in_the_journal(trained: dict[str, Run]) -> None:

@@ -284,7 +284,7 @@ NAMED = [
     "mnist-vae-z3", "fashion-vae-z2", "fashion-gan-z8", "latent-gan", "faces-vae-64-z512", "faces-dcgan-64",
     "faces-wgan-gp-64", "faces-acgan-64-z100", "faces-infogan-64", "infogan-62-10-2", "mnist-infogan",
     "mnist-acgan", "mnist-wgan-gp", "modern-gan-28", "modern-gan-32", "modern-gan-64", "modern-vae-28",
-    "modern-vae-32", "modern-vae-64", "celeba-smile-cnn", "flowers-cnn-32", "digits-cnn",
+    "modern-vae-32", "modern-vae-64", "celeba-smile-cnn", "flowers-cnn-32", "digits-cnn", "digits-cnn-28",
 ]  # fmt: skip
 
 

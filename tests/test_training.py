@@ -27,6 +27,7 @@ from zeuxis.recipe import load_recipe
 from zeuxis.run import Run
 from zeuxis.training import (
     Display,
+    Observer,
     Trainer,
     checkpoints,
     finished,
@@ -417,7 +418,7 @@ def test_resume_refuses_other_data(tmp_path: Path) -> None:
 
 def test_resume_further_with_a_larger_budget(tmp_path: Path) -> None:
     run = train("digits-vae", tmp_path, training__steps=3)
-    with pytest.raises(UserError, match="used up its budget"):
+    with pytest.raises(UserError, match=r"used up its budget .* such as --steps 6\.$"):
         resume(run.path, QUIET)
     assert resume(run.path, QUIET, {"training.epochs": 0.2})
     assert Run(run.path).last("step") == 10
@@ -543,18 +544,22 @@ def test_a_failed_start_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="names no phase"):
         train("digits-vae", tmp_path, training__optimizers__generator__learning_rate=1e-3, training__steps=2)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="names no phase"):
+        train("digits-vae", tmp_path / "runs", training__optimizers__generator__learning_rate=1e-3, training__steps=2)
+    assert not list(tmp_path.iterdir())
 
 
-class Falling:
+class Falling(Observer):
     """An observer whose test term falls for a while, then stays."""
 
+    measures = ("seen",)
+
     def __init__(self, until: int, stderr: float = 0.0) -> None:
-        self.until, self.stderr, self.display = until, stderr, Display(visible=False)
+        self.until, self.stderr = until, stderr
+        self.said: list[str] = []
 
-        self.measures = ("seen",)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.display, name)
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
     def tested(self, trainer: Trainer) -> dict[str, float]:
         value = 10.0 - min(trainer.step, self.until) / 2
@@ -568,7 +573,9 @@ def test_training_ends_when_a_term_no_longer_falls(stderr: float, last: int, tmp
         "training.until": "seen", "training.patience": 3, "training.test_every": "1 step", "training.steps": 50,
         "training.checkpoint_every": "never",
     }  # fmt: skip
-    folder, done = start(load_recipe("digits-vae", settings), tmp_path, Falling(6, stderr))
+    falling = Falling(6, stderr)
+    folder, done = start(load_recipe("digits-vae", settings), tmp_path, falling)
+    assert len(falling.said) == 1 and falling.said[0].endswith(": seen no longer falls.")
     run = Run(folder)
     assert done and finished(folder)
     assert run.journal[-1]["step"] == last

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from zeuxis.evaluation.memorisation import copying, nearer, tails
 from zeuxis.evaluation.neighbourhoods import neighbourhoods
 from zeuxis.evaluation.ranking import mean_ranks, pooled, ranked
 from zeuxis.evaluation.similarity import WEIGHTS, ms_ssim, ssim
-from zeuxis.evaluation.support import support
+from zeuxis.evaluation.support import different, support
 
 
 @pytest.fixture
@@ -158,6 +160,9 @@ def test_a_generator_that_repeats_ten_images_is_caught(numbers: np.random.Genera
     assert bad["precision"].mean() == 1, "precision alone does not see it"
     assert support(honest, images) > 300_000
     assert support(repeated, images) == pytest.approx(10, rel=0.2)
+    for samples, bound in ((honest, True), (repeated, False)):
+        material: Any = SimpleNamespace(sample_features=samples, reference_features=images, space="numbers")
+        assert different(material)["support"].at_least is bound
     assert frechet_distance(repeated, images) > 20 * frechet_distance(honest, images)
     assert kernel_distance(repeated, images)[0] > 10 * kernel_distance(honest, images)[1]
     # In pixels: pairs of samples of one class are as good as equal.

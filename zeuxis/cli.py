@@ -346,13 +346,14 @@ def evaluate(
     table = Table("measure", box=None, pad_edge=False)
     table.add_column("value", justify="right")
     table.add_column("± error", justify="right")
-    table.add_column("of", justify="right")
+    table.add_column("images", justify="right")
     table.add_column("what it is")
     for name, value in found["measures"].items():
         error = f"{value['stderr']:.2g}" if value["stderr"] is not None else ""
         each = known[name]
         table.add_row(
-            name + arrows[each.better], f"{value['value']:,.4g}", error, f"{value['n']:,}", each.gives[name]
+            name + arrows[each.better], ("≥ " if value.get("at_least") else "") + _figure(value["value"]), error,
+            f"{value['n']:,}" if value["n"] else "", each.gives[name],
         )  # fmt: skip
     _print(table)
     if found["features"]:
@@ -468,6 +469,10 @@ def _open(name: str, runs: Path | None) -> Any:
     return find_run(name, runs_dir(runs))
 
 
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def _print(renderable: Any) -> None:
     from rich.console import Console
 
@@ -475,10 +480,16 @@ def _print(renderable: Any) -> None:
 
 
 def _done(folder: Path, finished: bool) -> None:
+    from zeuxis.training import read_journal
+
     if finished:
         typer.echo(folder)
         return
-    typer.echo(f"Stopped and saved. Go on with: zeuxis resume {folder}", err=True)
+    last = read_journal(folder)[-1]
+    typer.echo(
+        f"Stopped and saved at step {last['step']:,} (epoch {last['epoch']:.3g}). Go on with: zeuxis resume {folder}",
+        err=True,
+    )
     raise typer.Exit(130)
 
 

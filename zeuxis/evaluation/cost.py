@@ -159,4 +159,4 @@ def costs(material: Material) -> dict[str, Value]:
         "peak_memory_mib": spent.peak_memory_mib,
         "sample_ms": spent.sample_ms,
     }
-    return {name: Value(float(figure), n=spent.images) for name, figure in figures.items() if figure is not None}
+    return {name: Value(float(figure)) for name, figure in figures.items() if figure is not None}

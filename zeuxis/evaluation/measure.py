@@ -48,12 +48,14 @@ class Value(NamedTuple):
         stderr: its standard error, as far as the draw of samples or images goes; None where it has none.
         n: samples or images it was taken from.
         features: the network in whose features a distance was measured.
+        at_least: whether it may be larger, for all that so many samples tell.
     """
 
     value: float
     stderr: float | None = None
     n: int = 0
     features: str | None = None
+    at_least: bool = False
 
     @classmethod
     def mean(cls, each: np.ndarray, features: str | None = None) -> Value:

@@ -54,7 +54,8 @@ def pooled(evaluations: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any]
             measuring = np.square([value.stderr or 0.0 for value in values]).mean()
             spread = max(figures.var(ddof=1), measuring)
             stderr = float(np.sqrt(spread / len(figures))) if spread else None  # alike, and nothing else is known
-            measures[name] = Value(float(figures.mean()), stderr, len(figures), values[0].features)._asdict()
+            bound = any(value.at_least for value in values)
+            measures[name] = Value(float(figures.mean()), stderr, len(figures), values[0].features, bound)._asdict()
     return {**found[0], "measures": measures, "repeats": len(found)}
 
 

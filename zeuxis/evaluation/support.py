@@ -50,4 +50,6 @@ def support(samples: np.ndarray, images: np.ndarray) -> float:
 )
 def different(material: Material) -> dict[str, Value]:
     x, y = material.sample_features[:MOST], material.reference_features[:MOST]
-    return {"support": Value(support(x, y), None, min(len(x), len(y)), material.space)}
+    n = min(len(x), len(y))
+    found = support(x, y)
+    return {"support": Value(found, None, n, material.space, at_least=found >= n * (n - 1) / 6)}

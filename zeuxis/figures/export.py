@@ -14,9 +14,12 @@ from zeuxis.figures.style import sheet
 
 __all__ = ["save_images"]
 
+# In the grid, images are enlarged by a whole number until they have as many pixels a side.
+LEGIBLE = 64
+
 
 def save_images(images: np.ndarray, folder: Path, columns: int = 0) -> Path:
-    """Writes `(N, H, W, C)` images in 0..1 as `0000.png`, ... and `grid.png`.
+    """Writes `(N, H, W, C)` images in 0..1 as `0000.png`, ... and, enlarged where they are small, `grid.png`.
 
     Args:
         images: what to write.
@@ -36,7 +39,9 @@ def save_images(images: np.ndarray, folder: Path, columns: int = 0) -> Path:
         for i, image in enumerate(pixels):
             Image.fromarray(image.squeeze(-1) if image.shape[2] == 1 else image).save(folder / f"{i:0{digits}}.png")
         grid = folder / "grid.png"
-        Image.fromarray(sheet(pixels, columns or math.ceil(math.sqrt(len(pixels))))).save(grid)
+        times = -(-LEGIBLE // pixels.shape[1])
+        enlarged = pixels.repeat(times, axis=1).repeat(times, axis=2)
+        Image.fromarray(sheet(enlarged, columns or math.ceil(math.sqrt(len(pixels))), gap=times)).save(grid)
     except OSError as error:
         raise UserError(f"Images cannot be written to {folder}: {error.strerror or error}.") from error
     return grid

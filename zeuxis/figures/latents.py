@@ -50,7 +50,7 @@ def latents(run: Run, points: int = TSNE_POINTS, attribute: str = "") -> Figure:
             mine = places[labels == index]
             ax.scatter(mine[:, 0], mine[:, 1], s=11, color=CLASSES[index % len(CLASSES)], alpha=0.75, lw=0, label=name)
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2.2, handletextpad=0.2)
-    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_aspect("equal", adjustable="box")
     if flat:
         ax.set_xlabel("first latent")
         ax.set_ylabel("second latent")

@@ -88,7 +88,7 @@ def losses(run: Run) -> Figure:
         ax.set_xlabel("step")
     for ax in axes[len(chosen) :]:
         ax.set_axis_off()
-    title(drawn, run, "Losses")
+    title(drawn, run, "Losses, as recorded (faint) and smoothed")
     return drawn
 
 

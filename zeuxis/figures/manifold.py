@@ -29,7 +29,15 @@ def manifold(run: Run) -> Figure:
     places = norm.ppf((np.arange(SIDE) + 0.5) / SIDE)
     # The first latent runs to the right, the second upwards, as in the scatter of latents.
     latents = np.array([(x, y) for y in places[::-1] for x in places], np.float32)
-    drawn = new_figure(7.2, 7.8)
-    show_tiles(drawn.subplots(), run.decode(latents), SIDE, gap=0)
+    drawn = new_figure(7.4, 8.0)
+    ax = drawn.subplots()
+    show_tiles(ax, run.decode(latents), SIDE, gap=0)
+    marked = np.linspace(0, SIDE - 1, 4).round().astype(int)
+    middles = (marked + 0.5) * run.recipe.data.size
+    ax.set_xticks(middles, labels=[f"{places[i]:.1f}" for i in marked])
+    ax.set_yticks(middles, labels=[f"{places[-1 - i]:.1f}" for i in marked])
+    ax.tick_params(length=0)
+    ax.set_xlabel("first latent")
+    ax.set_ylabel("second latent")
     title(drawn, run, "Latent manifold")
     return drawn

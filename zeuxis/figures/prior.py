@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from zeuxis.evaluation import energy_test
 from zeuxis.figures.registry import figure
@@ -42,7 +43,7 @@ def prior(run: Run) -> Figure:
     rows = (run.reconstruct(run.test_images(COLUMNS)[0]), run.decode(drawn_latents[:COLUMNS]), run.decode(fitted))
     drawn = new_figure(9.4, 7.2)
     grid = drawn.add_gridspec(2, 2, height_ratios=(1.0, 1.15))
-    labels = ["of test images", "of the prior", "of a normal\nfitted to images'"]
+    labels = ["test images,\nrebuilt", "drawn from\nthe prior", "drawn from\na normal fitted\nto images"]
     show_tiles(drawn.add_subplot(grid[0, :]), np.concatenate(rows)[: 3 * COLUMNS], COLUMNS, rows=labels)
     spread = np.argsort(-encoded.std(axis=0), kind="stable")
     ax = drawn.add_subplot(grid[1, 0])
@@ -55,7 +56,7 @@ def prior(run: Run) -> Figure:
     else:
         ax.hist(drawn_latents[:, 0], 40, density=True, color=MUTED, alpha=0.45, label="prior")
         ax.hist(encoded[:, 0], 40, density=True, color=LINES[1], alpha=0.6, label="test images")
-    ax.legend(loc="upper right", fontsize=9)
+    ax.legend(loc="upper right", fontsize=9, markerscale=2, frameon=True, edgecolor="none", framealpha=0.85)
     ax.set_title("the two widest latents" if encoded.shape[1] > 1 else "the latent")
     ax = drawn.add_subplot(grid[1, 1])
     place = np.arange(1, encoded.shape[1] + 1)
@@ -64,7 +65,8 @@ def prior(run: Run) -> Figure:
     ax.plot(place, np.abs(encoded.mean(axis=0))[spread], color=LINES[0], lw=1.2, ls=":", label="test images, |mean|")
     ax.set_ylim(bottom=0)
     ax.set_xlabel("latents, widest first")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="best", fontsize=9)
-    ax.set_title(f"deviations; energy distance {found.distance:.3g}, p = {found.p_value:.2g}")
+    ax.set_title(f"deviations; alike with p = {found.p_value:.2g} (energy distance {found.distance:.3g})")
     title(drawn, run, "Latents against the prior")
     return drawn

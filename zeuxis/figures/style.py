@@ -77,8 +77,10 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def title(drawn: Figure, run: Run, text: str) -> None:
-    """Heads a figure with what it shows, and below with recipe, step and seed."""
-    heading(drawn, text, f"{run.recipe.name}, step {run.step:,}, seed {run.recipe.training.seed}")
+    """Heads a figure with what it shows, and below with recipe, data, step and seed."""
+    data = run.recipe.data
+    shown = f"{run.recipe.name} on {Path(data.path).stem or data.source}"
+    heading(drawn, text, f"{shown}, step {run.step:,}, seed {run.recipe.training.seed}")
 
 
 def heading(drawn: Figure, text: str, subtitle: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,7 @@ def start(recipe: Recipe, runs: Path, observer: Observer, *, name: str = "") -> 
     for network, weights in trained.items():
         # A learned decoder variance belongs to the other run's loss.
         model.net(network).load_state_dict(weights, strict=False)
+    first = not runs.exists()
     folder = _new_folder(runs, name, recipe.name)
     try:
         with readable_disk_errors(folder):
@@ -68,6 +71,9 @@ def start(recipe: Recipe, runs: Path, observer: Observer, *, name: str = "") -> 
     except BaseException:
         # Nothing half-written stays behind a run that never began.
         shutil.rmtree(folder)
+        if first:
+            with suppress(OSError):  # another run may have come since
+                runs.rmdir()
         raise
     return folder, trainer.fit()
 
@@ -97,10 +103,12 @@ def resume(folder: Path, observer: Observer, overrides: Mapping[str, Any] | None
         if trainer.settled and overrides:
             trainer.settled, trainer.watched_from = False, trainer.step
     if trainer.progress >= 1:
+        budget = next(name for name in BUDGETS if getattr(recipe.training, name) is not None)
+        spent = {"epochs": math.ceil(trainer.epoch), "steps": trainer.step, "minutes": trainer.seconds / 60}[budget]
         why = f"has settled: {recipe.training.until} no longer falls" if trainer.settled else "has used up its budget"
         raise UserError(
             f"{folder} {why} (step {trainer.step}, epoch {trainer.epoch:g}); "
-            "to train it further, give a larger budget, such as --epochs."
+            f"to train it further, give a larger budget, such as --{budget} {2 * spent:g}."
         )
     if overrides:
         (folder / "recipe.toml").write_text(model.recipe.to_toml(), "utf-8")

@@ -176,6 +176,9 @@ class Trainer:
                 with self._as_used():
                     tested |= self.observer.tested(self)
                 self.settled = self._has_settled(tested)
+                if self.settled:
+                    why = f"{self.options.until} no longer falls"
+                    self.observer.say(f"{self.folder.name} has settled at epoch {self.epoch:.3g}: {why}.")
                 last = last or self.settled
             keep = last or self._due(self.options.checkpoint_every, before)
             if tested or keep or self.step % self.options.record_every == 0:
