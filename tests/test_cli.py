@@ -69,7 +69,7 @@ def test_the_tour(runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
         assert np.abs(np.asarray(image) - expected * 255).max() <= 0.51
     assert say("reconstruct", "digits-vae-1").startswith("test MSE 0.")
     with Image.open(say("interpolate", "mine", "--from", "0", "--to", "9", "--steps", "5")) as image:
-        assert image.size == (5 * 17 - 1, 16)
+        assert image.size == (5 * 68 - 4, 64)
     assert len(say("figures", "mine").splitlines()) == 11
     assert Path(say("figures", "mine", "--only", "classes")).name == "classes.png"
     assert Path(say("report", "digits-vae-1")).stat().st_size > 50_000
@@ -132,4 +132,5 @@ def test_interruption_says_how_to_resume(tmp_path: Path) -> None:
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"zeuxis resume {tmp_path / 'digits-vae-1'}" in said
+    assert f"at step {Run(tmp_path / 'digits-vae-1').step:,} (epoch " in said
     assert Run(tmp_path / "digits-vae-1").sample(2).shape == (2, 16, 16, 1)

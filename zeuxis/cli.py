@@ -480,12 +480,12 @@ def _print(renderable: Any) -> None:
 
 
 def _done(folder: Path, finished: bool) -> None:
-    from zeuxis.training import read_journal
+    from zeuxis.run import Run
 
     if finished:
         typer.echo(folder)
         return
-    last = read_journal(folder)[-1]
+    last = Run(folder).journal[-1]
     typer.echo(
         f"Stopped and saved at step {last['step']:,} (epoch {last['epoch']:.3g}). Go on with: zeuxis resume {folder}",
         err=True,

@@ -434,9 +434,9 @@ def find_run(name: str | Path, runs: Path) -> Run:
     Raises:
         UserError: if there is none, with the nearest name.
     """
-    # A folder of the same name that is no run, such as the images it learned from, does not stand in its way.
-    candidates = [path for path in (Path(name), runs / name) if path.exists()]
-    for candidate in sorted(candidates, key=lambda path: not (path / "recipe.toml").is_file()):
-        return Run(candidate)
+    found = [path for path in (Path(name), runs / name) if path.exists()]
+    if found:
+        # A folder of the same name that is no run, such as the images it learned from, does not stand in its way.
+        return Run(next((path for path in found if (path / "recipe.toml").is_file()), found[0]))
     known = [p.parent.name for p in runs.glob("*/recipe.toml")] if runs.is_dir() else []
     raise UserError(f"There is no run '{name}', neither here nor in {runs}.{nearest(str(name), known)}")

@@ -15,7 +15,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -194,7 +194,8 @@ class Trainer:
         # Dropout draws from torch's own generator; seeding those of all devices takes 0.5 ms.
         (torch.default_generator if self.device.type == "cpu" else torch).manual_seed(seed)
         self.generator.manual_seed(seed ^ 0x5EED)
-        steps = [self._new_step() for _ in range(max(phase.repeat for phase in self.phases))]
+        repeats = max(phase.repeat for phase in self.phases)
+        steps = [self._step(self.batches.batch_size, self._next_batch) for _ in range(repeats)]
         for name, value in self._work(steps):
             if self._norms_are_due or not name.endswith(NORM):
                 self._add(name, value)
@@ -231,19 +232,17 @@ class Trainer:
                 step.recorded.clear()
         return numbers
 
-    def _new_step(self) -> Step:
-        def fetch() -> Any:
-            batch = self.batches[self.draws]
-            self.draws += 1
-            return batch
+    def _next_batch(self) -> Batch:
+        batch = self.batches[self.draws]
+        self.draws += 1
+        return batch
 
-        epoch = torch.full((), self.epoch, device=self.device)
-        return Step(epoch, self.generator, self.device, self.batches.batch_size, fetch)
+    def _step(self, count: int, fetch: Callable[[], Batch]) -> Step:
+        return Step(torch.full((), self.epoch, device=self.device), self.generator, self.device, count, fetch)
 
     def _step_of(self, batch: Batch) -> Step:
         """A step on images at hand, as for a test."""
-        epoch = torch.full((), self.epoch, device=self.device)
-        return Step(epoch, self.generator, self.device, len(batch.images), lambda: batch)
+        return self._step(len(batch.images), lambda: batch)
 
     def _generating(self) -> nn.ModuleDict:
         return nn.ModuleDict({name: self.model.net(name) for name in self.model.generating_networks})
