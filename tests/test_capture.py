@@ -78,8 +78,8 @@ def trained(name: str, recorded: bool, device: str, folder: Path) -> Trainer:
     dataset = load_data(recipe.data, progress=False)
     model = build_model(recipe, dataset.classes)
     subject = Trainer(folder, model, dataset, torch.device(device), Display(visible=False))
-    if isinstance(subject._work, capture.Captured):
-        subject._work.recorder.subject = subject  # type: ignore[attr-defined]
+    if isinstance(subject._work, capture.Captured) and isinstance(subject._work.recorder, Tape):
+        subject._work.recorder.subject = subject
     for _ in range(7):
         subject._iterate()
     return subject
@@ -90,7 +90,8 @@ def test_what_is_recorded_trains_as_what_is_not(name: str, tmp_path: Path, monke
     plain = trained(name, False, "cpu", tmp_path)
     monkeypatch.setattr(trainer, "recorder", Tape)
     repeated = trained(name, True, "cpu", tmp_path)
-    assert isinstance(repeated._work, capture.Captured) and repeated._work.recorder.replays == 4  # type: ignore[attr-defined]
+    assert isinstance(repeated._work, capture.Captured) and isinstance(repeated._work.recorder, Tape)
+    assert repeated._work.recorder.replays == 4
     assert repeated.draws == plain.draws
     torch.testing.assert_close(repeated._sums, plain._sums, rtol=0, atol=0)
     torch.testing.assert_close(repeated._tensors(), plain._tensors(), rtol=0, atol=0)

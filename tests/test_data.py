@@ -88,12 +88,13 @@ def test_sprites_are_what_their_factors_say() -> None:
     assert np.array_equal(dataset.labels, factors["shape"]) and dataset.classes == ("square", "ellipse", "heart")
 
 
-def test_a_folder_and_its_zip_are_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", ["flowers", "./flowers"])
+def test_a_folder_and_its_zip_are_the_same(below: str, tmp_path: Path) -> None:
     folder = kinds(tmp_path / "flowers")
     (folder / ".hidden.png").write_text("x")
     with zipfile.ZipFile(tmp_path / "wrapped.zip", "w") as archive:
         for file in sorted(folder.rglob("*.png")):
-            archive.write(file, f"flowers/{file.relative_to(folder)}")
+            archive.writestr(f"{below}/{file.relative_to(folder)}", file.read_bytes())
         archive.writestr("__MACOSX/flowers/rose/._0.png", "x")
     from_folder, from_zip = (
         load(options(source="folder", path=str(path)), progress=False) for path in (folder, tmp_path / "wrapped.zip")

@@ -332,7 +332,7 @@ def evaluate(
 
     from zeuxis.evaluation.evaluate import evaluate as measure
     from zeuxis.evaluation.inception import Inception
-    from zeuxis.evaluation.measure import by_name
+    from zeuxis.evaluation.measure import as_text, by_name
 
     names = _names(only)
     opened = _open(run, runs)
@@ -352,7 +352,7 @@ def evaluate(
         error = f"{value['stderr']:.2g}" if value["stderr"] is not None else ""
         each = known[name]
         table.add_row(
-            name + arrows[each.better], ("≥ " if value.get("at_least") else "") + _figure(value["value"]), error,
+            name + arrows[each.better], ("≥ " if value.get("at_least") else "") + as_text(value["value"]), error,
             f"{value['n']:,}" if value["n"] else "", each.gives[name],
         )  # fmt: skip
     _print(table)
@@ -469,10 +469,6 @@ def _open(name: str, runs: Path | None) -> Any:
     return find_run(name, runs_dir(runs))
 
 
-def _figure(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
 def _print(renderable: Any) -> None:
     from rich.console import Console
 
@@ -480,11 +476,11 @@ def _print(renderable: Any) -> None:
 
 
 def _done(folder: Path, finished: bool) -> None:
-    from zeuxis.run import Run
-
     if finished:
         typer.echo(folder)
         return
+    from zeuxis.run import Run
+
     last = Run(folder).journal[-1]
     typer.echo(
         f"Stopped and saved at step {last['step']:,} (epoch {last['epoch']:.3g}). Go on with: zeuxis resume {folder}",

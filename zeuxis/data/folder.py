@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.data.files import Archive
+from zeuxis.data.files import Archive, path_parts
 from zeuxis.data.registry import Collection, locate, source
 from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions
@@ -20,7 +20,7 @@ def folder(options: DataOptions) -> Collection:
     if not archive.names:
         hint = f"; it holds {len(archive.others)} other files" if archive.others else ""
         raise UserError(f"{archive.path} holds no images (JPEG, PNG, WebP, GIF, BMP or TIFF){hint}.")
-    parts = [name.split("/") for name in archive.names]
+    parts = [path_parts(name) for name in archive.names]
     folders = archive.folders
     # A zip often wraps everything in one folder of its own name; nothing is learned from it.
     wrapped = all(len(p) > 2 for p in parts) and len({p[0] for p in parts}) == 1 and len(folders) == 1

@@ -23,6 +23,7 @@ __all__ = [
     "Material",
     "Measure",
     "Value",
+    "as_text",
     "by_name",
     "jackknife",
     "judged",
@@ -38,6 +39,11 @@ CHUNK = 1000
 
 
 T = TypeVar("T")
+
+
+def as_text(value: float) -> str:
+    """A figure for people: four digits, or all that a large one has before the point."""
+    return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
 class Value(NamedTuple):

@@ -22,6 +22,8 @@ from zeuxis.evaluation.neighbourhoods import squared_distances
 __all__ = ["support"]
 
 MOST, EXPECTED = 2000, 5
+# Pairs that a rate of none beyond chance stays below 95 times in 100.
+FEWEST = 3
 
 
 def close_pairs(x: np.ndarray, threshold: float) -> int:
@@ -39,8 +41,7 @@ def support(samples: np.ndarray, images: np.ndarray) -> float:
     ]
     threshold = float(np.sort(np.concatenate(nearest))[2 * EXPECTED - 1])
     beyond = close_pairs(samples, threshold) - EXPECTED
-    # Three pairs are what a rate of none beyond chance stays below 95 times in 100.
-    return n * (n - 1) / (2 * max(beyond, 3))
+    return n * (n - 1) / (2 * max(beyond, FEWEST))
 
 
 @measure(
@@ -52,4 +53,4 @@ def different(material: Material) -> dict[str, Value]:
     x, y = material.sample_features[:MOST], material.reference_features[:MOST]
     n = min(len(x), len(y))
     found = support(x, y)
-    return {"support": Value(found, None, n, material.space, at_least=found >= n * (n - 1) / 6)}
+    return {"support": Value(found, None, n, material.space, at_least=found >= n * (n - 1) / (2 * FEWEST))}

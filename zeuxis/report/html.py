@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from zeuxis.errors import StoppedError, UserError
 from zeuxis.evaluation import Cost, cost
 from zeuxis.evaluation.evaluate import evaluated, read_evaluation
+from zeuxis.evaluation.measure import as_text
 from zeuxis.evaluation.ranking import Row, mean_ranks, pooled, ranked
 from zeuxis.figures import draw_all, kinds
 from zeuxis.figures.side_by_side import side_by_side
@@ -154,7 +155,7 @@ def _write(template: str, path: Path, **context: Any) -> Path:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
-        "figure": lambda value: f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}",
+        "figure": as_text,
         "duration": _duration,
         "shape": lambda sizes: " × ".join(map(str, sizes)),
     }

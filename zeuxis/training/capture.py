@@ -102,10 +102,10 @@ class Captured:
         return self.found
 
     def _record(self, steps: list[Step]) -> None:
-        for step, read in zip(steps, self.reads, strict=True):
-            if read:  # images come from the host, which a recording cannot wait for
-                step.batch  # noqa: B018
-        self.held = [replace(step) for step in steps]
+        # Images come from the host, which a recording cannot wait for: what will be read is read before.
+        self.held = [
+            replace(step, _batch=step.batch if read else None) for step, read in zip(steps, self.reads, strict=True)
+        ]
         try:
             self.found = self.recorder.record(lambda: self.work(self.held))
         except RuntimeError as error:

@@ -103,12 +103,11 @@ def resume(folder: Path, observer: Observer, overrides: Mapping[str, Any] | None
         if trainer.settled and overrides:
             trainer.settled, trainer.watched_from = False, trainer.step
     if trainer.progress >= 1:
-        budget = next(name for name in BUDGETS if getattr(recipe.training, name) is not None)
-        spent = {"epochs": math.ceil(trainer.epoch), "steps": trainer.step, "minutes": trainer.seconds / 60}[budget]
+        budget, used = trainer.spent
         why = f"has settled: {recipe.training.until} no longer falls" if trainer.settled else "has used up its budget"
         raise UserError(
             f"{folder} {why} (step {trainer.step}, epoch {trainer.epoch:g}); "
-            f"to train it further, give a larger budget, such as --{budget} {2 * spent:g}."
+            f"to train it further, give a larger budget, such as --{budget} {math.ceil(2 * used)}."
         )
     if overrides:
         (folder / "recipe.toml").write_text(model.recipe.to_toml(), "utf-8")

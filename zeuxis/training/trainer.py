@@ -127,12 +127,15 @@ class Trainer:
         """Share of the budget that is used, 0..1; 1 where the training has settled before."""
         if self.settled:
             return 1.0
+        name, used = self.spent
+        return min(float(used / getattr(self.options, name)), 1.0)
+
+    @property
+    def spent(self) -> tuple[str, float]:
+        """What the recipe's budget is counted in, and how much of that is used."""
         used = {"epochs": self.epoch, "steps": self.step, "minutes": self.seconds / 60}
-        for name, value in used.items():
-            budget = getattr(self.options, name)
-            if budget is not None:
-                return min(float(value / budget), 1.0)
-        raise AssertionError("a recipe has a budget")
+        name = next(name for name in used if getattr(self.options, name) is not None)
+        return name, used[name]
 
     # -- training -------------------------------------------------------------------------------------
 
