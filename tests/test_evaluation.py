@@ -201,6 +201,9 @@ def test_multiply_adds_are_those_of_the_layers(tmp_path: Path) -> None:
     judging = generator + 2 * (judge + judge + 7)  # the slope by the images themselves is not needed
     fooling = 2 * judge + generator + 12 * 64  # the fakes are there already
     assert training_multiply_adds(run) == judging + fooling
+    settings["model.generator_updates"] = 2  # on fakes of their own, and no further images
+    run = zeuxis.train("digits-gan", steps=1, settings=settings, runs=tmp_path, progress=False)
+    assert training_multiply_adds(run) == judging + fooling + generator + fooling
 
 
 def test_the_cost_of_every_kind_of_model_can_be_counted(trained: dict[str, Run]) -> None:

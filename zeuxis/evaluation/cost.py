@@ -132,7 +132,7 @@ def training_multiply_adds(run: Run) -> int:
                 total(phase.loss(step)).backward(inputs=parameters)  # type: ignore[no-untyped-call]
                 for other in steps:
                     other.forget(phase.updates)
-    return counted.number // 2 // (BATCH * repeats)
+    return counted.number // 2 // (BATCH * sum(step.is_read for step in steps))
 
 
 @measure(
