@@ -31,10 +31,22 @@ def test_lists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
     code, out = call("recipes", capsys=capsys, monkeypatch=monkeypatch)
     assert code == 0
     assert "mnist-vae-z2" in out
+    code, out = call("recipes", "flowers", capsys=capsys, monkeypatch=monkeypatch)
+    assert code == 0 and "flowers-vae-32-z3" in out and "mnist-vae-z2" not in out
+    code, _ = call("recipes", "flwers", capsys=capsys, monkeypatch=monkeypatch)
+    assert code == 2
     code, out = call("data", capsys=capsys, monkeypatch=monkeypatch)
     assert code == 0
     for source in ("celeba", "digits", "fashion-mnist", "folder", "mnist"):
         assert source in out
+
+
+@pytest.mark.parametrize("verb", ["train", "summary"])
+def test_a_wrong_name_is_told_before_pytorch_is_imported(verb: str) -> None:
+    words = [sys.executable, "-X", "importtime", "-m", "zeuxis", verb, "mnist-va"]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and "There is no recipe 'mnist-va'. Did you mean" in ended.stderr
+    assert "| zeuxis.cli" in ended.stderr and "torch" not in ended.stderr
 
 
 def test_summary_json_is_the_contract(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from zeuxis.errors import UserError
 from zeuxis.models import Classifies, Encodes, Generates, HasCodes, Model, Posterior, Step, build_model
 from zeuxis.models.adversarial import discriminator_loss, generator_loss, squared_gradient
 from zeuxis.models.augmentation import AUGMENTATIONS, augment
+from zeuxis.models.autoencoder import CEILING
 from zeuxis.models.base import Weighted
 from zeuxis.recipe import load_recipe
 
@@ -53,6 +54,24 @@ def test_reparameterisation_gradients_match_autograd() -> None:
     # dL/dmu = dL/dz and dL/dsigma = dL/dz * eps; by the chain rule dL/dlogvar = dL/dsigma * sigma / 2.
     torch.testing.assert_close(mean.grad, z.grad)
     torch.testing.assert_close(logvar.grad, z.grad * eps * sigma / 2)
+
+
+def test_no_latent_is_much_wider_than_the_prior() -> None:
+    """An encoder that a first step has thrown far off gives samples of a sane size, and is still told the way back."""
+    model = make("digits-vae")
+    last = model.net("encoder").heads["logvar"][-1]
+    torch.nn.init.constant_(last.bias, 75.0)
+    posterior = model.encode(torch.rand(4, *model.image_shape), None)
+    assert posterior.logvar.max() == CEILING
+    posterior.kl().sum().backward()
+    assert (last.bias.grad > 0).all()
+    torch.nn.init.constant_(last.bias, -3.0)
+    torch.testing.assert_close(
+        model.encode(torch.zeros(4, *model.image_shape), None).logvar,
+        model.net("encoder")(torch.zeros(4, *model.image_shape), heads=True)["logvar"],
+        rtol=0,
+        atol=0,
+    )
 
 
 def test_reparameterisation_gradients_match_finite_differences() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from zeuxis.errors import StoppedError, UserError
+from zeuxis.errors import StoppedError, UserError, one_of
 
 __all__ = ["app", "main"]
 
@@ -60,10 +60,13 @@ Out = Annotated[Path | None, typer.Option(help="where to write")]
 def _overrides(
     settings: list[str] | None, data: str | None, classes: str | None, attribute: str | None
 ) -> dict[str, Any]:
-    from zeuxis.data import choose
     from zeuxis.recipe import parse_override
 
-    found: dict[str, Any] = dict(choose(data)) if data else {}
+    found: dict[str, Any] = {}
+    if data:
+        from zeuxis.data import choose
+
+        found |= choose(data)
     if classes is not None:
         found["data.classes"] = _names(classes)
     if attribute is not None:
@@ -85,14 +88,19 @@ def _budget(epochs: float | None, steps: int | None, minutes: float | None) -> d
 
 
 @app.command()
-def recipes() -> None:
+def recipes(
+    part: Annotated[str, typer.Argument(help="list only those with this in their names, such as mnist or vae")] = "",
+) -> None:
     """List the recipes that come with the package."""
     from rich.table import Table
 
     from zeuxis.recipe import load_recipe, recipe_names
 
+    names = [name for name in recipe_names() if part in name]
+    if not names:
+        raise one_of("recipe", part, recipe_names())
     table = Table("recipe", "model", "images", "what it is", box=None, pad_edge=False)
-    for name in recipe_names():
+    for name in names:
         recipe = load_recipe(name)
         kind = "grey" if recipe.data.channels == 1 else "colour"
         table.add_row(name, recipe.model.name, f"{recipe.data.size}x{recipe.data.size} {kind}", recipe.description)
@@ -106,13 +114,16 @@ def summary(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Print the networks of a recipe: layers, output shapes, parameters."""
+    from zeuxis.recipe import load_recipe, parse_override
+
+    # Before PyTorch is imported, which takes seconds: a mistake is told at once.
+    loaded = load_recipe(recipe, dict(parse_override(text) for text in settings or []))
+
     from rich.table import Table
 
     from zeuxis.models import build_model
     from zeuxis.nets import summary as tables
-    from zeuxis.recipe import load_recipe, parse_override
 
-    loaded = load_recipe(recipe, dict(parse_override(text) for text in settings or []))
     found = tables(loaded.name, build_model(loaded).networks)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
@@ -206,15 +217,18 @@ def train(
     runs: Runs = None,
 ) -> None:
     """Train a recipe into a new run folder."""
-    from zeuxis import runs_dir
-    from zeuxis.evaluation.running import watching
     from zeuxis.recipe import load_recipe
-    from zeuxis.training import Display, resolved, start
 
     overrides = _overrides(settings, data, classes, attribute) | _budget(epochs, steps, minutes)
     given = {"seed": seed, "device": device, "until": until}
     overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
+    # Before PyTorch is imported, which takes seconds: a mistake is told at once.
     chosen = load_recipe(recipe, overrides)
+
+    from zeuxis import runs_dir
+    from zeuxis.evaluation.running import watching
+    from zeuxis.training import Display, resolved, start
+
     folder, finished = start(chosen, runs_dir(runs), watching(resolved(chosen, runs_dir(runs)), Display()), name=name)
     _done(folder, finished)
 

@@ -28,6 +28,11 @@ from zeuxis.nets import Network
 
 __all__ = ["Autoencoder", "AutoencoderOptions", "posterior_of"]
 
+# A latent's log-variance at most. None gains by being wider than the prior, at 0; but where many features feed it,
+# the first step of an optimiser can take it to 75, where samples are 1e16, and moments of gradients by them are
+# forgotten after tens of thousands of steps only.
+CEILING = 2.0
+
 
 class AutoencoderOptions(ModelOptions):
     """Options of models that encode and decode."""
@@ -124,8 +129,14 @@ def posterior_of(encoder: Network, x: Tensor, latent: int) -> Posterior:
     """What an encoder with two heads, with one output of `2 * latent` values, or with a point says of its input."""
     if encoder.heads:
         heads = encoder(x, heads=True)
-        return Posterior(heads["mean"], heads["logvar"])
+        return Posterior(heads["mean"], _bounded(heads["logvar"]))
     out = encoder(x)
     if out.shape[1] == latent:
         return Posterior(out, torch.full_like(out, -torch.inf))
-    return Posterior(*out.chunk(2, dim=1))
+    mean, logvar = out.chunk(2, dim=1)
+    return Posterior(mean, _bounded(logvar))
+
+
+def _bounded(logvar: Tensor) -> Tensor:
+    """Log-variances that stay below a ceiling, with gradients as if there were none."""
+    return logvar + (logvar.clamp(max=CEILING) - logvar).detach()

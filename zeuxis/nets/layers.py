@@ -266,7 +266,7 @@ class Flatten(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad and x.dim() == 4:
             x = x.view_as(x)
-            x.register_hook(lambda grad: grad.contiguous(memory_format=torch.channels_last))
+            x.register_hook(lambda grad: grad.contiguous(memory_format=torch.channels_last))  # type: ignore[no-untyped-call]
         return x.flatten(1)
 
 
