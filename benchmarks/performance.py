@@ -237,11 +237,9 @@ def distance() -> Rows:
 def floor() -> Rows:
     """How near the training of `make bench` comes to the rate of a large matrix product."""
     peaks = {"float32": _peak(torch.float32), "bfloat16": _peak(torch.bfloat16)}
-    reached = {
-        (row["recipe"], row["precision"]): row["images_per_second"]
-        for row in json.loads(RESULTS.read_text("utf-8"))
-        if row["device"] == "cpu"
-    }
+    measured = [row for row in json.loads(RESULTS.read_text("utf-8")) if row["device"] == "cpu"]
+    reached = {(row["recipe"], row["precision"]): row["images_per_second"] for row in measured}
+    keras = {row["recipe"]: row["peer_images_per_second"] for row in measured if row["peer"] == "keras"}
     rows = []
     for name in BATCHES:
         with TemporaryDirectory() as folder:
@@ -251,6 +249,7 @@ def floor() -> Rows:
             rate = peak / 2 / needed
             row[f"{precision} at {peak / 1e9:.0f} GFLOP/s"] = f"{rate:,.0f}"
             row[f"reached in {precision}"] = f"{reached[name, precision] / rate:.0%}"
+        row["bfloat16's floor to Keras' speed"] = f"{peaks['bfloat16'] / 2 / needed / keras[name]:.1f}"
         rows.append(row)
     return rows
 

@@ -172,6 +172,19 @@ def test_bfloat16_is_for_matrices_in_training_alone() -> None:
     assert asked_for.dtype == torch.float32 and 1e-5 < (asked_for - evaluated).norm() / evaluated.norm() < 2e-2
 
 
+@pytest.mark.parametrize("last", ["tanh", "sigmoid"])
+def test_a_pixel_near_the_end_of_its_range_can_come_back(last: str) -> None:
+    """In bfloat16 the output would be 1 there, and its slope 0."""
+    network = Network(NetworkOptions(layers=["dense 4", last]), (3,), {}, "here")
+    bias = next(p for p in network.parameters() if p.dim() == 1)
+    torch.nn.init.constant_(bias, 4.5 if last == "tanh" else 9.0)
+    network.precision = torch.bfloat16
+    y = network(torch.zeros(2, 3))
+    assert 0.999 < y.min() and y.max() < 1
+    y.sum().backward()
+    assert bias.grad is not None and (bias.grad > 0).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.3, 0.5, 0.99])
 def test_dropout_drops_that_share_at_random_and_keeps_the_mean(p: float, dtype: torch.dtype) -> None:
