@@ -21,7 +21,7 @@ so they are differentiable as often as a gradient penalty likes. What is done ot
   128 channels to 1.
 - correlate, where the kernel holds far more numbers than y has places, is one matrix product: 3 to 3.5 times as fast
   at 4x4 with 512 to 1024 channels, in bfloat16 1.1 to 1.7 times at up to 8x8 with few dozen. Two threads of it share
-  less than two of PyTorch's, whose time doubles where they run on cores without a common cache.
+  less than two of PyTorch's, whose time is up to twice as long on some machines for minutes on end.
 - the gradient of a bias is a sum of its own, instead of one in the convolution: a transposed convolution's backward
   pass takes 0.5 to 0.6 of the time.
 
