@@ -245,11 +245,11 @@ def floor() -> Rows:
         with TemporaryDirectory() as folder:
             needed = training_multiply_adds(zeuxis.train(name, steps=1, runs=folder, progress=False))
         row: dict[str, Any] = {"recipe": name, "million multiply-adds an image": f"{needed / 1e6:.0f}"}
-        for precision, peak in peaks.items():
-            rate = peak / 2 / needed
-            row[f"{precision} at {peak / 1e9:.0f} GFLOP/s"] = f"{rate:,.0f}"
+        rates = {precision: peak / 2 / needed for precision, peak in peaks.items()}
+        for precision, rate in rates.items():
+            row[f"{precision} at {peaks[precision] / 1e9:.0f} GFLOP/s"] = f"{rate:,.0f}"
             row[f"reached in {precision}"] = f"{reached[name, precision] / rate:.0%}"
-        row["bfloat16's floor to Keras' speed"] = f"{peaks['bfloat16'] / 2 / needed / keras[name]:.1f}"
+        row["bfloat16's floor to Keras' speed"] = f"{rates['bfloat16'] / keras[name]:.1f}"
         rows.append(row)
     return rows
 

@@ -41,9 +41,10 @@ def test_lists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         assert source in out
 
 
-@pytest.mark.parametrize("verb", ["train", "summary"])
+@pytest.mark.parametrize("verb", ["train", "summary", "sweep"])
 def test_a_wrong_name_is_told_before_pytorch_is_imported(verb: str) -> None:
-    words = [sys.executable, "-X", "importtime", "-m", "zeuxis", verb, "mnist-va"]
+    given = ["--over", "model.latent=2,4"] if verb == "sweep" else []
+    words = [sys.executable, "-X", "importtime", "-m", "zeuxis", verb, "mnist-va", *given]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert ended.returncode == 2 and "There is no recipe 'mnist-va'. Did you mean" in ended.stderr
     assert "| zeuxis.cli" in ended.stderr and "torch" not in ended.stderr

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from zeuxis.nets import convolution
 from zeuxis.nets.convolution import Conv, Deconv
-from zeuxis.nets.layers import make_layer
 
 CONVS = [  # channels, filters, kernel, stride, padding, side
     (3, 4, 5, 2, 2, 8), (1, 8, 4, 2, 1, 10), (3, 14, 3, 2, 1, 7), (2, 3, 3, 1, 1, 6), (2, 9, 3, 2, 0, 8),
@@ -72,18 +71,6 @@ def test_small_images_in_bfloat16_are_correlated_as_a_product() -> None:
             layer(x).float().square().sum().backward()
     assert ours.weight.grad is not None and plain.weight.grad is not None
     assert (ours.weight.grad - plain.weight.grad).norm() < 0.01 * plain.weight.grad.norm()
-
-
-@pytest.mark.parametrize("shape", [(6, 4, 5), (4, 6, 5)])
-def test_images_keep_their_layout_through_vectors(shape: tuple[int, int, int]) -> None:
-    """The gradient of a flattened image is laid out as the image is, and so is an image made of a vector."""
-    stack, out = make_layer("flatten", shape, {})
-    back, _ = make_layer(f"reshape {'x'.join(map(str, shape))}", out, {})
-    x = torch.randn(3, *shape).contiguous(memory_format=torch.channels_last).requires_grad_()
-    y = back(stack(x))
-    assert torch.equal(y, x) and y.is_contiguous(memory_format=torch.channels_last)
-    (seen,) = torch.autograd.grad(stack(x).square().sum(), [x])
-    assert torch.equal(seen, 2 * x) and seen.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,6 +172,18 @@ def test_bfloat16_is_for_matrices_in_training_alone() -> None:
     assert asked_for.dtype == torch.float32 and 1e-5 < (asked_for - evaluated).norm() / evaluated.norm() < 2e-2
 
 
+@pytest.mark.parametrize("shape", [(6, 4, 5), (4, 6, 5)])
+def test_images_keep_their_layout_through_vectors(shape: tuple[int, int, int]) -> None:
+    """The gradient of a flattened image is laid out as the image is, and so is an image made of a vector."""
+    stack, out = make_layer("flatten", shape, {})
+    back, _ = make_layer(f"reshape {'x'.join(map(str, shape))}", out, {})
+    x = torch.randn(3, *shape).contiguous(memory_format=torch.channels_last).requires_grad_()
+    y = back(stack(x))
+    assert torch.equal(y, x) and y.is_contiguous(memory_format=torch.channels_last)
+    (seen,) = torch.autograd.grad(stack(x).square().sum(), [x])
+    assert torch.equal(seen, 2 * x) and seen.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("last", ["tanh", "sigmoid"])
 def test_a_pixel_near_the_end_of_its_range_can_come_back(last: str) -> None:
     """In bfloat16 the output would be 1 there, and its slope 0."""

@@ -453,14 +453,17 @@ def sweep(
     runs: Runs = None,
 ) -> None:
     """Train a recipe over settings, and draw what they trade; goes on where it was stopped."""
-    from zeuxis import runs_dir
     from zeuxis.recipe import load_recipe
-    from zeuxis.study import parse_axis
-    from zeuxis.study import sweep as vary
 
     overrides = _overrides(settings, data, None, None) | _budget(epochs, steps, minutes)
     overrides |= {"training.seed": seed} if seed is not None else {}
+    # Before PyTorch is imported, which takes seconds: a mistake is told at once.
     varied = load_recipe(recipe, overrides)
+
+    from zeuxis import runs_dir
+    from zeuxis.study import parse_axis
+    from zeuxis.study import sweep as vary
+
     report = vary(
         varied, [parse_axis(text) for text in over], out or runs_dir(runs) / f"sweep-{varied.name}",
         search=search.value, trials=trials, shown=_names(measures), samples=samples,

@@ -129,14 +129,11 @@ def posterior_of(encoder: Network, x: Tensor, latent: int) -> Posterior:
     """What an encoder with two heads, with one output of `2 * latent` values, or with a point says of its input."""
     if encoder.heads:
         heads = encoder(x, heads=True)
-        return Posterior(heads["mean"], _bounded(heads["logvar"]))
-    out = encoder(x)
-    if out.shape[1] == latent:
-        return Posterior(out, torch.full_like(out, -torch.inf))
-    mean, logvar = out.chunk(2, dim=1)
-    return Posterior(mean, _bounded(logvar))
-
-
-def _bounded(logvar: Tensor) -> Tensor:
-    """Log-variances that stay below a ceiling, with gradients as if there were none."""
-    return logvar + (logvar.clamp(max=CEILING) - logvar).detach()
+        mean, logvar = heads["mean"], heads["logvar"]
+    else:
+        out = encoder(x)
+        if out.shape[1] == latent:
+            return Posterior(out, torch.full_like(out, -torch.inf))
+        mean, logvar = out.chunk(2, dim=1)
+    # Below the ceiling, with the gradient as if there were none.
+    return Posterior(mean, logvar + (logvar.clamp(max=CEILING) - logvar).detach())

@@ -265,7 +265,7 @@ class Flatten(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad and x.dim() == 4:
-            x = x.view_as(x)
+            x = x.view_as(x)  # so that the hook goes with this pass, and does not stay on somebody's images
             x.register_hook(lambda grad: grad.contiguous(memory_format=torch.channels_last))  # type: ignore[no-untyped-call]
         return x.flatten(1)
 
