@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types format docs bench clean
+.PHONY: demo test lint types format docs bench gallery clean
 
 demo: .venv/installed
 	$(BIN)/zeuxis demo
@@ -39,6 +39,10 @@ docs: .venv/installed
 # Training speed beside Keras, plain PyTorch and pythae, each in an environment of its own: benchmarks/results.json.
 bench: .venv/installed
 	$(BIN)/python -m benchmarks
+
+# Trains what the gallery lacks at the lowest priority, and writes the pages of what has ended.
+gallery: .venv/installed
+	$(BIN)/python -m benchmarks.gallery --queue
 
 clean:
 	rm -rf .venv demo .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

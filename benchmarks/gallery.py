@@ -1,6 +1,7 @@
 """Writes the gallery from trained runs: a page for each, with its command, numbers, cost and small pictures.
 
     python -m benchmarks.gallery runs/mnist-gan-1 runs/mnist-cgan-1
+    python -m benchmarks.gallery --queue       # trains what is missing (benchmarks.training_queue)
 
 A page that stands is replaced by that of a newer run of the same recipe; the index is made from all pages' numbers.
 What the eye says of a run is written by hand, in docs/gallery/notes.toml.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import tomllib
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from benchmarks import training_queue
 from zeuxis.evaluation import cost, energy_test
 from zeuxis.evaluation.evaluate import applicable, evaluate
 from zeuxis.evaluation.measure import Value
@@ -227,13 +230,26 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, help="run folders; none writes the pages anew from their numbers")
+    parser.add_argument("--queue", action="store_true", help="train what the gallery lacks, a training a core")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="trainings at a time")
+    parser.add_argument("--pause", action="store_true", help="stop the queue's trainings, which save")
+    parser.add_argument("--go", choices=["on"], help="let the queue go on")
+    parser.add_argument("--state", action="store_true", help="print how far each training is")
     arguments = parser.parse_args()
+    if arguments.queue:
+        return training_queue.Queue(training_queue.home(), arguments.workers).run()
+    if arguments.pause:
+        return training_queue.pause(training_queue.home())
+    if arguments.go:
+        return training_queue.go_on(training_queue.home())
+    if arguments.state:
+        return print(training_queue.states(training_queue.home()))
     written = GALLERY / "notes.toml"
     notes = tomllib.loads(written.read_text("utf-8")) if written.exists() else {}
     for path in arguments.runs:
         print(path)
         write_page(Run(path))
-    write_index(notes)
+    return write_index(notes)
 
 
 if __name__ == "__main__":

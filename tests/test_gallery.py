@@ -77,3 +77,22 @@ def test_the_gallery_of_the_documentation_is_whole() -> None:
         assert load_recipe(numbers["recipe"]).model.name == numbers["model"]
         for name, _, _ in numbers["figures"]:
             assert (path.parent / f"{name}.png").stat().st_size < 200_000, "small pictures only"
+
+
+def test_the_queue_trains_least_trained_first_and_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import training_queue
+
+    recipe = load_recipe("digits-vae")
+    begun, fresh, ended = (training_queue.Training(recipe, {}, tmp_path / name) for name in ("begun", "fresh", "ended"))
+    for training, epoch, seconds in ((begun, 6.0, 10.0), (ended, 0.5, 3 * 3600.0)):
+        training.folder.mkdir()
+        (training.folder / "recipe.toml").write_text(recipe.updated({"training.epochs": 60.0}).to_toml(), "utf-8")
+        line = {"step": 300, "epoch": epoch, "seconds": seconds}
+        (training.folder / "journal.jsonl").write_text(json.dumps(line) + "\n", "utf-8")
+    assert begun.share == pytest.approx(0.1)
+    assert not begun.ended
+    assert ended.ended, "three hours are the most that a recipe gets"
+    assert sorted([begun, fresh], key=lambda training: training.share) == [fresh, begun]
+    assert begun.command()[3:5] == ["resume", str(begun.folder)]
+    assert fresh.command()[3:7] == ["train", "digits-vae", "--name", "fresh"]

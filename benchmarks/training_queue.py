@@ -1,0 +1,263 @@
+"""Trains what the gallery lacks, in the time that the machine has to spare.
+
+    python -m benchmarks.gallery --queue      # until everything is trained, or Ctrl-C
+    python -m benchmarks.gallery --pause      # stops the trainings, which save; returns when the cores are free
+    python -m benchmarks.gallery --go on      # goes on
+
+Each core gets one process of one thread, at the lowest priority. A recipe trains to its own budget or for three hours,
+whichever comes first, in slices of twenty minutes: the one that has had the smallest share of its budget is next. A
+training that ends gets its page in the gallery. Runs live outside the repository, in `ZEUXIS_GALLERY` or below the
+user's data; what is killed is resumed from its last checkpoint when the queue starts again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zeuxis.data.registry import data_dir
+from zeuxis.errors import UserError
+from zeuxis.recipe import BUDGETS, Recipe, load_recipe, recipe_names
+
+HOURS, SLICE = 3.0, 20.0
+# Epochs of a report count passes over the whole published set; where only a part is at hand, as many images are read.
+PUBLISHED = {"mnist": 60_000, "celeba": 40_000}
+# Recipes built on another run train after it.
+AFTER = {"latent-gan": ("model.vae", "mnist-vae-z16")}
+# Models that have no test error to choose a checkpoint by: the running estimate of the distance marks the best.
+BY_DISTANCE = ("gan", "cgan", "acgan", "infogan", "wgan-gp", "latent-gan", "vae-gan", "cvae-gan")
+
+
+def home() -> Path:
+    """Where the queue keeps its runs."""
+    from platformdirs import user_data_path
+
+    return Path(os.environ.get("ZEUXIS_GALLERY") or user_data_path("zeuxis", False) / "gallery").absolute()
+
+
+@dataclass
+class Training:
+    """One recipe of the queue, and how far it is.
+
+    Attributes:
+        recipe: as the package has it.
+        settings: what the queue changes in it.
+        folder: its run.
+    """
+
+    recipe: Recipe
+    settings: dict[str, Any]
+    folder: Path
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The newest journal line; empty before there is one."""
+        try:
+            return json.loads((self.folder / "journal.jsonl").read_text("utf-8").splitlines()[-1])
+        except (OSError, IndexError, ValueError):
+            return {}
+
+    @property
+    def share(self) -> float:
+        """Share of the budget that is used, 0..1: of the recipe's, or of the hours, whichever is nearer to its end."""
+        line = self.last
+        options = load_recipe(self.folder / "recipe.toml").training if (self.folder / "recipe.toml").is_file() else None
+        if not line or options is None:
+            return 0.0
+        used = {"epochs": line["epoch"], "steps": line["step"], "minutes": line["seconds"] / 60}
+        budget = next(name for name in BUDGETS if getattr(options, name) is not None)
+        return min(max(used[budget] / getattr(options, budget), line["seconds"] / 3600 / HOURS), 1.0)
+
+    @property
+    def ended(self) -> bool:
+        """Whether its budget or its hours are used up."""
+        return self.share >= 1 or (self.folder / "failed.txt").exists()
+
+    def command(self) -> list[str]:
+        """The command that begins it, or goes on with it."""
+        zeuxis = [sys.executable, "-m", "zeuxis"]
+        runs = ["--runs", str(self.folder.parent)]
+        if (self.folder / "journal.jsonl").is_file():
+            return [*zeuxis, "resume", str(self.folder), *runs]
+        given = [f"--set={key}={value}" for key, value in self.settings.items()]
+        return [*zeuxis, "train", self.recipe.name, "--name", self.folder.name, *given, *runs]
+
+
+def trainings(runs: Path) -> list[Training]:
+    """Every recipe whose images are at hand, digits first: they end soonest. Classifiers stand in the gallery whole."""
+    found = []
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        if _at_hand(recipe) and recipe.model.name != "classifier":
+            found.append(Training(recipe, _settings(recipe, runs), runs / f"{name}-1"))
+    order = ("digits", "mnist", "fashion-mnist", "sprites", "folder", "celeba")
+    return sorted(found, key=lambda training: order.index(training.recipe.data.source))
+
+
+def _at_hand(recipe: Recipe) -> bool:
+    """Whether a recipe's images lie in the data directory, or come with the package."""
+    wanted = {"mnist": "mnist*", "fashion-mnist": "fashion-mnist*", "celeba": "celeba/img_align_celeba*"}
+    pattern = recipe.data.path or wanted.get(recipe.data.source, "")
+    return not pattern or any(data_dir().glob(pattern))
+
+
+def _settings(recipe: Recipe, runs: Path) -> dict[str, Any]:
+    changed: dict[str, Any] = {}
+    published = PUBLISHED.get(recipe.data.source)
+    if recipe.origin and recipe.training.epochs and published:
+        changed["training.epochs"] = round(recipe.training.epochs * published / _training_images(recipe))
+    if recipe.model.name in BY_DISTANCE and not recipe.training.watched:
+        changed |= {"training.best": "fid", "training.test_every": "3 minutes"}
+    if recipe.name in AFTER:
+        option, other = AFTER[recipe.name]
+        changed[option] = str(runs / f"{other}-1")
+    return changed
+
+
+def _training_images(recipe: Recipe) -> int:
+    from zeuxis.data import load
+
+    return len(load(recipe.data, recipe=recipe.name, progress=False).train)
+
+
+class Queue:
+    """Keeps every core busy with one training, until all have ended or it is told to stop.
+
+    Args:
+        folder: where runs, logs and the queue's own files are kept.
+        workers: trainings at a time.
+    """
+
+    def __init__(self, folder: Path, workers: int) -> None:
+        self.folder, self.workers = folder, workers
+        self.pause = folder / "paused"
+        self.running: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
+
+    def run(self) -> None:
+        """Works until nothing is left.
+
+        Raises:
+            UserError: if another queue is at it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            waiting = trainings(self.folder / "runs")
+            print(f"{len(waiting)} trainings in {self.folder}", flush=True)
+            try:
+                while True:
+                    self._collect(waiting)
+                    left = [training for training in waiting if not training.ended]
+                    if not left and not self.running:
+                        return
+                    if self.pause.exists():
+                        self._stop()
+                    else:
+                        self._begin(left)
+                    time.sleep(2)
+            finally:
+                self._stop()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with (self.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"Another queue works in {self.folder}.") from None
+            yield
+
+    def _begin(self, left: list[Training]) -> None:
+        ended = {training.recipe.name for training in trainings(self.folder / "runs") if training.ended}
+        ready = [
+            training for training in left
+            if training.recipe.name not in self.running
+            and (training.recipe.name not in AFTER or AFTER[training.recipe.name][1] in ended)
+        ]  # fmt: skip
+        for training in sorted(ready, key=lambda training: training.share)[: self.workers - len(self.running)]:
+            name = training.recipe.name
+            print(f"{time.strftime('%H:%M')}  {name}: {training.share:.0%}", flush=True)
+            self.running[name] = (self._start(training.command(), name), time.monotonic())
+
+    def _start(self, command: list[str], name: str) -> subprocess.Popen[bytes]:
+        (self.folder / "logs").mkdir(exist_ok=True)
+        one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        with (self.folder / "logs" / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(
+                ["nice", "-n", "19", *command], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                env={**os.environ, **one}, start_new_session=True,
+            )  # fmt: skip
+
+    def _collect(self, waiting: list[Training]) -> None:
+        for training in waiting:
+            name = training.recipe.name
+            if name not in self.running:
+                continue
+            process, began = self.running[name]
+            over = training.last.get("seconds", 0.0) / 3600 >= HOURS or time.monotonic() - began > SLICE * 60
+            if process.poll() is None and over:
+                process.send_signal(signal.SIGTERM)
+                process.wait()
+            if process.poll() is None:
+                continue
+            del self.running[name]
+            if process.returncode not in (0, 130) and not training.ended:
+                (self.folder / "logs").mkdir(exist_ok=True)
+                training.folder.mkdir(parents=True, exist_ok=True)
+                (training.folder / "failed.txt").write_text(f"ended with {process.returncode}\n", "utf-8")
+                print(f"{time.strftime('%H:%M')}  {name}: failed, see logs/{name}.log", flush=True)
+            elif training.ended:
+                self._publish(training)
+
+    def _publish(self, training: Training) -> None:
+        """Writes the page of a training that has ended."""
+        name = training.recipe.name
+        page = self._start([sys.executable, "-m", "benchmarks.gallery", str(training.folder)], f"{name}-page")
+        print(
+            f"{time.strftime('%H:%M')}  {name}: ended, page {'written' if page.wait() == 0 else 'FAILED'}", flush=True
+        )
+
+    def _stop(self) -> None:
+        for process, _ in self.running.values():
+            process.send_signal(signal.SIGTERM)
+        for process, _ in self.running.values():
+            process.wait()
+        self.running.clear()
+
+
+def pause(folder: Path) -> None:
+    """Tells the queue to stop its trainings, and waits until they have."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "paused").touch()
+    while _busy(folder):
+        time.sleep(0.5)
+
+
+def go_on(folder: Path) -> None:
+    """Lets the queue go on."""
+    (folder / "paused").unlink(missing_ok=True)
+
+
+def _busy(folder: Path) -> bool:
+    """Whether a training of the queue is running."""
+    found = subprocess.run(["pgrep", "-f", str(folder / "runs")], capture_output=True, check=False)
+    return found.returncode == 0
+
+
+def states(folder: Path) -> str:
+    """A line for each training: how far it is."""
+    lines = []
+    for training in trainings(folder / "runs"):
+        line = training.last
+        minutes, step = line.get("seconds", 0) / 60, line.get("step", 0)
+        lines.append(f"{training.share:5.0%}  {minutes:6.1f} min  {step:7,} steps  {training.recipe.name}")
+    return "\n".join(lines)
