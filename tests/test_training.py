@@ -468,7 +468,7 @@ def test_a_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from zeuxis.training import checkpoint as module
 
-    real, calls = module.replace_file, []
+    real, calls = module.write_file, []
 
     def fail_later(path: Path, write: object) -> None:
         calls.append(path)
@@ -476,7 +476,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pyte
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(path, write)
 
-    monkeypatch.setattr(module, "replace_file", fail_later)
+    monkeypatch.setattr(module, "write_file", fail_later)
     with pytest.raises(UserError, match=re.escape("the disk is full; its last good checkpoint, step-00000010")):
         train("digits-gan", tmp_path, training__steps=40)
 

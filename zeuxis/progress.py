@@ -1,4 +1,4 @@
-"""Progress on the terminal: one bar that any part can drive, and lines where there is no terminal."""
+"""What is said on the terminal: notices, and one bar that any part can drive."""
 
 from __future__ import annotations
 
@@ -7,11 +7,28 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-__all__ = ["bar", "console"]
+__all__ = ["bar", "console", "plain", "say"]
 
 # Progress and notices go to standard error: standard output stays clean for --json and for paths.
 console = Console(stderr=True)
+# Not printable to Python, and harmless: the line break, and the marks that join letters and pictures.
+KEPT = "\n\u200c\u200d"
+
+
+def plain(text: object) -> str:
+    """Text as it may reach a terminal: names of files and classes can hold codes that would steer it.
+
+    Control characters, marks that reverse the direction of text, and bytes that are no UTF-8 are written out, as in
+    `\\x1b`; line breaks stay.
+    """
+    return "".join(c if c in KEPT or c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def say(text: str, style: str = "") -> None:
+    """Prints a notice to standard error, as it is: brackets are no markup, codes do not reach the terminal."""
+    console.print(Text(plain(text), style=style), soft_wrap=True)
 
 
 @contextmanager

@@ -19,9 +19,9 @@ import numpy as np
 from benchmarks.peers.made import Images, Made
 from zeuxis.data import to_bytes
 from zeuxis.evaluation.measure import pieces
+from zeuxis.files import write_file
 from zeuxis.recipe import Recipe
 from zeuxis.study.benchmark import recipe_for
-from zeuxis.training.files import replace_file
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parents[1] / ".peers"
@@ -95,11 +95,11 @@ def main() -> None:
                     continue
             if not found.exists():
                 measured = json.dumps(Made(made, recipe, conditional=peer in CONDITIONAL).measured())
-                replace_file(found, lambda path, text=measured: path.write_text(text, "utf-8"))
+                write_file(found, measured)
             rows.append({
                 "recipe": peer, "seed": seed, "run": made.stem, "measures": json.loads(found.read_text("utf-8")),
             })  # fmt: skip
-    replace_file(given.out / "peers.json", lambda path: path.write_text(json.dumps(rows, indent=1) + "\n", "utf-8"))
+    write_file(given.out / "peers.json", json.dumps(rows, indent=1) + "\n")
     print(given.out / "peers.json")
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from zeuxis.errors import UserError, one_of
 from zeuxis.evaluation.judge import Judge, judge_name, judge_of
 from zeuxis.evaluation.measure import Material, by_name, measures
+from zeuxis.files import write_file
 from zeuxis.progress import bar
 from zeuxis.run import Run
-from zeuxis.training.files import replace_file
 
 __all__ = ["applicable", "evaluate", "evaluated", "read_evaluation"]
 
@@ -75,8 +75,7 @@ def evaluate(
             advance(1)
     how = _how(run, judge, samples, seed)
     written = {"run": run.name, **how, "measures": (_standing(run, how) if only else {}) | found}
-    text = json.dumps(written, indent=1) + "\n"
-    replace_file(run.path / FILE, lambda path: path.write_text(text, "utf-8"))
+    write_file(run.path / FILE, json.dumps(written, indent=1) + "\n")
     return written
 
 

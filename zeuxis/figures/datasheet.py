@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 
 from zeuxis.data import Dataset
-from zeuxis.errors import UserError
-from zeuxis.figures.style import HEADING, STYLE, heading, new_figure, show_tiles
+from zeuxis.figures.style import HEADING, heading, new_figure, show_tiles, write
+from zeuxis.files import make_folder
 
 __all__ = ["datasheet"]
 
@@ -34,13 +34,13 @@ def datasheet(dataset: Dataset, path: Path) -> Path:
             mine = generator.permutation(np.flatnonzero(dataset.labels == row))[:COLUMNS]
             tiles[row, : len(mine)] = dataset.images[np.sort(mine)]
         tiles, rows = tiles.reshape(-1, *tiles.shape[2:]), names
-    with mpl.rc_context(STYLE):
+
+    def draw() -> Figure:
         drawn = new_figure(0.78 * COLUMNS + 1.2, 0.78 * -(-len(tiles) // COLUMNS) + HEADING)
         show_tiles(drawn.subplots(), tiles, COLUMNS, rows=rows)
         heading(drawn, f"{len(dataset.train) + len(dataset.test):,} images", f"{dataset.source['sizes']} pixels")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            drawn.savefig(path, dpi=160, bbox_inches="tight", pad_inches=0.15)
-        except (OSError, ValueError) as error:
-            raise UserError(f"The sheet {path} cannot be written: {error}.") from error
+        return drawn
+
+    make_folder(path.parent)
+    write(draw, path)
     return path

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from zeuxis.data import to_bytes
-from zeuxis.errors import UserError
 from zeuxis.figures.style import sheet
+from zeuxis.files import make_folder, write_file
 
 __all__ = ["save_images"]
 
@@ -34,14 +34,11 @@ def save_images(images: np.ndarray, folder: Path, columns: int = 0) -> Path:
     """
     pixels = to_bytes(images)
     digits = max(len(str(len(pixels) - 1)), 4)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for i, image in enumerate(pixels):
-            Image.fromarray(image.squeeze(-1) if image.shape[2] == 1 else image).save(folder / f"{i:0{digits}}.png")
-        grid = folder / "grid.png"
-        times = -(-LEGIBLE // pixels.shape[1])
-        enlarged = pixels.repeat(times, axis=1).repeat(times, axis=2)
-        Image.fromarray(sheet(enlarged, columns or math.ceil(math.sqrt(len(pixels))), gap=times)).save(grid)
-    except OSError as error:
-        raise UserError(f"Images cannot be written to {folder}: {error.strerror or error}.") from error
-    return grid
+    make_folder(folder)
+    for i, image in enumerate(pixels):
+        picture = Image.fromarray(image.squeeze(-1) if image.shape[2] == 1 else image)
+        write_file(folder / f"{i:0{digits}}.png", picture.save)
+    times = -(-LEGIBLE // pixels.shape[1])
+    enlarged = pixels.repeat(times, axis=1).repeat(times, axis=2)
+    grid = Image.fromarray(sheet(enlarged, columns or math.ceil(math.sqrt(len(pixels))), gap=times))
+    return write_file(folder / "grid.png", grid.save)

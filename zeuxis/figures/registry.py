@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from zeuxis.errors import UserError, one_of
 from zeuxis.figures.style import write
+from zeuxis.files import subfolder
 from zeuxis.progress import bar, console
 from zeuxis.run import Run
 
@@ -73,7 +74,6 @@ def kinds() -> list[Kind]:
 
 def save(kind: Kind, run: Run, path: Path, options: Mapping[str, Any] | None = None) -> Path:
     """Draws one figure and writes it; the suffix, .png or .svg, chooses the format."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write(lambda: kind.draw(run, **(options or {})), path)
     return path
 
@@ -103,15 +103,12 @@ def draw_all(
     wanted = [kind for kind in wanted if not only or kind.name in only]
     given = _checked(dict(options or {}), {k: v for kind in wanted for k, v in kind.options.items()})
     drawn = {}
-    try:
-        (run.path / "figures").mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Figures cannot be written to {run.path / 'figures'}: {error.strerror or error}.") from error
+    folder = subfolder(run.path, "figures")
     with bar(f"drawing {run.name}", len(wanted), visible=progress) as advance:
         for kind in wanted:
             try:
                 mine = {name: value for name, value in given.items() if name in kind.options}
-                drawn[kind.name] = save(kind, run, run.path / "figures" / f"{kind.name}.png", mine)
+                drawn[kind.name] = save(kind, run, folder / f"{kind.name}.png", mine)
             except UserError as error:  # a run copied without its data still shows all that needs none
                 if only:
                     raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from zeuxis.data import to_bytes
+from zeuxis.files import write_file
 from zeuxis.run import Run
 
 __all__ = [
@@ -94,7 +96,12 @@ def heading(drawn: Figure, text: str, subtitle: str) -> None:
 def write(draw: Callable[[], Figure], target: Path | BinaryIO) -> None:
     """Draws a figure in this style and writes it as PNG, or as the path's suffix says."""
     with mpl.rc_context(STYLE):
-        draw().savefig(target, dpi=160, bbox_inches="tight", pad_inches=0.15)
+        drawn = draw()
+        save = partial(drawn.savefig, dpi=160, bbox_inches="tight", pad_inches=0.15)
+        if isinstance(target, Path):
+            write_file(target, save)
+        else:
+            save(target)
 
 
 def choose_attribute(run: Run, *preferred: str) -> str:

@@ -25,9 +25,9 @@ from zeuxis.figures import draw_all, kinds
 from zeuxis.figures.side_by_side import side_by_side
 from zeuxis.figures.style import write
 from zeuxis.figures.trade_off import Point, trade_off
+from zeuxis.files import write_file
 from zeuxis.progress import console
 from zeuxis.run import Run
-from zeuxis.training.files import replace_file
 
 __all__ = ["comparison", "run_report"]
 
@@ -161,11 +161,7 @@ def _write(template: str, path: Path, **context: Any) -> Path:
     }
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     html = environment.get_template(template).render(kinds=kinds(), version=version("zeuxis"), now=now, **context)
-    try:
-        replace_file(path, lambda p: p.write_text(html, "utf-8"))
-    except OSError as error:
-        raise UserError(f"The report {path} cannot be written: {error.strerror or error}.") from error
-    return path
+    return write_file(path, html)
 
 
 def _duration(seconds: float) -> str:

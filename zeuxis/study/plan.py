@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from zeuxis.errors import DivergedError, StoppedError, UserError
 from zeuxis.evaluation.evaluate import read_evaluation
 from zeuxis.evaluation.running import watching
+from zeuxis.files import write_file
 from zeuxis.models import build_model
 from zeuxis.progress import console
 from zeuxis.recipe import Recipe
 from zeuxis.run import Run
 from zeuxis.training import Display, finished, resolved, resume, start
-from zeuxis.training.files import replace_file
 
 __all__ = ["Part", "repeats", "train_all", "train_part", "write_results"]
 
@@ -109,4 +109,4 @@ def write_results(runs: Sequence[tuple[Run, dict[str, Any]]], path: Path) -> Non
     rows = [
         {**known, "run": run.name, "measures": (read_evaluation(run) or {}).get("measures", {})} for run, known in runs
     ]
-    replace_file(path, lambda target: target.write_text(json.dumps(rows, indent=1) + "\n", "utf-8"))
+    write_file(path, json.dumps(rows, indent=1) + "\n")

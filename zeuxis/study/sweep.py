@@ -27,7 +27,6 @@ from zeuxis.recipe import Recipe, parse_override
 from zeuxis.report import comparison
 from zeuxis.run import Run
 from zeuxis.study.plan import Part, train_part, write_results
-from zeuxis.training.files import replace_file
 
 __all__ = ["Axis", "Search", "parse_axis", "settings_of", "sweep"]
 
@@ -213,7 +212,7 @@ def sweep(
         runs, folder / "sweep.html", samples=samples, labels=[run.name for run in runs],
         heading=f"{recipe.name} over {varied}", drawn=[draw],
     )  # fmt: skip
-    replace_file(folder / "sweep.png", lambda path: write(draw, path))
+    write(draw, folder / "sweep.png")
     # Now that the comparison has measured all that applies.
     write_results([(run, {"settings": settings}) for settings, run, _ in found], folder / "sweep.json")
     return report

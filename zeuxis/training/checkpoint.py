@@ -16,8 +16,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from zeuxis.errors import UserError
+from zeuxis.files import write_file
 from zeuxis.models import Model
-from zeuxis.training.files import replace_file
 
 __all__ = ["Checkpoint", "best_checkpoint", "checkpoints", "load_weights"]
 
@@ -37,9 +37,9 @@ class Checkpoint:
 
         path = folder / f"step-{self.state['step']:08d}.safetensors"
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-        replace_file(path, lambda p: save_file(whole, p, {"zeuxis": json.dumps(self.state)}))
+        write_file(path, lambda p: save_file(whole, p, {"zeuxis": json.dumps(self.state)}))
         if best:
-            replace_file(folder / "best.safetensors", lambda p: shutil.copyfile(path, p))
+            write_file(folder / "best.safetensors", lambda p: shutil.copyfile(path, p))
         for old in sorted(folder.glob("step-*.safetensors"))[:-KEPT]:
             old.unlink()
         return path

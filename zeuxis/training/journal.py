@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from zeuxis.training.files import replace_file
+from zeuxis.files import write_file
 
 __all__ = ["Journal", "read_journal"]
 
@@ -28,7 +28,7 @@ class Journal:
 
     def __init__(self, path: Path, keep: int = 0) -> None:
         kept = [line for line in read_journal(path) if line["step"] <= keep] if path.exists() else []
-        replace_file(path, lambda p: p.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8"))
+        write_file(path, "".join(json.dumps(line) + "\n" for line in kept))
         self.lines = kept
         self._file = path.open("a", encoding="utf-8")
 

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from zeuxis.data import to_bytes, to_unit
+from zeuxis.files import write_file
 from zeuxis.models import Generates, Model
-from zeuxis.training.files import replace_file
 
 __all__ = ["draw", "one_hot", "read_snapshots", "read_tiles", "save_tiles"]
 
@@ -52,7 +52,7 @@ def save_tiles(path: Path, images: np.ndarray, columns: int = COLUMNS) -> None:
     sheet[:count] = images
     sheet = sheet.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
     sheet = sheet.reshape(rows * height, columns * width, channels)
-    replace_file(path, lambda p: Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet).save(p))
+    write_file(path, lambda p: Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet).save(p))
 
 
 def read_tiles(path: Path, size: int) -> np.ndarray:

@@ -1,0 +1,110 @@
+"""Files that are either whole or not there.
+
+Everything that Zeuxis leaves on a disk is written by `write_file`: beside its place, synced, and renamed over it. A
+process that is killed, or a disk that fills, leaves the old file or the new one. What a kill left beside it carries the
+prefix `TEMPORARY` and is removed by `sweep`. A failure is one sentence.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from zeuxis.errors import UserError
+
+__all__ = ["TEMPORARY", "WriteError", "make_folder", "subfolder", "sweep", "why", "write_file"]
+
+# What the names of unfinished files begin with.
+TEMPORARY = ".writing-"
+
+
+class WriteError(UserError):
+    """A file or folder that cannot be written: a full disk, missing rights, a folder that is gone."""
+
+
+def why(error: BaseException) -> str:
+    """The reason of a failed read or write, in words."""
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full"
+    return {
+        errno.EACCES: "you have no permission",
+        errno.EPERM: "you have no permission",
+        errno.EROFS: "the disk is read-only",
+        errno.ENOENT: "its folder does not exist",
+        errno.EISDIR: "it is a folder",
+        errno.ENOTDIR: "a part of its path is a file",
+        errno.ENAMETOOLONG: "its name is too long",
+    }.get(number or 0, getattr(error, "strerror", None) or str(error) or type(error).__name__)
+
+
+def write_file(path: Path, content: str | bytes | Callable[[Path], object]) -> Path:
+    """Writes a file whole and returns its path; a link in its place is replaced, not followed.
+
+    Args:
+        path: the file; its folder exists.
+        content: text (as UTF-8), bytes, or a function that writes to the path that it is given.
+
+    Raises:
+        WriteError: if it cannot be written; what stood there before stays.
+    """
+    temporary = None
+    try:
+        # The suffix stays: writers of pictures choose their format by it.
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        if callable(content):
+            content(temporary)
+        else:
+            temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise WriteError(f"{path} cannot be written: {why(error)}.") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def make_folder(path: Path) -> Path:
+    """Makes a folder with all above it, and returns it.
+
+    Raises:
+        WriteError: if it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"The folder {path} cannot be made: {why(error)}.") from error
+    return path
+
+
+def subfolder(root: Path, name: str) -> Path:
+    """Makes a folder inside a run, and returns it.
+
+    Raises:
+        WriteError: if the run is gone, or if the folder is a link that leads out of it: a run from elsewhere must not
+            say where on this machine something is written.
+    """
+    path = root / name
+    try:
+        path.mkdir(exist_ok=True)
+        inside = path.resolve().is_relative_to(root.resolve())
+    except OSError as error:
+        raise WriteError(f"The folder {path} cannot be made: {why(error)}.") from error
+    if not inside:
+        raise WriteError(f"{path} is a link that leads out of the run, so nothing is written there; remove the link.")
+    return path
+
+
+def sweep(folder: Path) -> None:
+    """Removes what a killed process left unfinished in a folder and below; nobody else may be writing there."""
+    for path in folder.rglob(f"{TEMPORARY}*"):
+        path.unlink(missing_ok=True)
