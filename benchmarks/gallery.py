@@ -14,7 +14,7 @@ import json
 import os
 import shlex
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from zeuxis.figures.prior import aggregate_posterior
 from zeuxis.figures.registry import save
 from zeuxis.figures.side_by_side import side_by_side
 from zeuxis.figures.style import sheet, write
-from zeuxis.recipe import BUDGETS, load_recipe
+from zeuxis.recipe import BUDGETS, flat, load_recipe
 from zeuxis.run import Run
 
 GALLERY = Path(__file__).parents[1] / "docs" / "gallery"
@@ -71,21 +71,12 @@ NUMBERS = {
 ASIDE = ("sharpness", "KL", "information", "latents of", "precision", "recall")
 
 
-def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields dotted keys and values of a recipe."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def command(run: Run) -> str:
     """The command that trains such a run: what differs from the recipe of its name."""
     from zeuxis.models import build_model
 
-    given = dict(flat(run.recipe.model_dump()))
-    named = dict(flat(build_model(load_recipe(run.recipe.name), run.classes or None).recipe.model_dump()))
+    given = flat(run.recipe.model_dump())
+    named = flat(build_model(load_recipe(run.recipe.name), run.classes or None).recipe.model_dump())
     words = ["zeuxis train", run.recipe.name]
     for key, value in given.items():
         if value == named.get(key) or key == "data.path":

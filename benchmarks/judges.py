@@ -36,7 +36,7 @@ def cut_down(run: Run, target: Path) -> None:
         for name, tensor in whole.tensors.items()
         if name.startswith("networks/")
     }
-    written = Checkpoint(weights, whole.state).save(target / "checkpoints", best=False)
+    written = Checkpoint(weights, whole.state).save(target / "checkpoints")
     written.rename(target / "checkpoints" / "best.safetensors")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import zeuxis
 from zeuxis.data import load as load_data
 from zeuxis.errors import UserError
+from zeuxis.files import WriteError
 from zeuxis.models import Model, ModelOptions, Step, build_model, phase, register
 from zeuxis.recipe import load_recipe
 from zeuxis.run import Run
@@ -31,14 +32,16 @@ from zeuxis.training import (
     Trainer,
     checkpoints,
     finished,
+    is_trained,
     read_journal,
     read_tiles,
     resume,
     save_tiles,
     start,
 )
-from zeuxis.training.checkpoint import Checkpoint
+from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, tidy
 from zeuxis.training.hardware import keep_freed_memory, peak_memory, reset_peak_memory
+from zeuxis.training.lock import alone
 from zeuxis.training.monitors import WINDOW, Monitors
 from zeuxis.training.optimizer import AdamW
 
@@ -303,10 +306,52 @@ def test_snapshots_are_of_the_same_latents(trained: dict[str, Run]) -> None:
     assert np.abs(again * 255 - run.snapshots[-1][1]).max() <= 1
 
 
-def test_a_journal_with_a_cut_last_line_is_read(tmp_path: Path) -> None:
+def record(step: int, **terms: object) -> str:
+    return json.dumps({"step": step, "epoch": step / 4, "images": 32 * step, "seconds": 0.1 * step, **terms})
+
+
+def test_a_journal_with_a_cut_last_line_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "journal.jsonl"
-    path.write_text('{"step": 1, "a/b": 2.0}\n{"step": 2, "a/b": 3.0}\n{"step": 3, "a')
+    path.write_text(f"{record(1)}\n{record(2)}\n{record(3)[:9]}")
     assert [line["step"] for line in read_journal(path)] == [1, 2]
+    assert not capsys.readouterr().err, "a kill leaves such a line: nothing is wrong"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["[]", "{}", "null", "", "\0", "{", '{"step": 5}', "[" * 5000, record(2, loss="x"), record(2, loss=float("inf")),
+     record(2, epoch=None), record(1, epoch=0.1), record(10**20), record(-1), record(True)],
+)  # fmt: skip
+def test_a_damaged_journal_line_is_named_and_left_out(
+    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text("\n".join([record(1), damage, record(3), record(4), record(5)]) + "\n")
+    assert [line["step"] for line in read_journal(path)] == [1, 3, 4, 5]
+    assert "1 damaged line is left out (2)" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_journal_that_lacks_its_end_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text(f"{record(1)}\n{record(2)}\n")
+    assert len(read_journal(path, 4)) == 2
+    assert "lines after step 2 are missing" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_damaged_snapshot_is_named_and_left_out(
+    trained: dict[str, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained["vae"].path, tmp_path / "run")
+    first, second, *_ = sorted((tmp_path / "run" / "snapshots").glob("*.png"))
+    content = bytearray(first.read_bytes())
+    content[len(content) // 2] ^= 1
+    first.write_bytes(content)
+    second.write_bytes(second.read_bytes()[:200])
+    run = Run(tmp_path / "run")
+    assert len(run.snapshots) == len(trained["vae"].snapshots) - 2
+    said = "".join(capsys.readouterr().err.split())
+    assert said.count("Itisleftout.") == 2
+    assert first.name in said
 
 
 # -- resuming -----------------------------------------------------------------------------------------
@@ -465,30 +510,138 @@ def test_a_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     assert "NaN" in Run(folder).warnings[-1]
 
 
+def test_a_flipped_bit_of_a_checkpoint_is_told(trained: dict[str, Run], tmp_path: Path) -> None:
+    whole = checkpoints(trained["vae"].path / "checkpoints")[0]
+    content = whole.read_bytes()
+    generator = np.random.default_rng(0)
+    for place in [*generator.integers(8, 3000, 20).tolist(), *generator.integers(3000, len(content), 20).tolist()]:
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << int(generator.integers(8))
+        (tmp_path / "x.safetensors").write_bytes(flipped)
+        with pytest.raises(UserError, match="damaged or no checkpoint"):
+            Checkpoint.read(tmp_path / "x.safetensors")
+    assert Checkpoint.read(whole).tensors.keys() == Checkpoint.read(whole, ("networks/", "optimizers/")).tensors.keys()
+
+
+def test_the_newest_checkpoint_alone_says_which_is_best(tmp_path: Path) -> None:
+    def save(step: int, best: int) -> None:
+        Checkpoint({"networks/x": torch.full((2,), float(step))}, {"step": step, "best": [0.5, best]}).save(tmp_path)
+
+    def best_step() -> int:
+        path = best_checkpoint(tmp_path)
+        assert path is not None
+        return int(Checkpoint.read(path).state["step"])
+
+    save(1, 1)
+    save(2, 2)
+    stale = (tmp_path / "best.safetensors").read_bytes()
+    save(3, 3)
+    assert best_step() == 3
+    (tmp_path / "best.safetensors").write_bytes(stale)  # killed after the checkpoint, before the copy
+    assert best_step() == 3, "the copy is not asked"
+    tidy(tmp_path)
+    assert Checkpoint.read(tmp_path / "best.safetensors").state["step"] == 3
+    save(4, 3)
+    save(5, 3)
+    assert best_step() == 3
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000005.safetensors", "step-00000004.safetensors"]
+
+
+def test_a_run_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    real = Path.rename
+
+    def watched(self: Path, target: Path) -> Path:
+        seen.append((sorted(path.name for path in self.iterdir()), [p for p in tmp_path.iterdir() if p != self]))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", watched)
+    train("digits-vae", tmp_path, training__steps=1)
+    assert seen == [(["environment.json", "journal.jsonl", "lock", "recipe.toml"], [])]
+
+
+def test_what_killed_starts_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    for name in (".writing-1", ".writing-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "lock").touch()
+    with alone(tmp_path / ".writing-2"):
+        train("digits-vae", tmp_path, training__steps=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".writing-2", "digits-vae-1"], "one is being made"
+
+
+def test_a_second_process_is_told_that_one_trains_the_run(tmp_path: Path) -> None:
+    folder = train("digits-vae", tmp_path, training__steps=1).path
+    assert not is_trained(folder)
+    with alone(folder):
+        assert is_trained(folder)
+        with pytest.raises(UserError, match="is being trained by another process"):
+            resume(folder, Display(visible=False), {"training.steps": 2})
+    resume(folder, Display(visible=False), {"training.steps": 2})
+
+
+@pytest.mark.parametrize("gone", ["", "journal.jsonl"])
+def test_a_run_that_is_deleted_while_it_trains_ends_in_a_sentence(gone: str, tmp_path: Path) -> None:
+    class Deletes(Display):
+        def stepped(self, trainer: Trainer) -> None:
+            if trainer.step == 7:
+                path = trainer.folder / gone
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    with pytest.raises(WriteError, match=r"Training of .* stopped at step"):
+        start(load_recipe("digits-vae", SMALL | {"training.steps": 40}), tmp_path, Deletes(visible=False))
+    assert gone or not list(tmp_path.iterdir()), "and nothing of it comes back"
+
+
+def test_a_folder_of_a_run_that_leads_out_of_it_is_not_written_to(tmp_path: Path) -> None:
+    folder = train("digits-vae", tmp_path / "runs", training__steps=1).path
+    (tmp_path / "outside").mkdir()
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "checkpoints").symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match="is a link that leads out of the run"):
+        resume(folder, Display(visible=False), {"training.steps": 2})
+    assert not list((tmp_path / "outside").iterdir())
+
+
+def test_another_batch_size_goes_on_in_the_same_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = train("digits-vae", tmp_path, training__steps=60, training__record_every=5).path
+    recipe = folder / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("batch_size = 32", "batch_size = 16"))
+    resume(folder, Display(), {"training.steps": 80})
+    assert "training.batch_size is 16 and was 32" in " ".join(capsys.readouterr().err.split())
+    lines = read_journal(folder / "journal.jsonl")
+    for name in ("epoch", "images"):
+        values = [line[name] for line in lines]
+        assert values == sorted(values)
+    assert lines[-1]["images"] == 60 * 32 + 20 * 16
+
+
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from zeuxis.training import checkpoint as module
 
-    real, calls = module.write_file, []
+    real, saved = module._save, []
 
-    def fail_later(path: Path, write: object) -> None:
-        calls.append(path)
-        if len([p for p in calls if p.name.startswith("step-")]) > 2:
+    def fail_later(tensors: object, header: object, path: Path) -> None:
+        saved.append(path)
+        path.write_bytes(b"half")
+        if len(saved) > 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(path, write)
+        real(tensors, header, path)
 
-    monkeypatch.setattr(module, "write_file", fail_later)
-    with pytest.raises(UserError, match=re.escape("the disk is full; its last good checkpoint, step-00000010")):
+    monkeypatch.setattr(module, "_save", fail_later)
+    with pytest.raises(WriteError, match=r"the disk is full. Its last good checkpoint, step-00000010.*zeuxis resume"):
         train("digits-gan", tmp_path, training__steps=40)
+    assert sorted(path.name for path in (tmp_path / "digits-gan-1" / "checkpoints").iterdir()) == [
+        "step-00000005.safetensors", "step-00000010.safetensors",
+    ]  # fmt: skip
 
 
 def test_a_disk_that_is_full_from_the_start_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: object) -> None:
+    def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
-        with pytest.raises(UserError, match="the disk is full; it has no checkpoint yet"):
-            train("digits-vae", tmp_path, training__steps=2)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WriteError, match=r"No run can be begun in .*: the disk is full."):
+        train("digits-vae", tmp_path / "runs", training__steps=2)
     assert not list(tmp_path.iterdir())
 
 

@@ -34,7 +34,7 @@ def why(error: BaseException) -> str:
         errno.EACCES: "you have no permission",
         errno.EPERM: "you have no permission",
         errno.EROFS: "the disk is read-only",
-        errno.ENOENT: "its folder does not exist",
+        errno.ENOENT: "there is no such file or folder",
         errno.EISDIR: "it is a folder",
         errno.ENOTDIR: "a part of its path is a file",
         errno.ENAMETOOLONG: "its name is too long",

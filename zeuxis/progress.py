@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-__all__ = ["bar", "console", "plain", "say"]
+__all__ = ["TROUBLE", "bar", "console", "plain", "say"]
 
 # Progress and notices go to standard error: standard output stays clean for --json and for paths.
 console = Console(stderr=True)
+# The colour of warnings.
+TROUBLE = "#c8553d"
 # Not printable to Python, and harmless: the line break, and the marks that join letters and pictures.
 KEPT = "\n\u200c\u200d"
 

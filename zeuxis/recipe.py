@@ -29,6 +29,7 @@ __all__ = [
     "Section",
     "TrainingOptions",
     "explain",
+    "flat",
     "load_recipe",
     "parse_override",
     "recipe_names",
@@ -218,6 +219,14 @@ class Recipe(Section):
             UserError: for unknown keys and wrong values, naming the key.
         """
         return _validated(_overridden(self.model_dump(exclude_none=True), overrides, self.name))
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of a nested mapping by their dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
 def recipe_names() -> list[str]:

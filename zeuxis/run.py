@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from zeuxis.data.batches import from_unit, make_batch
 from zeuxis.errors import UserError, nearest, one_of
 from zeuxis.models import Classifies, Code, Encodes, Generates, HasCodes, HasFeatures, Model, Posterior, build_model
 from zeuxis.nets import summary
+from zeuxis.progress import TROUBLE, say
 from zeuxis.recipe import Recipe, load_recipe
-from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, load_weights
+from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights
 from zeuxis.training.hardware import pick_device
-from zeuxis.training.journal import read_journal
+from zeuxis.training.journal import read_journal, read_warnings
 from zeuxis.training.snapshots import read_snapshots
 
 __all__ = ["Run", "find_run", "slerp"]
@@ -80,15 +82,19 @@ class Run:
     @cached_property
     def journal(self) -> list[dict[str, Any]]:
         """All journal lines, oldest first."""
-        return read_journal(self.path / "journal.jsonl")
+        newest = next(iter(checkpoints(self.path / "checkpoints")), None)
+        step = 0
+        if newest is not None:
+            with suppress(UserError):  # a damaged one is told where its weights are wanted
+                step = Checkpoint.read(newest, parts=()).state["step"]
+        return read_journal(self.path / "journal.jsonl", step)
 
-    @property
+    @cached_property
     def warnings(self) -> list[str]:
         """What the monitors said during training."""
-        path = self.path / "warnings.jsonl"
-        return [line["warning"] for line in read_journal(path)] if path.exists() else []
+        return [line["warning"] for line in read_warnings(self.path / "warnings.jsonl")]
 
-    @property
+    @cached_property
     def snapshots(self) -> list[tuple[int, np.ndarray]]:
         """Step and `(N, H, W, C)` bytes of every snapshot, oldest first."""
         return read_snapshots(self.path / "snapshots", self.recipe.data.size)
@@ -111,7 +117,9 @@ class Run:
         path = best_checkpoint(self.path / "checkpoints")
         if path is None:
             raise UserError(f"{self.path} has no checkpoint yet; let it train further, or resume it.")
-        checkpoint = Checkpoint.read(path)
+        checkpoint = Checkpoint.read(path, parts=("networks/", "average/"))
+        for words in changes(checkpoint.state, self.recipe):
+            say(f"{self.path / 'recipe.toml'} was changed since its weights were saved: {words}.", style=TROUBLE)
         load_weights(model, checkpoint)
         return model.eval().to(self.device), int(checkpoint.state["step"])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +18,6 @@ from zeuxis.run import Run
 from zeuxis.training import Display, finished, resolved, resume, start
 
 __all__ = ["Part", "repeats", "train_all", "train_part", "write_results"]
-
-
-# What a run folder holds when its training begins.
-BEGUN = {"recipe.toml", "environment.json", "quarantine.txt", "journal.jsonl"}
 
 
 class Part(NamedTuple):
@@ -69,8 +64,6 @@ def train_all(parts: Sequence[Part], folder: Path, *, progress: bool = True) -> 
 def train_part(part: Part, folder: Path, *, progress: bool = True) -> Run:
     """Trains one part, goes on with it, or returns what is trained already; arguments as of `train_all`."""
     path = folder / part.name
-    if path.is_dir() and {file.name for file in path.iterdir()} < BEGUN:
-        shutil.rmtree(path)  # killed before anything was trained
     if path.is_dir():
         _require_same(part, Run(path), folder)
         if finished(path):

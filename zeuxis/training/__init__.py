@@ -2,7 +2,8 @@
 
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, checkpoints, load_weights
 from zeuxis.training.display import Display
-from zeuxis.training.journal import Journal, read_journal
+from zeuxis.training.journal import Journal, read_journal, read_warnings
+from zeuxis.training.lock import is_trained
 from zeuxis.training.snapshots import draw, read_snapshots, read_tiles, save_tiles
 from zeuxis.training.start import finished, resolved, resume, start
 from zeuxis.training.trainer import Observer, Trainer
@@ -17,10 +18,12 @@ __all__ = [
     "checkpoints",
     "draw",
     "finished",
+    "is_trained",
     "load_weights",
     "read_journal",
     "read_snapshots",
     "read_tiles",
+    "read_warnings",
     "resolved",
     "resume",
     "save_tiles",

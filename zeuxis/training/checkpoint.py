@@ -1,27 +1,39 @@
 """Checkpoints: one safetensors file each, with the trainer's counters as JSON in its header.
 
 Tensors are named `networks/NAME/...`, `average/NAME/...` (the moving average of those that generate) and
-`optimizers/PHASE/INDEX/...`. A file is written beside its place and renamed, the last two are kept, and the
-best by the recipe's test term stands as `best.safetensors`.
+`optimizers/PHASE/INDEX/...`. Each has a checksum in the header, and the header has one of its own: a flipped bit is
+told, not computed with. The last two files are kept.
+
+The newest file says which step was the best by the recipe's test term, and that alone decides: `best.safetensors` is a
+copy of the file of that step, made after it. Where a kill came between the two, the newest file is itself the best.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import shutil
+import zlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from zeuxis.errors import UserError
 from zeuxis.files import write_file
 from zeuxis.models import Model
+from zeuxis.recipe import BUDGETS, Recipe, flat
 
-__all__ = ["Checkpoint", "best_checkpoint", "checkpoints", "load_weights"]
+__all__ = ["Checkpoint", "best_checkpoint", "changes", "checkpoints", "load_weights", "tidy"]
 
 KEPT = 2
+BEST = "best.safetensors"
+# What the header may hold: nothing else, or less, is a file of ours.
+PLAIN, CHECKED = {"zeuxis"}, {"zeuxis", "checksums", "checksum"}
 
 
 @dataclass(frozen=True)
@@ -31,22 +43,23 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     state: dict[str, Any]
 
-    def save(self, folder: Path, *, best: bool) -> Path:
-        """Writes `step-N.safetensors`, and `best.safetensors` too if asked; drops older ones."""
-        from safetensors.torch import save_file
+    def save(self, folder: Path) -> Path:
+        """Writes `step-N.safetensors`, and what follows from it (`tidy`).
 
+        Raises:
+            WriteError: if it cannot be written; older ones stay.
+        """
         path = folder / f"step-{self.state['step']:08d}.safetensors"
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-        write_file(path, lambda p: save_file(whole, p, {"zeuxis": json.dumps(self.state)}))
-        if best:
-            write_file(folder / "best.safetensors", lambda p: shutil.copyfile(path, p))
-        for old in sorted(folder.glob("step-*.safetensors"))[:-KEPT]:
-            old.unlink()
+        state, sums = json.dumps(self.state), json.dumps({name: checksum(tensor) for name, tensor in whole.items()})
+        header = {"zeuxis": state, "checksums": sums, "checksum": _text_checksum(state, sums)}
+        write_file(path, partial(_save, whole, header))
+        tidy(folder)
         return path
 
     @classmethod
-    def read(cls, path: Path) -> Checkpoint:
-        """Reads a checkpoint file.
+    def read(cls, path: Path, parts: tuple[str, ...] = ("",)) -> Checkpoint:
+        """Reads a checkpoint file, or of its tensors only those whose names begin with one of `parts`.
 
         Raises:
             UserError: if it is damaged, cut short, or no checkpoint of a run.
@@ -55,14 +68,56 @@ class Checkpoint:
 
         try:
             with safe_open(path, framework="pt") as file:
-                state = json.loads((file.metadata() or {})["zeuxis"])
-                return cls({name: file.get_tensor(name) for name in file.keys()}, state)  # noqa: SIM118
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+                state, sums = _header(file.metadata())
+                names = list(file.keys())
+                if sums is not None and sorted(sums) != sorted(names):
+                    raise ValueError("tensors are missing")
+                tensors = {name: file.get_tensor(name) for name in names if name.startswith(parts)}
+            for name, tensor in tensors.items():
+                if sums is not None and checksum(tensor) != sums[name]:
+                    raise ValueError(f"the checksum of {name} does not fit")
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise UserError(f"The checkpoint {path} is damaged or no checkpoint of a run ({error}).") from error
+        return cls(tensors, state)
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Returns the tensors below a prefix, which is taken off their names."""
         return {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
+
+
+def _save(tensors: dict[str, Tensor], header: dict[str, str], path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path, header)
+    except SafetensorError as error:  # tells of a full disk in words of its own
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
+
+
+def checksum(tensor: Tensor) -> str:
+    """CRC-32 of a tensor's type, shape and content: tells damage, not tampering."""
+    content = tensor.detach().cpu().contiguous()
+    seed = zlib.crc32(f"{content.dtype} {tuple(content.shape)}".encode())
+    return f"{zlib.crc32(content.reshape(-1).view(torch.uint8).numpy().data, seed):08x}"
+
+
+def _text_checksum(*texts: str) -> str:
+    return f"{zlib.crc32('|'.join(texts).encode()):08x}"
+
+
+def _header(metadata: dict[str, str] | None) -> tuple[dict[str, Any], dict[str, str] | None]:
+    """Counters and checksums of a file's header; no checksums in files of older versions."""
+    given = metadata or {}
+    if set(given) not in (PLAIN, CHECKED):
+        raise ValueError("its header is not that of a run")
+    if set(given) == CHECKED and given["checksum"] != _text_checksum(given["zeuxis"], given["checksums"]):
+        raise ValueError("the checksum of its header does not fit")
+    state = json.loads(given["zeuxis"])
+    if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+        raise ValueError("its header holds no step")
+    return state, json.loads(given["checksums"]) if set(given) == CHECKED else None
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -72,8 +127,43 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def best_checkpoint(folder: Path) -> Path | None:
     """Returns the best checkpoint, else the newest, else None."""
-    best = folder / "best.safetensors"
-    return best if best.exists() else next(iter(checkpoints(folder)), None)
+    newest, best = next(iter(checkpoints(folder)), None), folder / BEST
+    if newest is None or (best.exists() and not _is_best(newest)):
+        return best if best.exists() else None
+    return newest
+
+
+def tidy(folder: Path) -> None:
+    """Brings a `checkpoints` folder to what follows from its newest file: the best copied, older ones dropped.
+
+    Raises:
+        WriteError: if the copy cannot be written.
+    """
+    kept = checkpoints(folder)
+    if kept and _is_best(kept[0]):
+        write_file(folder / BEST, partial(shutil.copyfile, kept[0]))
+    for old in kept[KEPT:]:
+        old.unlink(missing_ok=True)
+
+
+def _is_best(path: Path) -> bool:
+    """Whether a file says of its own step that it is the best so far; a damaged one says nothing."""
+    try:
+        state = Checkpoint.read(path, parts=()).state
+    except UserError:
+        return False
+    best = state.get("best")  # value and step
+    return best is not None and bool(best[1] == state["step"])
+
+
+def changes(state: dict[str, Any], recipe: Recipe) -> list[str]:
+    """What a recipe says otherwise than it did when a checkpoint's state was saved; budgets aside."""
+    then, now = flat(state.get("recipe") or {}), flat(recipe.model_dump(mode="json", exclude_none=True))
+    budgets = {f"training.{name}" for name in BUDGETS}
+    changed = [key for key in then if key in now and then[key] != now[key] and key not in budgets]
+    return [
+        key if isinstance(now[key], list | dict) else f"{key} is {now[key]!r} and was {then[key]!r}" for key in changed
+    ]
 
 
 def load_weights(model: Model, checkpoint: Checkpoint) -> None:

@@ -8,14 +8,23 @@ under `test/TERM`.
 from __future__ import annotations
 
 import json
+import os
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from zeuxis.files import write_file
+from zeuxis.errors import UserError
+from zeuxis.files import WriteError, why, write_file
+from zeuxis.progress import TROUBLE, say
 
-__all__ = ["Journal", "read_journal"]
+__all__ = ["Journal", "read_journal", "read_warnings"]
 
 Line = dict[str, Any]
+COUNTERS = ("epoch", "images", "seconds")
 
 
 class Journal:
@@ -27,30 +36,115 @@ class Journal:
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:
-        kept = [line for line in read_journal(path) if line["step"] <= keep] if path.exists() else []
-        write_file(path, "".join(json.dumps(line) + "\n" for line in kept))
-        self.lines = kept
+        self.path = path
+        self.lines = [line for line in read_journal(path, keep) if line["step"] <= keep] if path.exists() else []
+        write_file(path, "".join(json.dumps(line) + "\n" for line in self.lines))
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, line: Line) -> None:
-        """Appends a line."""
+        """Appends a line.
+
+        Raises:
+            WriteError: if it cannot be written, or if the file is no longer where it was.
+        """
         self.lines.append(line)
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+            there = self.path.exists() and os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
+        except OSError as error:
+            raise WriteError(f"{self.path} cannot be written: {why(error)}.") from error
+        if not there:
+            raise WriteError(f"{self.path} was deleted or replaced while its run was training.")
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        with suppress(OSError):  # what a full disk did not take was told before
+            self._file.close()
 
 
-def read_journal(path: Path) -> list[Line]:
-    """Reads a journal; a last line that was cut, or a damaged one, is passed over."""
-    lines = []
-    for text in path.read_text("utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(line, dict) and "step" in line:
-            lines.append(line)
+def read_journal(path: Path, checkpoint: int = 0) -> list[Line]:
+    """Reads a journal; damaged lines are named and left out.
+
+    A last line that was cut by a kill is passed over: it belongs to steps after the last checkpoint.
+
+    Args:
+        path: the journal file.
+        checkpoint: step of the newest checkpoint, which has a line; if it is not there, that is said.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    lines = _read(path, _is_record)
+    if checkpoint and not any(line["step"] == checkpoint for line in lines):
+        last = max((line["step"] for line in lines if line["step"] < checkpoint), default=0)
+        say(f"{path}: lines after step {last} are missing; the checkpoint is of step {checkpoint}.", style=TROUBLE)
     return lines
+
+
+def read_warnings(path: Path) -> list[Line]:
+    """Reads what the monitors said: lines of `step`, `epoch` and `warning`; damaged lines are named and left out.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    return _read(path, lambda line: isinstance(line.get("warning"), str), rising=False) if path.exists() else []
+
+
+def _read(path: Path, valid: Callable[[Line], bool], *, rising: bool = True) -> list[Line]:
+    try:
+        text = path.read_text("utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {why(error)}.") from error
+    found: list[tuple[int, Line]] = []
+    damaged = []
+    *whole, cut = text.split("\n")
+    for number, content in enumerate(whole, 1):
+        try:
+            line = json.loads(content)
+        except (ValueError, RecursionError):
+            line = None
+        if isinstance(line, dict) and _is_count(line.get("step")) and valid(line):
+            found.append((number, line))
+        else:
+            damaged.append(number)
+    if rising:
+        kept = _rising([line["step"] for _, line in found])
+        damaged += [number for i, (number, _) in enumerate(found) if i not in kept]
+        found = [pair for i, pair in enumerate(found) if i in kept]
+    if cut.strip() and not whole:
+        damaged.append(1)
+    if damaged:
+        some = ", ".join(map(str, sorted(damaged)[:5])) + (", ..." if len(damaged) > 5 else "")
+        plural = len(damaged) > 1
+        say(f"{path}: {len(damaged)} damaged line{'s are' if plural else ' is'} left out ({some}).", style=TROUBLE)
+    return [line for _, line in found]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_record(line: Line) -> bool:
+    numbers = (isinstance(v, int | float) and not isinstance(v, bool) and isfinite(v) for v in line.values())
+    return all(name in line for name in COUNTERS) and all(numbers)
+
+
+def _rising(steps: Sequence[int]) -> set[int]:
+    """Indices of the longest rising sequence of steps: what is out of place is a line from elsewhere."""
+    if all(a < b for a, b in pairwise(steps)):
+        return set(range(len(steps)))
+    ends: list[int] = []  # the smallest step at which a sequence of each length ends
+    places: list[int] = []  # its index
+    before: list[int] = []
+    for i, step in enumerate(steps):
+        length = bisect_left(ends, step)
+        before.append(places[length - 1] if length else -1)
+        if ends[length : length + 1] != [step]:  # of two lines of one step the first counts
+            ends[length : length + 1] = [step]
+            places[length : length + 1] = [i]
+    kept, i = set(), places[-1]
+    while i >= 0:
+        kept.add(i)
+        i = before[i]
+    return kept

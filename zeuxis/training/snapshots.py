@@ -6,6 +6,9 @@ seed; conditional models are asked for their classes in turn.
 
 from __future__ import annotations
 
+import struct
+import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,10 @@ import torch
 from PIL import Image
 
 from zeuxis.data import to_bytes, to_unit
+from zeuxis.errors import UserError
 from zeuxis.files import write_file
 from zeuxis.models import Generates, Model
+from zeuxis.progress import TROUBLE, say
 
 __all__ = ["draw", "one_hot", "read_snapshots", "read_tiles", "save_tiles"]
 
@@ -56,15 +61,42 @@ def save_tiles(path: Path, images: np.ndarray, columns: int = COLUMNS) -> None:
 
 
 def read_tiles(path: Path, size: int) -> np.ndarray:
-    """Reads back `(N, size, size, C)` bytes from a PNG of tiles."""
-    with Image.open(path) as image:
-        sheet = np.asarray(image)
+    """Reads back `(N, size, size, C)` bytes from a PNG of tiles.
+
+    Raises:
+        UserError: if the file is damaged or holds no such tiles.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.verify()  # checksums, which decoding does not look at
+        with Image.open(path, formats=["PNG"]) as image:
+            sheet = np.asarray(image)
+    except (OSError, ValueError, SyntaxError, struct.error, zlib.error, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is damaged or no picture of tiles ({error}).") from error
     sheet = sheet.reshape(*sheet.shape[:2], -1)
+    if not sheet.size or sheet.shape[0] % size or sheet.shape[1] % size or sheet.dtype != np.uint8:
+        raise UserError(f"{path} is damaged: it holds no tiles of {size}x{size} pixels.")
     rows, columns = sheet.shape[0] // size, sheet.shape[1] // size
     tiles = sheet.reshape(rows, size, columns, size, -1).swapaxes(1, 2)
     return tiles.reshape(rows * columns, size, size, -1)
 
 
 def read_snapshots(folder: Path, size: int) -> list[tuple[int, np.ndarray]]:
-    """Returns step and `(N, size, size, C)` bytes of every snapshot of a run, oldest first."""
-    return [(int(p.stem.split("-")[1]), read_tiles(p, size)) for p in sorted(folder.glob("step-*.png"))]
+    """Returns step and `(N, size, size, C)` bytes of every snapshot of a run, oldest first.
+
+    What is damaged, or of another shape than the most of them, is named and left out.
+    """
+    found = []
+    for path in sorted(folder.glob("step-*.png")):
+        step = path.stem.removeprefix("step-")
+        try:
+            if not step.isdecimal():
+                raise UserError(f"{path} is no snapshot: its name holds no step.")
+            found.append((path, int(step), read_tiles(path, size)))
+        except UserError as error:
+            say(f"{error} It is left out.", style=TROUBLE)
+    shapes = Counter(tiles.shape for _, _, tiles in found)
+    for path, _, tiles in found:
+        if tiles.shape != shapes.most_common(1)[0][0]:
+            say(f"{path} is left out: it has other tiles than the rest, {tiles.shape}.", style=TROUBLE)
+    return [(step, tiles) for _, step, tiles in found if tiles.shape == shapes.most_common(1)[0][0]]

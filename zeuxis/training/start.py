@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from torch import Tensor
 
 from zeuxis import data
 from zeuxis.errors import UserError
+from zeuxis.files import TEMPORARY, WriteError, make_folder, sweep, why, write_file
 from zeuxis.models import build_model, models
-from zeuxis.progress import console
+from zeuxis.progress import say
 from zeuxis.recipe import BUDGETS, Recipe, load_recipe
-from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, checkpoints, load_weights
+from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights, tidy
 from zeuxis.training.display import Display
 from zeuxis.training.hardware import describe_machine, pick_device, pick_precision
-from zeuxis.training.trainer import Observer, Trainer, readable_disk_errors
+from zeuxis.training.lock import alone, is_trained
+from zeuxis.training.trainer import Observer, Trainer
 
 __all__ = ["finished", "resolved", "resume", "start"]
 
@@ -44,38 +47,31 @@ def start(recipe: Recipe, runs: Path, observer: Observer, *, name: str = "") -> 
     device = pick_device(recipe.training.device)
     recipe, trained = _trained_networks(_as_hardware_allows(recipe), runs)
     dataset = data.load(recipe.data, recipe=recipe.name)
-    for file, why in list(dataset.quarantine.items())[:3]:
-        observer.say(f"{file} cannot be read and is left out ({why}).")
+    for file, reason in list(dataset.quarantine.items())[:3]:
+        observer.say(f"{file} cannot be read and is left out ({reason}).")
     if len(dataset.quarantine) > 3:
         observer.say(f"{len(dataset.quarantine)} files cannot be read in all; quarantine.txt in the run lists them.")
     model = build_model(recipe, dataset.classes)
     for network, weights in trained.items():
         # A learned decoder variance belongs to the other run's loss.
         model.net(network).load_state_dict(weights, strict=False)
-    first = not runs.exists()
-    folder = _new_folder(runs, name, recipe.name)
-    try:
-        with readable_disk_errors(folder):
-            trainer = Trainer(folder, model, dataset, device, observer)
-            environment = {
-                "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                "seed": recipe.training.seed,
-                **describe_machine(device),
-                "data": dataset.describe(),
-            }
-            (folder / "recipe.toml").write_text(model.recipe.to_toml(), "utf-8")
-            (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", "utf-8")
-            if dataset.quarantine:
-                lines = (f"{file}\t{why}\n" for file, why in dataset.quarantine.items())
-                (folder / "quarantine.txt").write_text("".join(lines), "utf-8")
-    except BaseException:
-        # Nothing half-written stays behind a run that never began.
-        shutil.rmtree(folder)
-        if first:
-            with suppress(OSError):  # another run may have come since
-                runs.rmdir()
-        raise
-    return folder, trainer.fit()
+    trainer = Trainer(runs / (name or recipe.name), model, dataset, device, observer)
+    environment = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": recipe.training.seed,
+        **describe_machine(device),
+        "data": dataset.describe(),
+    }
+    files = {
+        "recipe.toml": model.recipe.to_toml(),
+        "environment.json": json.dumps(environment, indent=2) + "\n",
+        "journal.jsonl": "",
+    }
+    if dataset.quarantine:
+        files["quarantine.txt"] = "".join(f"{file}\t{reason}\n" for file, reason in dataset.quarantine.items())
+    with _new_run(runs, name, recipe.name, files) as folder:
+        trainer.folder = folder
+        return folder, trainer.fit()
 
 
 def resume(folder: Path, observer: Observer, overrides: Mapping[str, Any] | None = None) -> bool:
@@ -92,32 +88,39 @@ def resume(folder: Path, observer: Observer, overrides: Mapping[str, Any] | None
     Raises:
         UserError: if the run is finished, its checkpoints are damaged, or its data has changed.
     """
-    recipe = _as_hardware_allows(load_recipe(folder / "recipe.toml", overrides or {}))
-    device = pick_device(recipe.training.device)
-    dataset = data.load(recipe.data, recipe=recipe.name)
-    model = build_model(recipe, dataset.classes)
-    trainer = Trainer(folder, model, dataset, device, observer)
-    checkpoint = _last_good(folder, observer)
-    if checkpoint is not None:
-        trainer.restore(checkpoint)
-        if trainer.settled and overrides:
-            trainer.settled, trainer.watched_from = False, trainer.step
-    if trainer.progress >= 1:
-        budget, used = trainer.spent
-        why = f"has settled: {recipe.training.until} no longer falls" if trainer.settled else "has used up its budget"
-        raise UserError(
-            f"{folder} {why} (step {trainer.step}, epoch {trainer.epoch:g}); "
-            f"to train it further, give a larger budget, such as --{budget} {math.ceil(2 * used)}."
-        )
-    if overrides:
-        (folder / "recipe.toml").write_text(model.recipe.to_toml(), "utf-8")
-    console.print(f"Going on with {folder} at step {trainer.step}.")
-    return trainer.fit()
+    with alone(folder):
+        sweep(folder)
+        given = load_recipe(folder / "recipe.toml")
+        recipe = _as_hardware_allows(given.updated(overrides or {}))
+        device = pick_device(recipe.training.device)
+        dataset = data.load(recipe.data, recipe=recipe.name)
+        trainer = Trainer(folder, build_model(recipe, dataset.classes), dataset, device, observer)
+        tidy(folder / "checkpoints")
+        checkpoint = _last_good(folder, observer)
+        if checkpoint is not None:
+            for words in changes(checkpoint.state, given):
+                observer.say(f"{folder / 'recipe.toml'} was changed since step {checkpoint.state['step']}: {words}.")
+            trainer.restore(checkpoint)
+            if trainer.settled and overrides:
+                trainer.settled, trainer.watched_from = False, trainer.step
+        if trainer.progress >= 1:
+            budget, used = trainer.spent
+            reason = f"{recipe.training.until} no longer falls" if trainer.settled else ""
+            raise UserError(
+                f"{folder} {f'has settled: {reason}' if reason else 'has used up its budget'} (step {trainer.step}, "
+                f"epoch {trainer.epoch:g}); to train it further, give a larger budget, such as --{budget} "
+                f"{math.ceil(2 * used)}."
+            )
+        if overrides:
+            write_file(folder / "recipe.toml", trainer.model.recipe.to_toml())
+        say(f"Going on with {folder} at step {trainer.step}.")
+        return trainer.fit()
 
 
 def finished(folder: Path) -> bool:
     """Whether a run has used up its budget."""
-    options, checkpoint = load_recipe(folder / "recipe.toml").training, _last_good(folder, Display(visible=False))
+    options = load_recipe(folder / "recipe.toml").training
+    checkpoint = _last_good(folder, Display(visible=False), parts=())
     if checkpoint is None:
         return False
     state = checkpoint.state
@@ -175,12 +178,12 @@ def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dic
     return recipe.updated(changed), {name: model.net(name).state_dict() for name in kind.trained_networks}
 
 
-def _last_good(folder: Path, observer: Observer) -> Checkpoint | None:
-    """Reads the newest checkpoint that is whole; None where a run was stopped before its first."""
+def _last_good(folder: Path, observer: Observer, parts: tuple[str, ...] = ("",)) -> Checkpoint | None:
+    """Reads the newest checkpoint that is whole, or parts of it; None where a run was stopped before its first."""
     found = checkpoints(folder / "checkpoints")
     for path in found:
         try:
-            return Checkpoint.read(path)
+            return Checkpoint.read(path, parts)
         except UserError as error:
             observer.say(f"{error} The one before it is tried.")
     if found:
@@ -188,23 +191,69 @@ def _last_good(folder: Path, observer: Observer) -> Checkpoint | None:
     return None
 
 
-def _new_folder(runs: Path, name: str, recipe: str) -> Path:
+@contextmanager
+def _new_run(runs: Path, name: str, recipe: str, files: Mapping[str, str]) -> Iterator[Path]:
+    """A new run, which appears whole, and is locked while the block runs.
+
+    It is made under a name of its own and renamed: what is seen of a run is never half of it.
+
+    Args:
+        runs: where runs are kept.
+        name: the folder's name; else the recipe's, numbered.
+        recipe: the recipe's name.
+        files: what it holds at first.
+    """
     if name and (Path(name).name != name or name.startswith(".")):
         raise UserError(f"'{name}' is no name for a run; it becomes a folder below {runs}.")
+    if runs.exists() and not runs.is_dir():
+        raise UserError(f"Runs cannot be kept in {runs}: it is a file.")
+    if name and (runs / name).exists():
+        raise UserError(f"There is a run {runs / name} already; resume it, or choose another --name.")
+    first = not runs.exists()
+    beside = runs / f"{TEMPORARY}{token_hex(4)}"
+    try:
+        with ExitStack() as held:
+            try:
+                make_folder(beside)
+                held.enter_context(alone(beside))
+                for file, content in files.items():
+                    write_file(beside / file, content)
+                folder = _placed(beside, runs, name, recipe)
+            except WriteError as error:
+                reason = why(error.__cause__ or error)
+                raise WriteError(
+                    f"No run can be begun in {runs}: {reason}. Choose another folder with --runs."
+                ) from error
+            _remove_abandoned(runs)
+            yield folder
+    finally:
+        if beside.exists():
+            shutil.rmtree(beside, ignore_errors=True)
+            if first:
+                with suppress(OSError):  # another run may have come since
+                    runs.rmdir()
+
+
+def _placed(beside: Path, runs: Path, name: str, recipe: str) -> Path:
+    """Renames a new run to its name, or to the first number that is free."""
     number = 1
     while True:
         folder = runs / (name or f"{recipe}-{number}")
         try:
-            runs.mkdir(parents=True, exist_ok=True)
-            folder.mkdir()
+            if folder.exists():  # an empty one would be replaced
+                raise FileExistsError
+            beside.rename(folder)
             return folder
-        except FileExistsError as error:
-            if not runs.is_dir():
-                raise UserError(f"Runs cannot be kept in {runs}: it is a file.") from error
+        except OSError as error:
+            if not folder.exists():
+                raise WriteError(f"The run {folder} cannot be made: {why(error)}.") from error
             if name:
                 raise UserError(f"There is a run {folder} already; resume it, or choose another --name.") from error
             number += 1
-        except OSError as error:
-            raise UserError(
-                f"Runs cannot be kept in {runs} ({error.strerror}); choose another folder with --runs."
-            ) from error
+
+
+def _remove_abandoned(runs: Path) -> None:
+    """Removes what processes that were killed before their runs had a name have left."""
+    for folder in runs.glob(f"{TEMPORARY}*"):
+        if folder.is_dir() and not is_trained(folder):
+            shutil.rmtree(folder, ignore_errors=True)

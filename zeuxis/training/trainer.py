@@ -9,7 +9,6 @@ recipe's seed and the iteration's number, so a resumed run repeats an unbroken o
 from __future__ import annotations
 
 import copy
-import errno
 import json
 import math
 import signal
@@ -27,18 +26,19 @@ from torch import Tensor, nn
 from zeuxis.data import Batches, Dataset
 from zeuxis.data.batches import Batch, make_batch
 from zeuxis.errors import DivergedError, UserError, one_of
+from zeuxis.files import WriteError, subfolder, write_file
 from zeuxis.models import Model, Step, Weighted
 from zeuxis.models.base import total
 from zeuxis.recipe import Interval
 from zeuxis.training.capture import Captured, Numbers, recorder
 from zeuxis.training.checkpoint import Checkpoint, checkpoints, load_into
 from zeuxis.training.hardware import keep_freed_memory, peak_memory, reset_peak_memory
-from zeuxis.training.journal import Journal
+from zeuxis.training.journal import Journal, read_warnings
 from zeuxis.training.monitors import Monitors, not_finite
 from zeuxis.training.optimizer import AdamW
 from zeuxis.training.snapshots import draw, save_tiles
 
-__all__ = ["Observer", "Trainer", "readable_disk_errors"]
+__all__ = ["Observer", "Trainer"]
 
 # How the name ends under which a phase's gradient is journalled.
 NORM = "/gradient_norm"
@@ -100,6 +100,7 @@ class Trainer:
         self.generator = torch.Generator(device)
         # Counters, all part of a checkpoint: iterations, batches read, seconds in the loop, best test value.
         self.step, self.draws, self.seconds = 0, 0, 0.0
+        self._images_before = 0
         self.best: tuple[float, int] | None = None
         # Whether what `training.until` names no longer falls, as far as tests after this step tell.
         self.settled, self.watched_from = False, 0
@@ -120,7 +121,7 @@ class Trainer:
     @property
     def images(self) -> int:
         """Training images seen so far."""
-        return self.draws * self.batches.batch_size
+        return self._images_before + self.draws * self.batches.batch_size
 
     @property
     def progress(self) -> float:
@@ -150,7 +151,7 @@ class Trainer:
         """
         keep_freed_memory()
         reset_peak_memory(self.device)
-        with readable_disk_errors(self.folder):
+        with self._kept():
             self.journal = Journal(self.folder / "journal.jsonl", keep=self.step)
             self.monitors = Monitors(self.journal.lines)
             self.observer.begin(self)
@@ -305,8 +306,9 @@ class Trainer:
         self.observer.say(words)
 
     def _note(self, words: str) -> None:
-        with (self.folder / "warnings.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": self.step, "epoch": round(self.epoch, 3), "warning": words}) + "\n")
+        path = self.folder / "warnings.jsonl"
+        told = [*read_warnings(path), {"step": self.step, "epoch": round(self.epoch, 3), "warning": words}]
+        write_file(path, "".join(json.dumps(line) + "\n" for line in told))
 
     def _test(self) -> dict[str, float]:
         """Means of the model's test terms over the held-out images."""
@@ -360,7 +362,7 @@ class Trainer:
         with self._as_used():
             images = draw(self.model, self.device)
         if images is not None:
-            save_tiles(self.folder / "snapshots" / f"step-{self.step:08d}.png", images)
+            save_tiles(subfolder(self.folder, "snapshots") / f"step-{self.step:08d}.png", images)
 
     # -- checkpoints ----------------------------------------------------------------------------------
 
@@ -376,8 +378,9 @@ class Trainer:
             "step": self.step, "draws": self.draws, "epoch": self.epoch, "images": self.images,
             "seconds": self.seconds, "best": self.best, "data": self.dataset.fingerprint,
             "settled": self.settled, "watched_from": self.watched_from,
+            "recipe": self.model.recipe.model_dump(mode="json", exclude_none=True),
         }  # fmt: skip
-        Checkpoint(self._tensors(), state).save(self.folder / "checkpoints", best=best)
+        Checkpoint(self._tensors(), state).save(subfolder(self.folder, "checkpoints"))
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"networks/{name}": t for name, t in self.model.networks.state_dict().items()}
@@ -412,9 +415,25 @@ class Trainer:
                     key: torch.empty_like(parameter).copy_(t) if t.dim() else t.to(parameter.device)
                     for key, t in entries.items()
                 }
-        self.step, self.draws, self.seconds = state["step"], state["draws"], state["seconds"]
+        self.step, self.seconds = state["step"], state["seconds"]
+        # Batches of another size than before go on in the same epoch, and what was seen stays seen.
+        self.draws = round(state["epoch"] * self.batches.per_epoch)
+        self._images_before = state["images"] - self.draws * self.batches.batch_size
         self.best = (state["best"][0], state["best"][1]) if state["best"] else None
         self.settled, self.watched_from = state.get("settled", False), state.get("watched_from", 0)
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Adds to a failed write what is kept of the run, and how it goes on."""
+        try:
+            yield
+        except WriteError as error:
+            kept = checkpoints(self.folder / "checkpoints")
+            safe = f"Its last good checkpoint, {kept[0].name}, is kept" if kept else "It has no checkpoint yet"
+            raise WriteError(
+                f"Training of {self.folder} stopped at step {self.step}: {error} {safe}. Once it can be written, go on "
+                f"with: zeuxis resume {self.folder}"
+            ) from error
 
     # -- set-up ---------------------------------------------------------------------------------------
 
@@ -474,25 +493,11 @@ def _stop_on_signals(trainer: Trainer) -> Iterator[None]:
         signal.signal(number, previous[signal.Signals(number)])
         trainer.stop(signal.Signals(number).name)
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A terminal that is closed says SIGHUP, where there are such.
+    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def readable_disk_errors(folder: Path) -> Iterator[None]:
-    """Turns a full or unwritable disk into a sentence; what was saved before stays whole."""
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError) as error:
-        # safetensors reports a failed write in words of its own
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if not full and not isinstance(error, OSError):
-            raise
-        kept = checkpoints(folder / "checkpoints")
-        safe = f"its last good checkpoint, {kept[0].name}, is kept" if kept else "it has no checkpoint yet"
-        why = "the disk is full" if full else str(error)
-        raise UserError(f"The run {folder} cannot be written: {why}; {safe}. Make room, then resume it.") from error
