@@ -24,6 +24,7 @@ from zeuxis.models import Classifies, Code, Encodes, Generates, HasCodes, HasFea
 from zeuxis.nets import summary
 from zeuxis.progress import TROUBLE, say
 from zeuxis.recipe import Recipe, load_recipe
+from zeuxis.threads import paced
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights
 from zeuxis.training.hardware import pick_device
 from zeuxis.training.journal import read_journal, read_warnings
@@ -248,7 +249,7 @@ class Run:
             raise UserError(f"{self.path} is conditional: decode needs class weights, such as run.one_hot(['7']).")
         made = []
         with torch.no_grad():
-            for start in range(0, len(latents), CHUNK):
+            for start in paced(range(0, len(latents), CHUNK), "decode"):
                 part = slice(start, start + CHUNK)
                 z = torch.as_tensor(np.asarray(latents[part], np.float32), device=self.device)
                 x = to_unit(model.generate(z, self._weights(condition, part)), self.recipe.data.range)
@@ -270,7 +271,7 @@ class Run:
         pixels = self._pixels(images)
         parts = []
         with torch.no_grad():
-            for start in range(0, len(pixels), CHUNK):
+            for start in paced(range(0, len(pixels), CHUNK), "encode"):
                 part = slice(start, start + CHUNK)
                 x = from_unit(pixels[part].to(self.device), self.recipe.data.range)
                 posterior = model.encode(x, self._weights(condition, part))
@@ -396,7 +397,7 @@ class Run:
         """Applies a function of `(B, C, H, W)` images in the recipe's range to all images, some at a time."""
         pixels, parts = self._pixels(images), []
         with torch.no_grad():
-            for start in range(0, len(pixels), CHUNK):
+            for start in paced(range(0, len(pixels), CHUNK), "look"):
                 x = from_unit(pixels[start : start + CHUNK].to(self.device), self.recipe.data.range)
                 parts.append(function(x).cpu().numpy())
         return np.concatenate(parts)

@@ -49,8 +49,7 @@ class Classifier(Model):
         """What the last layer decides by, `(B, F)`."""
         network = self.net("classifier")
         last = max(i for i, layer in enumerate(network.trunk) if isinstance(layer, nn.Linear))
-        features: Tensor = network.trunk[:last](images)
-        return features
+        return network.features(images, last)
 
     @phase("classifier", updates="classifier")
     def learn(self, step: Step) -> Terms:

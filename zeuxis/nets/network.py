@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, overload
@@ -103,13 +103,21 @@ class Network(nn.Module):
             logits: leave out a sigmoid or softmax at the end, for losses computed from logits.
             heads: return the outputs of all heads by name.
         """
-        reduced = self.training and self.precision != torch.float32
-        # Otherwise as the caller has it: in float32, or what an autocast of theirs says.
-        with torch.autocast(x.device.type, self.precision) if reduced else nullcontext():
+        with self._multiplying(x.device):
             if heads:
                 features = self.trunk(x)
                 return {name: _run(head, features, logits).float() for name, head in self.heads.items()}
             return _run(self.trunk, x, logits).float()
+
+    def features(self, x: Tensor, layers: int | None = None) -> Tensor:
+        """What the trunk makes of `(B, *input_shape)`: its output, or that of its first layers."""
+        with self._multiplying(x.device):
+            return _run(self.trunk[:layers], x, logits=False).float()
+
+    def _multiplying(self, device: torch.device) -> AbstractContextManager[object]:
+        """In training, products in the network's precision; else as the caller has it."""
+        reduced = self.training and self.precision != torch.float32
+        return torch.autocast(device.type, self.precision) if reduced else nullcontext()
 
     def require_output(self, shape: Shape, meaning: str) -> None:
         """Raises a `UserError` unless the output has this shape."""
