@@ -6,7 +6,6 @@ recipe's pixel range stay inside.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
@@ -15,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zeuxis import data
 from zeuxis.data import Dataset, to_unit
 from zeuxis.data.batches import from_unit, make_batch
 from zeuxis.errors import UserError, nearest, one_of
+from zeuxis.files import why
 from zeuxis.models import Classifies, Code, Encodes, Generates, HasCodes, HasFeatures, Model, Posterior, build_model
 from zeuxis.nets import summary
 from zeuxis.progress import TROUBLE, say
@@ -34,6 +35,31 @@ __all__ = ["Run", "find_run", "slerp"]
 
 # Images that pass through a network at once when sampling and encoding.
 CHUNK = 256
+
+
+class _Record(BaseModel):
+    """What a run recorded: values of other types are damage, further keys are kept."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Data(_Record):
+    fingerprint: str
+    classes: list[str]
+    attributes: list[str] = []
+    factors: list[str] = []
+    train_images: int = Field(ge=1)
+    test_images: int = Field(ge=1)
+    sizes: str
+
+
+class _Environment(_Record):
+    data: _Data
+    processor: str
+    python: str = ""
+    versions: dict[str, str] = {}
+    threads: int = 1
+    gpu: str | None = None
 
 
 class Run:
@@ -73,12 +99,15 @@ class Run:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Versions, hardware and data, as recorded when training began."""
+        path = self.path / "environment.json"
         try:
-            recorded = json.loads((self.path / "environment.json").read_text("utf-8"))
-            recorded["data"]["classes"], recorded["processor"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.path / 'environment.json'} is damaged ({error}).") from error
-        return recorded  # type: ignore[no-any-return]
+            return _Environment.model_validate_json(path.read_bytes()).model_dump()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {why(error)}.") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise UserError(f"{path} is damaged: {place + ': ' if place else ''}{first['msg']}.") from error
 
     @cached_property
     def journal(self) -> list[dict[str, Any]]:

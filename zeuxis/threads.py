@@ -57,7 +57,7 @@ class Clock:
 
 
 class Threads:
-    """Chooses the number of threads of PyTorch's operations on the processor.
+    """Chooses the number of threads of PyTorch's operations on the processor, and of NumPy's products.
 
     Args:
         clock: tells the times; a test has one of its own.
@@ -131,7 +131,10 @@ class Threads:
 
         self.number = number
         if torch.get_num_threads() != number:
+            from threadpoolctl import threadpool_limits
+
             torch.set_num_threads(number)
+            threadpool_limits(number, user_api="blas")  # NumPy's and SciPy's products, in evaluations
 
     def _window(self) -> None:
         self._units, self._spent, self._began = 0, 0.0, self._now()
