@@ -30,7 +30,7 @@ from zeuxis.errors import UserError
 from zeuxis.recipe import BUDGETS, Recipe, load_recipe, recipe_names
 
 HOURS, SLICE = 3.0, 20.0
-# Epochs of a report count passes over the whole published set; where only a part is at hand, as many images are read.
+# Epochs count passes over the whole published set; where only a part is at hand, as many images are read.
 PUBLISHED = {"mnist": 60_000, "celeba": 40_000}
 # Recipes built on another run train after it.
 AFTER = {"latent-gan": ("model.vae", "mnist-vae-z16")}
@@ -114,7 +114,7 @@ def _at_hand(recipe: Recipe) -> bool:
 def _settings(recipe: Recipe, runs: Path) -> dict[str, Any]:
     changed: dict[str, Any] = {}
     published = PUBLISHED.get(recipe.data.source)
-    if recipe.origin and recipe.training.epochs and published:
+    if recipe.training.epochs and published:
         changed["training.epochs"] = round(recipe.training.epochs * published / _training_images(recipe))
     if recipe.model.name in BY_DISTANCE and not recipe.training.watched:
         changed |= {"training.best": "fid", "training.test_every": "3 minutes"}
@@ -150,6 +150,8 @@ class Queue:
             UserError: if another queue is at it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # its trainings are told, and save
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with self._alone():
             waiting = trainings(self.folder / "runs")
             print(f"{len(waiting)} trainings in {self.folder}", flush=True)
