@@ -7,10 +7,14 @@ for a mistake of their own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["DivergedError", "StoppedError", "UserError", "nearest", "one_of"]
+__all__ = ["DivergedError", "StoppedError", "UserError", "nearest", "one_of", "require_within", "shortened"]
+
+# Letters of the longest word that is shown whole, and of the longest message.
+LONGEST_WORD, LONGEST_MESSAGE = 300, 6000
 
 
 class UserError(Exception):
@@ -40,3 +44,18 @@ def one_of(kind: str, name: str, valid: Iterable[str]) -> UserError:
     """Returns the error for a name that is not among the valid ones."""
     names = list(valid)
     return UserError(f"There is no {kind} '{name}'.{nearest(name, names)}")
+
+
+def require_within(what: str, value: float, low: float, high: float) -> None:
+    """Raises a `UserError` for a number that is outside `low..high`, or NaN."""
+    if not low <= value <= high:
+        raise UserError(f"{what} should be from {low:,} to {high:,}, not {value}.")
+
+
+def shortened(message: str) -> str:
+    """Returns a message whose very long words, such as a name of 5,000 letters, show only their two ends."""
+
+    def ends(text: str, longest: int) -> str:
+        return text if len(text) <= longest else f"{text[: longest // 3]}...{text[-longest // 3 :]}"
+
+    return ends(re.sub(r"\S+", lambda word: ends(word[0], LONGEST_WORD), message), LONGEST_MESSAGE)

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from zeuxis.errors import UserError, nearest, one_of
+from zeuxis.files import exists
 
 __all__ = [
     "DataOptions",
@@ -39,7 +40,7 @@ __all__ = [
 class Section(BaseModel):
     """A part of a recipe: unknown keys are errors, values cannot change once validated."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataOptions(Section):
@@ -142,11 +143,11 @@ class Interval(str):
 class TrainingOptions(Section):
     """For how long, with which optimiser, and what is kept on the way."""
 
-    epochs: float | None = Field(None, gt=0, description="passes over the training images")
-    steps: int | None = Field(None, gt=0, description="iterations over all phases of the model")
-    minutes: float | None = Field(None, gt=0, description="time in the training loop")
+    epochs: float | None = Field(None, gt=0, le=1e6, description="passes over the training images")
+    steps: int | None = Field(None, gt=0, le=10**9, description="iterations over all phases of the model")
+    minutes: float | None = Field(None, gt=0, le=1e6, description="time in the training loop")
     batch_size: int = Field(128, ge=1)
-    seed: int = Field(0, ge=0, description="of weights, batches, latents and snapshots")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="of weights, batches, latents and snapshots")
     optimizer: OptimizerOptions = OptimizerOptions()
     optimizers: dict[str, OptimizerOptions] = Field({}, description="by phase, where one differs")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged generating networks; 0: none")
@@ -323,7 +324,7 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     path = Path(name)
     if name in recipe_names():
         text, own_name = (resources.files("zeuxis") / "recipes" / f"{name}.toml").read_text("utf-8"), name
-    elif path.suffix == ".toml" or path.is_file():
+    elif path.suffix == ".toml" or (exists(path) and path.is_file()):
         try:
             text, own_name = path.read_text("utf-8"), path.stem
         except OSError as error:
