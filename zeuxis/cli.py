@@ -11,6 +11,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from zeuxis.errors import StoppedError, UserError, one_of
+from zeuxis.files import path_part
+from zeuxis.trust import Trust
 
 __all__ = ["app", "main"]
 
@@ -55,6 +57,9 @@ Seed = Annotated[int, typer.Option(help="of the latents")]
 Seeds = Annotated[int, typer.Option(min=1, help="trainings of each, which differ in their seed")]
 Samples = Annotated[int, typer.Option(min=100, help="images that each makes to be measured")]
 Out = Annotated[Path | None, typer.Option(help="where to write")]
+Trusted = Annotated[
+    bool, typer.Option("--trust", help="run the Python modules that a run or recipe from elsewhere names")
+]
 
 
 def _overrides(
@@ -112,12 +117,13 @@ def summary(
     recipe: RecipeName,
     settings: Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    trust: Trusted = False,
 ) -> None:
     """Print the networks of a recipe: layers, output shapes, parameters."""
     from zeuxis.recipe import load_recipe, parse_override
 
     # Before PyTorch is imported, which takes seconds: a mistake is told at once.
-    loaded = load_recipe(recipe, dict(parse_override(text) for text in settings or []))
+    loaded = load_recipe(recipe, dict(parse_override(text) for text in settings or []), trust=Trust(trust))
 
     from rich.table import Table
 
@@ -194,7 +200,7 @@ def data_info(
         lines.append(f"unreadable  {len(dataset.quarantine)}")
         lines += [f"            {name}: {why}" for name, why in list(dataset.quarantine.items())[:20]]
     typer.echo("\n".join(lines))
-    target = datasheet(dataset, out or Path(f"{Path(data).stem}-sheet.png"))
+    target = datasheet(dataset, out or Path(path_part(f"{Path(data).stem}-sheet.png")))
     typer.echo(f"sheet       {target}")
 
 
@@ -215,6 +221,7 @@ def train(
     settings: Settings = None,
     name: Annotated[str, typer.Option(help="name of the run's folder")] = "",
     runs: Runs = None,
+    trust: Trusted = False,
 ) -> None:
     """Train a recipe into a new run folder."""
     from zeuxis.recipe import load_recipe
@@ -223,7 +230,7 @@ def train(
     given = {"seed": seed, "device": device, "until": until}
     overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
     # Before PyTorch is imported, which takes seconds: a mistake is told at once.
-    chosen = load_recipe(recipe, overrides)
+    chosen = load_recipe(recipe, overrides, trust=Trust(trust))
 
     from zeuxis import runs_dir
     from zeuxis.evaluation.running import watching
@@ -235,17 +242,21 @@ def train(
 
 @app.command()
 def resume(
-    run: RunName, epochs: Epochs = None, steps: Steps = None, minutes: Minutes = None, runs: Runs = None
+    run: RunName,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    runs: Runs = None,
+    trust: Trusted = False,
 ) -> None:
     """Go on with a run that was interrupted or killed; or train it further with a larger budget."""
-    from zeuxis import runs_dir
     from zeuxis.evaluation.running import watching
-    from zeuxis.run import find_run
     from zeuxis.training import Display
     from zeuxis.training import resume as go_on
 
-    found = find_run(run, runs_dir(runs))
-    _done(found.path, go_on(found.path, watching(found.recipe, Display()), _budget(epochs, steps, minutes)))
+    found = _open(run, runs, trust)
+    observer = watching(found.recipe, Display())
+    _done(found.path, go_on(found.path, observer, _budget(epochs, steps, minutes), trust=found.trust))
 
 
 @app.command()
@@ -257,13 +268,14 @@ def sample(
     scale: Annotated[float, typer.Option(min=0, help="widens (above 1) or narrows the latents")] = 1.0,
     out: Out = None,
     runs: Runs = None,
+    trust: Trusted = False,
 ) -> None:
     """Make new images: PNGs and a grid of them."""
     from zeuxis.figures.export import save_images
 
-    opened = _open(run, runs)
+    opened = _open(run, runs, trust)
     images = opened.sample(n, seed=seed, label=label, scale=scale)
-    suffix = f"-label-{label}" if label is not None else ""
+    suffix = f"-label-{path_part(label)}" if label is not None else ""
     folder = out or opened.path / "samples" / f"seed-{seed}{suffix}"
     typer.echo(save_images(images, folder))
 
@@ -274,6 +286,7 @@ def reconstruct(
     n: Annotated[int, typer.Option("-n", min=1, help="how many test images")] = 10,
     out: Out = None,
     runs: Runs = None,
+    trust: Trusted = False,
 ) -> None:
     """Draw test images over their reconstructions, and print the test MSE."""
     import numpy as np
@@ -281,7 +294,7 @@ def reconstruct(
     from zeuxis.evaluation import mean_squared_error
     from zeuxis.figures.export import save_images
 
-    opened = _open(run, runs)
+    opened = _open(run, runs, trust)
     everything, labels = opened.test_images()
     error = mean_squared_error(everything, opened.reconstruct(everything, opened.condition(labels)))
     images, labels = opened.test_images(n)
@@ -300,13 +313,14 @@ def interpolate(
     seed: Seed = 1,
     out: Out = None,
     runs: Runs = None,
+    trust: Trusted = False,
 ) -> None:
     """Draw the way from one latent, or class, to another."""
     from zeuxis.figures.export import save_images
 
-    opened = _open(run, runs)
+    opened = _open(run, runs, trust)
     images = opened.interpolate(start, end, steps=steps, seed=seed)
-    name = f"from-{start}-to-{end}".replace("/", "-")
+    name = path_part(f"from-{start}-to-{end}")
     typer.echo(save_images(images, out or opened.path / "samples" / name, columns=steps))
 
 
@@ -318,6 +332,7 @@ def figures(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="an option of a figure, such as points=2621")
     ] = None,
     runs: Runs = None,
+    trust: Trusted = False,
 ) -> None:
     """Draw everything that applies to a run."""
     from zeuxis.figures import draw_all
@@ -325,7 +340,7 @@ def figures(
 
     names = _names(only)
     options = dict(parse_override(text) for text in settings or [])
-    for path in draw_all(_open(run, runs), only=names, options=options).values():
+    for path in draw_all(_open(run, runs, trust), only=names, options=options).values():
         typer.echo(path)
 
 
@@ -340,6 +355,7 @@ def evaluate(
     only: Annotated[str, typer.Option(metavar="NAMES", help="take these alone, separated by commas")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     runs: Runs = None,
+    trust: Trusted = False,
 ) -> None:
     """Measure a run with everything that applies, and write evaluation.json beside it."""
     from rich.table import Table
@@ -349,8 +365,8 @@ def evaluate(
     from zeuxis.evaluation.measure import as_text, by_name
 
     names = _names(only)
-    opened = _open(run, runs)
-    judging = Inception() if judge == "inception" else _open(judge, runs) if judge else None
+    opened = _open(run, runs, trust)
+    judging = Inception() if judge == "inception" else _open(judge, runs, trust) if judge else None
     found = measure(opened, samples=samples, seed=seed, judge=judging, only=names)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
@@ -383,11 +399,11 @@ def evaluate(
 
 
 @app.command()
-def report(run: RunName, out: Out = None, runs: Runs = None) -> None:
+def report(run: RunName, out: Out = None, runs: Runs = None, trust: Trusted = False) -> None:
     """Write a run's report: one self-contained HTML file."""
     from zeuxis.report import run_report
 
-    typer.echo(run_report(_open(run, runs), out))
+    typer.echo(run_report(_open(run, runs, trust), out))
 
 
 @app.command()
@@ -397,11 +413,12 @@ def compare(
     samples: Samples = 2000,
     out: Out = None,
     runs: Runs = None,
+    trust: Trusted = False,
 ) -> None:
     """Measure runs and put them side by side in a report: one self-contained HTML file."""
     from zeuxis.study import compare as side_by_side
 
-    typer.echo(side_by_side([_open(name, runs) for name in names], out, seeds=seeds, samples=samples))
+    typer.echo(side_by_side([_open(name, runs, trust) for name in names], out, seeds=seeds, samples=samples))
 
 
 @app.command()
@@ -416,17 +433,18 @@ def benchmark(
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="folder for it all [default: benchmark-DATA among the runs]")] = None,
     runs: Runs = None,
+    trust: Trusted = False,
 ) -> None:
     """Train models on the same images at one budget, measure and compare them; goes on where it was stopped."""
     from zeuxis import runs_dir
     from zeuxis.recipe import parse_override
     from zeuxis.study import benchmark as compete
 
-    folder = out or runs_dir(runs) / f"benchmark-{Path(data).stem}"
+    folder = out or runs_dir(runs) / path_part(f"benchmark-{Path(data).stem}")
     overrides = dict(parse_override(text) for text in settings or [])
     report = compete(
         _names(models), data, folder, minutes=minutes, images=images, seeds=seeds, samples=samples, size=size,
-        settings=overrides,
+        settings=overrides, trust=Trust(trust),
     )  # fmt: skip
     typer.echo(report)
 
@@ -451,6 +469,7 @@ def sweep(
     samples: Samples = 2000,
     out: Annotated[Path | None, typer.Option(help="folder for it all [default: sweep-RECIPE among the runs]")] = None,
     runs: Runs = None,
+    trust: Trusted = False,
 ) -> None:
     """Train a recipe over settings, and draw what they trade; goes on where it was stopped."""
     from zeuxis.recipe import load_recipe
@@ -458,7 +477,7 @@ def sweep(
     overrides = _overrides(settings, data, None, None) | _budget(epochs, steps, minutes)
     overrides |= {"training.seed": seed} if seed is not None else {}
     # Before PyTorch is imported, which takes seconds: a mistake is told at once.
-    varied = load_recipe(recipe, overrides)
+    varied = load_recipe(recipe, overrides, trust=Trust(trust))
 
     from zeuxis import runs_dir
     from zeuxis.study import parse_axis
@@ -479,11 +498,11 @@ def demo(runs: Annotated[Path, typer.Option(help="folder for the demo's runs")] 
     typer.echo(run_demo(runs))
 
 
-def _open(name: str, runs: Path | None) -> Any:
+def _open(name: str, runs: Path | None, trust: bool) -> Any:
     from zeuxis import runs_dir
     from zeuxis.run import find_run
 
-    return find_run(name, runs_dir(runs))
+    return find_run(name, runs_dir(runs), trust=Trust(trust))
 
 
 def _print(renderable: Any) -> None:

@@ -31,6 +31,7 @@ from zeuxis.data.registry import cache_dir
 from zeuxis.errors import StoppedError, UserError
 from zeuxis.evaluation.inception import Inception
 from zeuxis.evaluation.judges import judges
+from zeuxis.files import path_part
 from zeuxis.nets import Shape
 from zeuxis.progress import console
 from zeuxis.recipe import DataOptions, Recipe
@@ -158,7 +159,7 @@ def classifier_recipe(options: DataOptions, fingerprint: str) -> Recipe:
     stem = Path(options.path).stem or options.source
     data: dict[str, Any] = options.model_dump() | {"range": "0..1"}
     return Recipe.model_validate({
-        "name": f"{stem}-cnn-{options.size}-{fingerprint[:6]}",
+        "name": path_part(f"{stem}-cnn-{options.size}-{fingerprint[:6]}"),
         "description": "Classifier trained on the spot, in whose features distances are measured",
         "data": data,
         "model": {"name": "classifier"},

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from zeuxis.data import Batch
-from zeuxis.errors import UserError
+from zeuxis.errors import UserError, shorten
 from zeuxis.nets import Network, Shape
 from zeuxis.recipe import NetworkOptions, Recipe, Section, explain
 
@@ -51,7 +51,7 @@ class ModelOptions(Section):
 class ConditionalOptions(ModelOptions):
     """Options of models that are told the class of an image."""
 
-    classes: int = Field(10, ge=2, description="assumed where no data is at hand; the data's own count rules")
+    classes: int = Field(10, ge=2, le=10_000, description="assumed without data; the data's own count rules")
 
 
 class Weighted(NamedTuple):
@@ -231,8 +231,9 @@ class Model(nn.Module):
             for name, shape in shapes.items():
                 # A shape that follows from a network before it is worked out once that network stands.
                 self.networks[name] = Network(
-                    self.layers(name), shape() if callable(shape) else shape, symbols, f"{where}, network {name}"
-                )
+                    self.layers(name), shape() if callable(shape) else shape, symbols, f"{where}, network {name}",
+                    trust=recipe.trust,
+                )  # fmt: skip
         self.check()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -301,7 +302,7 @@ class Model(nn.Module):
         for network in self.recipe.networks:
             if network not in shapes:
                 raise UserError(
-                    f"Recipe {name}: the model '{self.recipe.model.name}' has no network '{network}'; "
+                    f"Recipe {name}: the model '{self.recipe.model.name}' has no network '{shorten(network)}'; "
                     f"its networks are {', '.join(shapes)}."
                 )
 

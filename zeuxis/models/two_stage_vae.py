@@ -38,8 +38,8 @@ TIME_SIZE = 1 + 2 * WAVES
 class TwoStageVAEOptions(VAEOptions):
     """Options of the two-stage VAE."""
 
-    prior_draws: int = Field(4, ge=1, description="latents, noises and times an image and step, for the prior")
-    solver_steps: int = Field(32, ge=1, description="midpoint steps from noise to latents when sampling")
+    prior_draws: int = Field(4, ge=1, le=1000, description="latents, noises and times an image and step, for the prior")
+    solver_steps: int = Field(32, ge=1, le=10_000, description="midpoint steps from noise to latents when sampling")
 
 
 @register("two-stage-vae")

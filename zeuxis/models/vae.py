@@ -33,9 +33,9 @@ __all__ = ["VAE", "VAEOptions", "Variational"]
 class VAEOptions(AutoencoderOptions):
     """Options of the variational autoencoder."""
 
-    kl_weight: float = Field(1.0, ge=0, description="beta: larger smooths the latent space and blurs")
-    kl_warmup: float = Field(0.0, ge=0, description="epochs over which the weight rises from 0")
-    free_bits: float = Field(0.0, ge=0, description="nats a latent dimension may carry without cost")
+    kl_weight: float = Field(1.0, ge=0, le=1e6, description="beta: larger smooths the latent space and blurs")
+    kl_warmup: float = Field(0.0, ge=0, le=1e9, description="epochs over which the weight rises from 0")
+    free_bits: float = Field(0.0, ge=0, le=1e6, description="nats a latent dimension may carry without cost")
 
 
 class Variational(Autoencoder):

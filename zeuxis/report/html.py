@@ -25,7 +25,7 @@ from zeuxis.figures import draw_all, kinds
 from zeuxis.figures.side_by_side import side_by_side
 from zeuxis.figures.style import write
 from zeuxis.figures.trade_off import Point, trade_off
-from zeuxis.files import write_file
+from zeuxis.files import path_part, write_file
 from zeuxis.progress import console
 from zeuxis.run import Run
 
@@ -92,7 +92,7 @@ def comparison(
         raise UserError(f"A comparison needs at least two runs, not {len(groups)}.")
     if len({run.path.resolve() for run in everyone}) < len(everyone):
         raise UserError("A comparison needs different runs; one was named twice.")
-    path = out or first[0].path.parent / f"compare-{'-'.join(run.name for run in first)}"[:120]
+    path = out or first[0].path.parent / path_part(f"compare-{'-'.join(run.name for run in first)}")
     if not labels:
         recipes = Counter(run.recipe.name for run in first)
         labels = [run.recipe.name if recipes[run.recipe.name] == 1 else run.name for run in first]

@@ -22,6 +22,7 @@ from zeuxis.evaluation.evaluate import applicable, evaluated
 from zeuxis.evaluation.measure import Value, by_name
 from zeuxis.figures.style import write
 from zeuxis.figures.sweep import Setting, sweep_figure
+from zeuxis.files import path_part
 from zeuxis.progress import console
 from zeuxis.recipe import Recipe, parse_override
 from zeuxis.report import comparison
@@ -183,7 +184,7 @@ def sweep(
     found: list[tuple[dict[str, Any], Run, dict[str, Any]]] = []
     total = int(np.prod([len(axis.values) for axis in axes])) if search == "grid" else trials
     for number, settings in enumerate(settings_of(axes, search, trials, recipe.training.seed, minimised)):
-        name = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items()).replace("/", "-")
+        name = path_part(",".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items()))
         if progress:
             console.print(f"[bold]{number + 1} of {total}[/]  {name}", soft_wrap=True)
         try:
