@@ -27,6 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import zeuxis
 from benchmarks.__main__ import BATCHES, PLAINER, RESULTS, Worker
+from benchmarks.busy import busy_machine
 from benchmarks.gallery import write_small
 from benchmarks.page import PAGE, publish
 from benchmarks.speed.ours import ALONE
@@ -386,7 +387,7 @@ def _measured(folder: Path, entry: dict[str, Any], name: str) -> float | None:
 
 PARTS: dict[str, Callable[[], Rows]] = {
     "start": start_up, "data": loading, "sampling": sampling, "distance": distance, "floor": floor, "profile": profiles,
-    "growth": growth,
+    "growth": growth, "busy": busy_machine,
 }  # fmt: skip
 
 

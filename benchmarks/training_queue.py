@@ -20,17 +20,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from zeuxis.data.registry import data_dir
 from zeuxis.errors import UserError
-from zeuxis.recipe import BUDGETS, Recipe, load_recipe, recipe_names
+from zeuxis.recipe import BUDGETS, DataOptions, Recipe, load_recipe, recipe_names
 
 HOURS, SLICE = 3.0, 20.0
-# Epochs of a report count passes over the whole published set; where only a part is at hand, as many images are read.
+# Epochs count passes over the whole published set; where only a part is at hand, as many images are read.
 PUBLISHED = {"mnist": 60_000, "celeba": 40_000}
 # Recipes built on another run train after it.
 AFTER = {"latent-gan": ("model.vae", "mnist-vae-z16")}
@@ -114,8 +115,8 @@ def _at_hand(recipe: Recipe) -> bool:
 def _settings(recipe: Recipe, runs: Path) -> dict[str, Any]:
     changed: dict[str, Any] = {}
     published = PUBLISHED.get(recipe.data.source)
-    if recipe.origin and recipe.training.epochs and published:
-        changed["training.epochs"] = round(recipe.training.epochs * published / _training_images(recipe))
+    if recipe.training.epochs and published:
+        changed["training.epochs"] = round(recipe.training.epochs * published / _training_images(recipe.data.source))
     if recipe.model.name in BY_DISTANCE and not recipe.training.watched:
         changed |= {"training.best": "fid", "training.test_every": "3 minutes"}
     if recipe.name in AFTER:
@@ -124,10 +125,11 @@ def _settings(recipe: Recipe, runs: Path) -> dict[str, Any]:
     return changed
 
 
-def _training_images(recipe: Recipe) -> int:
+@cache
+def _training_images(source: str) -> int:
     from zeuxis.data import load
 
-    return len(load(recipe.data, recipe=recipe.name, progress=False).train)
+    return len(load(DataOptions(source=source, channels=3, convert=True), progress=False).train)
 
 
 class Queue:
@@ -150,20 +152,25 @@ class Queue:
             UserError: if another queue is at it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # Linux shares the cores among sessions first: this one takes what the others leave
+            Path("/proc/self/autogroup").write_text("19", "utf-8")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # its trainings are told, and save
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with self._alone():
             waiting = trainings(self.folder / "runs")
             print(f"{len(waiting)} trainings in {self.folder}", flush=True)
             try:
                 while True:
                     self._collect(waiting)
-                    left = [training for training in waiting if not training.ended]
-                    if not left and not self.running:
-                        return
                     if self.pause.exists():
                         self._stop()
-                    else:
-                        self._begin(left)
+                    elif len(self.running) < self.workers:
+                        self._begin(waiting)
+                        if not self.running:
+                            return
                     time.sleep(2)
+            except KeyboardInterrupt:
+                print("stopped; the trainings are saved and go on with the next queue", flush=True)
             finally:
                 self._stop()
 
@@ -176,12 +183,12 @@ class Queue:
                 raise UserError(f"Another queue works in {self.folder}.") from None
             yield
 
-    def _begin(self, left: list[Training]) -> None:
-        ended = {training.recipe.name for training in trainings(self.folder / "runs") if training.ended}
+    def _begin(self, waiting: list[Training]) -> None:
+        ended = {training.recipe.name for training in waiting if training.ended}
+        names = ended | self.running.keys()
         ready = [
-            training for training in left
-            if training.recipe.name not in self.running
-            and (training.recipe.name not in AFTER or AFTER[training.recipe.name][1] in ended)
+            training for training in waiting
+            if training.recipe.name not in names and AFTER.get(training.recipe.name, ("", ""))[1] in ended | {""}
         ]  # fmt: skip
         for training in sorted(ready, key=lambda training: training.share)[: self.workers - len(self.running)]:
             name = training.recipe.name
@@ -194,7 +201,7 @@ class Queue:
         with (self.folder / "logs" / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
                 ["nice", "-n", "19", *command], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                env={**os.environ, **one}, start_new_session=True,
+                env={**os.environ, **one},
             )  # fmt: skip
 
     def _collect(self, waiting: list[Training]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import shutil
 import struct
 import sys
@@ -338,6 +339,23 @@ def test_a_checkpoint_of_other_networks(fails: Say, trained: dict[str, Run], tmp
     text = (copy / "recipe.toml").read_text()
     (copy / "recipe.toml").write_text(text.replace("dense 64", "dense 65"))
     assert "does not fit the networks of its recipe" in fails("sample", copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("processor", None), ("threads", "x"), ("versions", []), ("data", "x"), ("data.classes", 3), ("data.classes", [1]),
+     ("data.fingerprint", None), ("data.train_images", -1)],
+)  # fmt: skip
+def test_an_environment_of_other_types(
+    key: str, value: object, fails: Say, trained: dict[str, Run], tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(trained["vae"].path, copy)
+    recorded = json.loads((copy / "environment.json").read_text())
+    *path, last = key.split(".")
+    (recorded[path[0]] if path else recorded)[last] = value
+    (copy / "environment.json").write_text(json.dumps(recorded))
+    assert f"environment.json is damaged: {key}" in fails("sample", copy)
 
 
 def test_a_damaged_environment(fails: Say, trained: dict[str, Run], tmp_path: Path) -> None:

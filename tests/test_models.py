@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.distributions import Bernoulli, Normal, kl_divergence
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from zeuxis.data import Batch
 from zeuxis.errors import UserError
@@ -447,7 +452,7 @@ def test_codes_are_drawn_from_their_distributions() -> None:
 def test_codes_are_read_as_the_information_phase_guesses_them() -> None:
     model = build_model(load_recipe("infogan-62-10-2", {"model.categorical": [10, 3], "model.continuous": 2})).eval()
     images = torch.rand(6, 1, 28, 28) * 2 - 1
-    guessed = model.net("q")(model.net("discriminator").trunk(images), heads=True, logits=True)
+    guessed = model.net("q")(model.net("discriminator").features(images), heads=True, logits=True)
     read = model.read_codes(images)
     assert read.shape == (6, 4)
     assert torch.equal(read[:, 0], guessed["categorical_1"].argmax(1).float())
@@ -465,7 +470,7 @@ def test_information_is_the_bound_of_the_codes() -> None:
     step = step_for(model, 32)
     terms = model.phases[2].loss(step)
     latents = model.draw_latents(32, torch.Generator().manual_seed(0))
-    guessed = model.net("q")(model.net("discriminator").trunk(model.generate(latents)), heads=True, logits=True)
+    guessed = model.net("q")(model.net("discriminator").features(model.generate(latents)), heads=True, logits=True)
     categorical = F.cross_entropy(guessed["categorical_1"], latents[:, 62:72].argmax(1))
     torch.testing.assert_close(terms["categorical"].value, categorical)
     assert step.recorded["mutual_information"].item() == pytest.approx(np.log(10) - categorical.item(), abs=1e-6)
@@ -655,3 +660,33 @@ def test_weights_follow_the_seed() -> None:
 def test_networks_that_do_not_fit_are_refused(name: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         make(name, **options)
+
+
+class Products(TorchDispatchMode):
+    """Types of the matrices and kernels that are multiplied, forwards and backwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: Counter[torch.dtype] = Counter()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function._overloadpacket in flop_registry:
+            self.types.update(arg.dtype for arg in args if isinstance(arg, torch.Tensor) and arg.dim() > 1)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["infogan-62-10-2", "flowers-vae-gan-32", "flowers-cvae-gan-32", "mnist-acgan"])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_every_product_of_training_is_in_the_networks_precision(name: str, precision: torch.dtype) -> None:
+    """Also of those phases that enter a network by its features."""
+    classes = None if "mnist" in name else tuple("abcde")
+    model = build_model(load_recipe(name), classes)
+    for network in model.networks:
+        model.net(network).precision = precision
+    step = face_step(model, 4)
+    for phase in model.phases:
+        parameters = [p for network in phase.updates for p in model.networks[network].parameters()]
+        with Products() as products:
+            total(phase.loss(step)).backward(inputs=parameters)
+        step.forget(phase.updates)
+        assert products.types.keys() == {precision}, f"phase {phase.name}"

@@ -410,6 +410,29 @@ ema = 0.99
 }
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_stopped_and_resumed_equals_never_interrupted_in_either_precision(precision: str, tmp_path: Path) -> None:
+    class Stops(Display):
+        def stepped(self, trainer: Trainer) -> None:
+            if trainer.step == 4:
+                trainer.stop("enough")
+
+    settings = SMALL | {"training.steps": 9, "training.precision": precision, "training.threads": 1}
+    start(load_recipe("digits-gan", settings), tmp_path, Stops(visible=False), name="stopped")
+    assert resume(tmp_path / "stopped", QUIET)
+    runs = [Run(tmp_path / "stopped"), train("digits-gan", tmp_path, "whole", **settings)]
+    first, second = (weights(run) for run in runs)
+    assert all(torch.equal(first[name], second[name]) for name in second)
+    assert runs[0].recipe.training.precision == precision
+
+
+def test_a_run_records_its_threads(tmp_path: Path) -> None:
+    run = train("digits-vae", tmp_path, training__steps=2, training__threads=2)
+    assert run.recipe.training.threads == 2
+    assert run.last("cost/threads") == 2
+    assert torch.get_num_threads() == 1, "what was set before is set again"
+
+
 @pytest.mark.parametrize(
     ("recipe", "at"),
     [(name, at) for name in ("digits-vae", "digits-gan", "digits-cgan") for at in (3, 13)]
@@ -433,7 +456,7 @@ def test_killed_and_resumed_equals_never_interrupted(recipe: str, at: int, tmp_p
     a, b = weights(Run(killed)), weights(whole)
     assert set(a) == set(b)
     assert all(torch.equal(a[name], b[name]) for name in a), "every tensor, moments of the optimisers among them"
-    clocks = {"seconds", "cost/peak_memory_mib"}
+    clocks = {"seconds", "cost/peak_memory_mib", "cost/threads"}
     lines = [
         [{k: v for k, v in line.items() if k not in clocks} for line in run.journal] for run in (Run(killed), whole)
     ]

@@ -190,8 +190,11 @@ class TrainingOptions(Section):
         5, ge=1, le=10**9, description="tests in a row that bring nothing better before `until` ends a training"
     )
     precision: Literal["float32", "bfloat16", "auto"] = Field(
-        "float32",
+        "auto",
         description="of matrix products in training, the rest stays float32; auto: bfloat16 where the hardware has it",
+    )
+    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        "auto", description="on a CPU; auto: as many as pay; a number: results that repeat bit for bit"
     )
     capture: bool = Field(
         False, description="on a GPU by NVIDIA: record an iteration as a CUDA graph, and launch it as one"

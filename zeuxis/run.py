@@ -6,7 +6,6 @@ recipe's pixel range stay inside.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
@@ -15,15 +14,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zeuxis import data
 from zeuxis.data import Dataset, to_unit
 from zeuxis.data.batches import from_unit, make_batch
 from zeuxis.errors import UserError, nearest, one_of
+from zeuxis.files import why
 from zeuxis.models import Classifies, Code, Encodes, Generates, HasCodes, HasFeatures, Model, Posterior, build_model
 from zeuxis.nets import summary
 from zeuxis.progress import TROUBLE, say
 from zeuxis.recipe import Recipe, run_recipe
+from zeuxis.threads import paced
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights
 from zeuxis.training.hardware import pick_device
 from zeuxis.training.journal import read_journal, read_warnings
@@ -34,6 +36,31 @@ __all__ = ["Run", "find_run", "slerp"]
 
 # Images that pass through a network at once when sampling and encoding.
 CHUNK = 256
+
+
+class _Record(BaseModel):
+    """What a run recorded: values of other types are damage, further keys are kept."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Data(_Record):
+    fingerprint: str
+    classes: list[str]
+    attributes: list[str] = []
+    factors: list[str] = []
+    train_images: int = Field(ge=1)
+    test_images: int = Field(ge=1)
+    sizes: str
+
+
+class _Environment(_Record):
+    data: _Data
+    processor: str
+    python: str = ""
+    versions: dict[str, str] = {}
+    threads: int = 1
+    gpu: str | None = None
 
 
 class Run:
@@ -74,12 +101,15 @@ class Run:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Versions, hardware and data, as recorded when training began."""
+        path = self.path / "environment.json"
         try:
-            recorded = json.loads((self.path / "environment.json").read_text("utf-8"))
-            recorded["data"]["classes"], recorded["processor"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.path / 'environment.json'} is damaged ({error}).") from error
-        return recorded  # type: ignore[no-any-return]
+            return _Environment.model_validate_json(path.read_bytes()).model_dump()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {why(error)}.") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise UserError(f"{path} is damaged: {place + ': ' if place else ''}{first['msg']}.") from error
 
     @cached_property
     def journal(self) -> list[dict[str, Any]]:
@@ -250,7 +280,7 @@ class Run:
             raise UserError(f"{self.path} is conditional: decode needs class weights, such as run.one_hot(['7']).")
         made = []
         with torch.no_grad():
-            for start in range(0, len(latents), CHUNK):
+            for start in paced(range(0, len(latents), CHUNK), "decode"):
                 part = slice(start, start + CHUNK)
                 z = torch.as_tensor(np.asarray(latents[part], np.float32), device=self.device)
                 x = to_unit(model.generate(z, self._weights(condition, part)), self.recipe.data.range)
@@ -272,7 +302,7 @@ class Run:
         pixels = self._pixels(images)
         parts = []
         with torch.no_grad():
-            for start in range(0, len(pixels), CHUNK):
+            for start in paced(range(0, len(pixels), CHUNK), "encode"):
                 part = slice(start, start + CHUNK)
                 x = from_unit(pixels[part].to(self.device), self.recipe.data.range)
                 posterior = model.encode(x, self._weights(condition, part))
@@ -398,7 +428,7 @@ class Run:
         """Applies a function of `(B, C, H, W)` images in the recipe's range to all images, some at a time."""
         pixels, parts = self._pixels(images), []
         with torch.no_grad():
-            for start in range(0, len(pixels), CHUNK):
+            for start in paced(range(0, len(pixels), CHUNK), "look"):
                 x = from_unit(pixels[start : start + CHUNK].to(self.device), self.recipe.data.range)
                 parts.append(function(x).cpu().numpy())
         return np.concatenate(parts)

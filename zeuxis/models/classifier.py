@@ -52,8 +52,7 @@ class Classifier(Model):
         last = max((i for i, layer in enumerate(network.trunk) if isinstance(layer, nn.Linear)), default=None)
         if last is None:
             raise UserError(f"In {network.where}, there is no 'dense' layer, and so no features to measure in.")
-        features: Tensor = network.trunk[:last](images)
-        return features
+        return network.features(images, last)
 
     @phase("classifier", updates="classifier")
     def learn(self, step: Step) -> Terms:

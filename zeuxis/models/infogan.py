@@ -102,7 +102,7 @@ class InfoGAN(GAN):
         return torch.cat(parts, dim=1)
 
     def read_codes(self, images: Tensor) -> Tensor:
-        guessed = self.net("q")(self.net("discriminator").trunk(images), heads=True, logits=True)
+        guessed = self.net("q")(self.net("discriminator").features(images), heads=True, logits=True)
         values = [
             guessed[f"categorical_{i}"].argmax(1, keepdim=True) for i in range(1, len(self.options.categorical) + 1)
         ]
@@ -112,7 +112,7 @@ class InfoGAN(GAN):
     @phase("information", updates="generator q discriminator")
     def inform(self, step: Step) -> Terms:
         latents = self.draw_latents(step.batch_size, step.generator)
-        features = self.net("discriminator").trunk(self.seen(step, self.generate(latents)))
+        features = self.net("discriminator").features(self.seen(step, self.generate(latents)))
         guessed = self.net("q")(features, heads=True, logits=True)
         terms: dict[str, Tensor | Weighted] = {}
         categorical = [code for code in self.codes() if code.categorical]

@@ -91,10 +91,10 @@ class VAEGAN(Adversarial, Variational):
 
     def feature_error(self, images: Tensor, made: Tensor, network: str = "discriminator") -> Tensor:
         """Squared error of reconstructions in the features of a network's trunk."""
-        trunk = self.net(network).trunk
+        judging = self.net(network)
         with torch.no_grad():
-            wanted = trunk(images)
-        return self.reduced((trunk(made) - wanted).square())
+            wanted = judging.features(images)
+        return self.reduced((judging.features(made) - wanted).square())
 
     def similarity(self, step: Step) -> dict[str, Tensor | Weighted]:
         """How far reconstructions are from the images, in features and in pixels."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, overload
@@ -118,13 +118,22 @@ class Network(nn.Module):
             logits: leave out a sigmoid or softmax at the end, for losses computed from logits.
             heads: return the outputs of all heads by name.
         """
-        reduced = self.training and self.precision != torch.float32
-        # Otherwise as the caller has it: in float32, or what an autocast of theirs says.
-        with torch.autocast(x.device.type, self.precision) if reduced else nullcontext():
+        with self._multiplying(x.device):
             if heads:
                 features = self.trunk(x)
                 return {name: _run(head, features, logits).float() for name, head in self.heads.items()}
             return _run(self.trunk, x, logits).float()
+
+    def features(self, x: Tensor, layers: int | None = None) -> Tensor:
+        """What the trunk makes of `(B, *input_shape)`: its output, or that of its first layers."""
+        with self._multiplying(x.device):
+            stack = self.trunk if layers is None else nn.Sequential(*list(self.trunk)[:layers])
+            return _run(stack, x, logits=False).float()
+
+    def _multiplying(self, device: torch.device) -> AbstractContextManager[object]:
+        """In training, products in the network's precision; else as the caller has it."""
+        reduced = self.training and self.precision != torch.float32
+        return torch.autocast(device.type, self.precision) if reduced else nullcontext()
 
     @property
     def gives_logits(self) -> bool:

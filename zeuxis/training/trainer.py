@@ -30,9 +30,10 @@ from zeuxis.files import WriteError, subfolder, write_file
 from zeuxis.models import Model, Step, Weighted
 from zeuxis.models.base import total
 from zeuxis.recipe import Interval
+from zeuxis.threads import paced, threads
 from zeuxis.training.capture import Captured, Numbers, recorder
 from zeuxis.training.checkpoint import Checkpoint, checkpoints, load_into
-from zeuxis.training.hardware import keep_freed_memory, peak_memory, reset_peak_memory
+from zeuxis.training.hardware import keep_freed_memory, peak_memory, pick_precision, reset_peak_memory
 from zeuxis.training.journal import Journal, read_warnings
 from zeuxis.training.monitors import Monitors, not_finite
 from zeuxis.training.optimizer import AdamW
@@ -91,7 +92,7 @@ class Trainer:
         self.options = model.recipe.training
         self.model.to(device)
         for name in model.networks:
-            model.net(name).precision = getattr(torch, self.options.precision)
+            model.net(name).precision = getattr(torch, pick_precision(self.options.precision, device))
         self.batches = Batches(dataset, model.recipe.data, self.options.batch_size, self.options.seed, device)
         self.phases = model.phases
         self._require_known_names()
@@ -101,6 +102,7 @@ class Trainer:
         # Counters, all part of a checkpoint: iterations, batches read, seconds in the loop, best test value.
         self.step, self.draws, self.seconds = 0, 0, 0.0
         self._images_before = 0
+        self._threads = 0  # as last journalled
         self.best: tuple[float, int] | None = None
         # Whether what `training.until` names no longer falls, as far as tests after this step tell.
         self.settled, self.watched_from = False, 0
@@ -156,7 +158,8 @@ class Trainer:
             self.monitors = Monitors(self.journal.lines)
             self.observer.begin(self)
             try:
-                with _stop_on_signals(self), torch.random.fork_rng():
+                number = 0 if self.options.threads == "auto" else self.options.threads
+                with _stop_on_signals(self), torch.random.fork_rng(), threads.fixed(number):
                     self._loop()
             finally:
                 self.journal.close()
@@ -170,7 +173,8 @@ class Trainer:
         last = self.progress >= 1
         while not last:
             before = (self.draws / self.batches.per_epoch, self.step, self.seconds / 60)
-            self._iterate()
+            with threads.unit("iteration"):
+                self._iterate()
             self.seconds = time.perf_counter() - started
             # Read once: a signal that comes later finds its place in the next iteration, and is saved there.
             last = self.progress >= 1 or bool(self._stop)
@@ -282,6 +286,8 @@ class Trainer:
         broken = not_finite(line)
         if broken:
             raise DivergedError(self._divergence(broken))
+        if threads.number != self._threads:
+            line["cost/threads"] = self._threads = threads.number
         if tested or self.progress >= 1:
             line["cost/peak_memory_mib"] = round(peak_memory(self.device), 1)
         self.journal.write(line)
@@ -316,7 +322,7 @@ class Trainer:
         indices, size = self.dataset.test, 256
         self.model.eval()
         with torch.no_grad():
-            for start in range(0, len(indices), size):
+            for start in paced(range(0, len(indices), size), "test"):
                 chosen = indices[start : start + size]
                 batch = make_batch(self.dataset, self.model.recipe.data, chosen, self.device)
                 terms = self.model.test(self._step_of(batch))
