@@ -76,8 +76,9 @@ def test_the_tour(runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     cgan = say("train", "digits-cgan", "--steps", "4", "--name", "mine", *tiny)
     assert Path(cgan).name == "mine"
     grid = Path(say("sample", "mine", "-n", "6", "--seed", "2", "--label", "7", "--scale", "1.5"))
-    assert len(list(grid.parent.glob("0*.png"))) == 6
-    with Image.open(grid.parent / "0003.png") as image:
+    images = grid.with_name(grid.name.removesuffix("-grid.png"))
+    assert sorted(path.name for path in images.iterdir()) == [f"000{i}.png" for i in range(6)]
+    with Image.open(images / "0003.png") as image:
         expected = Run(cgan).sample(6, seed=2, label="7", scale=1.5)[3, :, :, 0]
         assert np.abs(np.asarray(image) - expected * 255).max() <= 0.51
     assert say("reconstruct", "digits-vae-1").startswith("test MSE 0.")
@@ -147,3 +148,48 @@ def test_interruption_says_how_to_resume(tmp_path: Path) -> None:
     assert f"zeuxis resume {tmp_path / 'digits-vae-1'}" in said
     assert f"at step {Run(tmp_path / 'digits-vae-1').step:,} (epoch " in said
     assert Run(tmp_path / "digits-vae-1").sample(2).shape == (2, 16, 16, 1)
+
+
+def test_a_folder_of_samples_holds_what_was_asked_for_alone(
+    trained: dict[str, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tools that take a folder of images, such as those that measure FID, read all that it holds."""
+
+    def sample(n: int, folder: str, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["zeuxis", "sample", str(trained["vae"].path), "-n", str(n), "--out", folder])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert (ended.value.code or 0) == code
+        return said.out.strip() + said.err.strip()
+
+    def names(folder: str) -> list[str]:
+        return sorted(path.name for path in (tmp_path / folder).iterdir())
+
+    monkeypatch.chdir(tmp_path)
+    assert sample(5, "made") == "made-grid.png"
+    assert names("made") == [f"000{i}.png" for i in range(5)]
+    assert "Removed 3 images of an earlier call from made." in sample(2, "made")
+    assert names("made") == ["0000.png", "0001.png"]
+    (tmp_path / "made" / "cat.png").write_text("mine")
+    assert "holds other files, such as cat.png" in sample(1, "made", code=2)
+    assert names("made") == ["0000.png", "0001.png", "cat.png"]
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert Path(sample(2, ".")) == tmp_path / "here-grid.png"
+    assert names("here") == ["0000.png", "0001.png"]
+
+
+def test_many_samples_are_made_some_at_a_time(
+    trained: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zeuxis.figures import export
+
+    run = trained["vae"]
+    parts = list(run.samples(300, seed=4))
+    assert [len(part) for part in parts] == [256, 44]
+    np.testing.assert_array_equal(np.concatenate(parts), run.sample(300, seed=4))
+    monkeypatch.setattr(export, "GRID_PIXELS", 9 * 68**2)
+    with Image.open(export.save_images(iter(parts), 300, tmp_path / "many")) as grid:
+        assert grid.size == (3 * 68 - 4, 3 * 68 - 4), "the grid shows the first of them"
+    assert len(list((tmp_path / "many").iterdir())) == 300

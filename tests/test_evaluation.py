@@ -174,7 +174,7 @@ def test_an_evaluation_is_written_beside_the_run_and_read_while_it_fits(trained:
 
 
 def test_an_evaluation_refuses_what_means_nothing(trained: dict[str, Run]) -> None:
-    with pytest.raises(UserError, match="at least 100 samples, not 10"):
+    with pytest.raises(UserError, match="samples should be from 100 to 100,000, not 10"):
         evaluate(trained["vae"], samples=10)
     with pytest.raises(UserError, match=r"no measure 'fdi'\. Did you mean 'fid'"):
         evaluate(trained["vae"], samples=100, only=["fdi"])

@@ -189,8 +189,9 @@ def test_figures_take_options(faces: Run, capsys: pytest.CaptureFixture[str]) ->
     assert set(drawn) == {"latents"}
     for given, message in (
         ({"point": 12}, "Did you mean 'points'"),
-        ({"points": "many"}, "points is a whole number above 0, such as 500, not 'many'"),
-        ({"points": 0}, "whole number above 0"),
+        ({"points": "many"}, "points is a whole number from 1 to 10,000, such as 500, not 'many'"),
+        ({"points": 0}, "whole number from 1 to 10,000"),
+        ({"points": 10**30}, "whole number from 1 to 10,000"),
         ({"attribute": 3}, "attribute is text"),
     ):
         with pytest.raises(UserError, match=message):

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from zeuxis import cli
+from zeuxis.errors import UserError
 from zeuxis.run import Run
 
 Say = Callable[..., str]
@@ -301,22 +302,95 @@ def test_runs_that_cannot(fails: Say, trained: dict[str, Run]) -> None:
     assert "which has no network 'encoder'" in fails("train", "latent-gan", "--set", f"model.vae={gan}")
     assert "no figure of gan 'confusion'" in fails("figures", gan, "--only", "confusion")
     assert "no option of these figures 'dots'. Did you mean 'points'?" in fails("figures", vae, "--set", "dots=3")
-    assert "points is a whole number above 0" in fails("figures", vae, "--only", "latents", "--set", "points=few")
+    assert "points is a whole number from 1 to 10,000" in fails(
+        "figures", vae, "--only", "latents", "--set", "points=few"
+    )
     assert "used up its budget" in fails("resume", gan)
     assert "greater than 0" in fails("resume", gan, "--steps", "0")
     assert "--epochs and --minutes exclude each other" in fails("resume", gan, "--epochs", "9", "--minutes", "1")
     assert "Missing option '--to'" in fails("interpolate", vae, "--from", "1")
 
 
+HUGE, LONG, RED = str(10**30), "a" * 5000, "\x1b[31mred"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["sample", "vae", "--seed", HUGE], "A seed should be from 0 to"),
+        (["sample", "vae", "--seed", "-1"], "A seed should be from 0 to"),
+        (["sample", "vae", "-n", HUGE], "-n"),
+        (["sample", "vae", "-n", "9" * 5000], "-n"),
+        (["sample", "vae", "--scale", "nan"], "scale"),
+        (["sample", "vae", "--scale", "inf"], "--scale"),
+        (["sample", "vae", "--out", "/dev/null"], "a file is in its place"),
+        (["sample", "vae", "--out", "vae/recipe.toml"], "a file is in its place"),
+        (["sample", "vae", "--out", "x" * 300], "its name is too long"),
+        (["sample", LONG], "There is no run 'aaa"),
+        (["sample", RED], r"There is no run '\x1b[31mred'"),
+        (["sample", "vae", "-n", RED], "-n"),
+        ([RED], r"No such command '\x1b[31mred'"),
+        (["recipes", "[/]"], "There is no recipe '[/]'"),
+        (["summary", "digits-vae", "--set", f"{RED}=1"], r"has no key '\x1b[31mred'"),
+        (["interpolate", "vae", "--from", "nan,0", "--to", "1"], "A latent should be from"),
+        (["interpolate", "vae", "--from", "1e999,0", "--to", "1"], "A latent should be from"),
+        (["interpolate", "vae", "--from", HUGE, "--to", "1"], "A seed should be from"),
+        (["interpolate", "vae", "--from", "9" * 5000, "--to", "1"], "no place in latent space"),
+        (["interpolate", "vae", "--from", "1", "--to", "2", "--steps", HUGE], "--steps"),
+        (["figures", "vae", "--only", "jumps", "--set", f"ways={HUGE}"], "from 1 to 10,000"),
+        (["reconstruct", "vae", "-n", HUGE], "-n"),
+        (["evaluate", "vae", "--samples", HUGE], "--samples"),
+        (["evaluate", "vae", "--samples", "100", "--seed", HUGE], "A seed should be from"),
+        (["report", "vae", "--out", "/dev/full"], "it is no regular file"),
+        (["report", "vae", "--out", "/dev/stdout"], "it is no regular file"),
+        (["report", "vae", "--out", "."], "it is a folder"),
+        (["compare", "vae", "gan", "--seeds", HUGE], "--seeds"),
+        (["resume", "vae", "--steps", HUGE], "training.steps should be less than or equal to"),
+        (["resume", "vae", "--epochs", "inf"], "training.epochs should be a finite number"),
+        (["train", "digits-vae", "--minutes", "nan"], "training.minutes should be a finite number"),
+        (["train", "digits-vae", "--set", "model.kl_weight=inf"], "should be a finite number"),
+        (["train", "digits-vae", "--seed", HUGE], "training.seed should be less than or equal to"),
+        (["train", "digits-vae", "--device", "meta"], "write cpu, cuda, mps or auto"),
+        (["train", LONG], "There is no recipe 'aaa"),
+        (["sweep", "digits-vae", "--over", "model.kl_weight=nan..inf", "--search", "random"], "An end of the range"),
+        (["sweep", "digits-vae", "--over", f"model.latent=1..{HUGE}", "--search", "random"], "An end of the range"),
+        (["sweep", "digits-vae", "--over", "model.latent=1,2", "--trials", HUGE], "--trials"),
+        (
+            ["sweep", "digits-vae", "--over", "model.kl_weight=1,2,-1"],
+            "model.kl_weight should be greater than or equal",
+        ),
+        (["sweep", "digits-vae", "--over", "model.kl_weight=-1..1", "--search", "random"], "model.kl_weight should be"),
+        (["data", "info", "digits", "--size", "8", "--out", "sheet.unknown"], "pictures are .png, .svg, .pdf, .jpg"),
+        (["data", "info", "digits", "--size", "8", "--out", "sheet"], "pictures are .png"),
+    ],
+)
+def test_options_out_of_range(
+    fails: Say, trained: dict[str, Run], monkeypatch: pytest.MonkeyPatch, arguments: list[str], part: str
+) -> None:
+    monkeypatch.setenv("ZEUXIS_RUNS", str(trained["vae"].path.parent))
+    monkeypatch.chdir(trained["vae"].path.parent)
+    said = fails(*arguments)
+    assert part in said
+    assert len(said) < 2000 and "\x1b" not in said
+
+
+def test_a_map_of_too_few_points(fails: Say, trained: dict[str, Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    from zeuxis.figures.latents import embed
+
+    with pytest.raises(UserError, match="needs at least 4 images, not 1"):
+        embed(np.zeros((1, 8)))
+    assert embed(np.eye(4)).shape == (4, 2)
+
+
 def test_places_that_cannot_be_written(fails: Say, tmp_path: Path, trained: dict[str, Run]) -> None:
     (tmp_path / "file").write_text("")
     assert "it is a file" in fails("train", "digits-gan", "--steps", "1", "--runs", tmp_path / "file")
-    assert "cannot be written" in fails("sample", trained["gan"].path, "--out", tmp_path / "file")
+    assert "a file is in its place" in fails("sample", trained["gan"].path, "--out", tmp_path / "file")
     assert "cannot be written" in fails("report", trained["gan"].path, "--out", tmp_path / "file" / "r.html")
     copy = shutil.copytree(trained["gan"].path, tmp_path / "copy")
     shutil.rmtree(copy / "figures", ignore_errors=True)
     (copy / "figures").write_text("")
-    assert "Figures cannot be written" in fails("figures", copy)
+    assert "figures cannot be made: a file is in its place" in fails("figures", copy)
     taken = trained["gan"].path
     assert "There is a run" in fails("train", "digits-gan", "--name", taken.name, "--runs", taken.parent)
 

@@ -71,8 +71,8 @@ def test_images_of_the_same_name_do_not_hide_a_run(
 
 
 def test_a_grid_of_small_images_is_enlarged(tmp_path: Path) -> None:
-    grid = save_images(np.zeros((4, 28, 28, 1)), tmp_path, columns=2)
-    with Image.open(grid) as image, Image.open(tmp_path / "0000.png") as one:
+    grid = save_images([np.zeros((4, 28, 28, 1))], 4, tmp_path / "made", columns=2)
+    with Image.open(grid) as image, Image.open(tmp_path / "made" / "0000.png") as one:
         assert image.size == (2 * 84 + 3, 2 * 84 + 3) and one.size == (28, 28)
 
 
@@ -269,3 +269,34 @@ def test_environment_is_plain_json(trained: dict[str, Run]) -> None:
     environment = json.loads((trained["cgan"].path / "environment.json").read_text())
     assert environment["data"]["classes"] == [str(i) for i in range(10)]
     assert environment["data"]["train_images"] + environment["data"]["test_images"] == 1797
+
+
+def test_a_report_escapes_all_that_a_run_says(trained: dict[str, Run], tmp_path: Path) -> None:
+    """A run from elsewhere may hold anything: none of it becomes markup on the page."""
+
+    def image(name: str) -> str:
+        return f"<img src=x onerror={name}>"
+
+    folder = shutil.copytree(trained["cgan"].path, tmp_path / image("run"))
+    recipe = (folder / "recipe.toml").read_text("utf-8")
+    named = re.sub(r'^(name|description|origin) = ".*"$', rf'\1 = "{image("recipe")}"', recipe, count=3, flags=re.M)
+    (folder / "recipe.toml").write_text(named, "utf-8")
+    environment = json.loads((folder / "environment.json").read_text("utf-8"))
+    environment |= {"processor": image("processor"), "python": image("python"), "versions": {image("v"): image("v")}}
+    environment["data"] |= {"sizes": image("sizes"), "classes": [image(f"class{i}") for i in range(10)]}
+    (folder / "environment.json").write_text(json.dumps(environment), "utf-8")
+    warning = {"step": 1, "epoch": 0.1, "warning": image("warning")}
+    (folder / "warnings.jsonl").write_text(json.dumps(warning) + "\n", "utf-8")
+    value = {"value": 1.0, "stderr": 0.1, "n": 100, "features": image("features"), "at_least": False}
+    evaluation = {
+        "run": image("run"),
+        "step": Run(folder).step,
+        "features": image("features"),
+        "samples": 100,
+        "seed": 0,
+    }
+    (folder / "evaluation.json").write_text(json.dumps(evaluation | {"measures": {"fid": value}}), "utf-8")
+    page = run_report(Run(folder)).read_text("utf-8")
+    for name in ("run", "recipe", "processor", "python", "v", "sizes", "warning", "features"):
+        assert f"&lt;img src=x onerror={name}&gt;" in page, name
+    assert "<img src=x" not in page

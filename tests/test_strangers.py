@@ -56,7 +56,7 @@ def command(*arguments: str | Path) -> int:
             cli.main()
     finally:
         sys.argv = argv
-    return ended.value.code
+    return ended.value.code or 0
 
 
 @pytest.fixture

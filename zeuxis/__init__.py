@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 
 def runs_dir(given: str | Path | None = None) -> Path:
     """The folder that holds runs: the one given, else `ZEUXIS_RUNS`, else `runs` here."""
-    return Path(given or os.environ.get("ZEUXIS_RUNS", "runs"))
+    return Path(given or os.environ.get("ZEUXIS_RUNS") or "runs")
 
 
 def train(

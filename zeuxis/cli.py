@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from enum import StrEnum
+from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
-from zeuxis.errors import StoppedError, UserError, one_of
-from zeuxis.files import path_part
+from zeuxis.errors import StoppedError, UserError, one_of, shortened
+from zeuxis.files import path_part, subfolder, why
 from zeuxis.trust import Trust
 
 __all__ = ["app", "main"]
 
+# What all mistakes in a command line are to typer, which exports only some of.
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 # Training images below which `evaluate` says that they are few.
 FEW = 500
 
@@ -54,8 +58,8 @@ Epochs = Annotated[float | None, typer.Option(help="train for this many passes o
 Steps = Annotated[int | None, typer.Option(help="train for this many iterations")]
 Minutes = Annotated[float | None, typer.Option(help="train for this long")]
 Seed = Annotated[int, typer.Option(help="of the latents")]
-Seeds = Annotated[int, typer.Option(min=1, help="trainings of each, which differ in their seed")]
-Samples = Annotated[int, typer.Option(min=100, help="images that each makes to be measured")]
+Seeds = Annotated[int, typer.Option(min=1, max=1000, help="trainings of each, which differ in their seed")]
+Samples = Annotated[int, typer.Option(min=100, max=100_000, help="images that each makes to be measured")]
 Out = Annotated[Path | None, typer.Option(help="where to write")]
 Trusted = Annotated[
     bool, typer.Option("--trust", help="run the Python modules that a run or recipe from elsewhere names")
@@ -132,7 +136,7 @@ def summary(
 
     found = tables(loaded.name, build_model(loaded).networks)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        _echo(json.dumps(found, indent=2))
         return
     for name, network in found["networks"].items():
         table = Table(
@@ -164,13 +168,13 @@ def data_list(context: typer.Context) -> None:
     for source in sources().values():
         table.add_row(source.name, source.description)
     _print(table)
-    typer.echo(f"\nData directory (ZEUXIS_DATA): {data_dir()}")
+    _echo(f"\nData directory (ZEUXIS_DATA): {data_dir()}")
 
 
 @data_app.command("info")
 def data_info(
     data: Annotated[str, typer.Argument(metavar="NAME_OR_PATH", help="a data source, or a folder or zip of images")],
-    size: Annotated[int, typer.Option(min=4, max=2048, help="side of the images on the sample sheet")] = 64,
+    size: Annotated[int, typer.Option(min=4, max=256, help="side of the images on the sample sheet")] = 64,
     path: Annotated[str, typer.Option(help="folder or archive, for a source that takes one")] = "",
     out: Out = None,
 ) -> None:
@@ -199,9 +203,9 @@ def data_info(
     if dataset.quarantine:
         lines.append(f"unreadable  {len(dataset.quarantine)}")
         lines += [f"            {name}: {why}" for name, why in list(dataset.quarantine.items())[:20]]
-    typer.echo("\n".join(lines))
-    target = datasheet(dataset, out or Path(path_part(f"{Path(data).stem}-sheet.png")))
-    typer.echo(f"sheet       {target}")
+    sheet = datasheet(dataset, out or Path(path_part(f"{Path(data).stem}-sheet.png")))
+    lines.append(f"sheet       {sheet}")
+    _echo("\n".join(lines))
 
 
 @app.command()
@@ -262,28 +266,27 @@ def resume(
 @app.command()
 def sample(
     run: RunName,
-    n: Annotated[int, typer.Option("-n", min=1, max=1_000_000, help="how many images")] = 32,
+    n: Annotated[int, typer.Option("-n", min=1, max=100_000, help="how many images")] = 32,
     seed: Seed = 1,
     label: Annotated[str | None, typer.Option(help="the class to draw, for conditional models")] = None,
-    scale: Annotated[float, typer.Option(min=0, help="widens (above 1) or narrows the latents")] = 1.0,
+    scale: Annotated[float, typer.Option(min=0, max=1000, help="widens (above 1) or narrows the latents")] = 1.0,
     out: Out = None,
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
-    """Make new images: PNGs and a grid of them."""
+    """Make new images: a folder of PNGs alone, and a grid of them beside it."""
     from zeuxis.figures.export import save_images
 
     opened = _open(run, runs, trust)
-    images = opened.sample(n, seed=seed, label=label, scale=scale)
-    suffix = f"-label-{path_part(label)}" if label is not None else ""
-    folder = out or opened.path / "samples" / f"seed-{seed}{suffix}"
-    typer.echo(save_images(images, folder))
+    images = opened.samples(n, seed=seed, label=label, scale=scale)
+    suffix = f"-label-{label}" if label is not None else ""
+    _echo(save_images(images, n, out or _samples(opened, f"seed-{seed}{suffix}")))
 
 
 @app.command()
 def reconstruct(
     run: RunName,
-    n: Annotated[int, typer.Option("-n", min=1, help="how many test images")] = 10,
+    n: Annotated[int, typer.Option("-n", min=1, max=1000, help="how many test images")] = 10,
     out: Out = None,
     runs: Runs = None,
     trust: Trusted = False,
@@ -299,9 +302,8 @@ def reconstruct(
     error = mean_squared_error(everything, opened.reconstruct(everything, opened.condition(labels)))
     images, labels = opened.test_images(n)
     both = np.concatenate([images, opened.reconstruct(images, opened.condition(labels))])
-    grid = save_images(both, out or opened.path / "samples" / "reconstructions", columns=len(images))
-    typer.echo(f"test MSE {error:.6f} over {len(everything):,} images")
-    typer.echo(grid)
+    grid = save_images([both], len(both), out or _samples(opened, "reconstructions"), columns=len(images))
+    _echo(f"test MSE {error:.6f} over {len(everything):,} images\n{grid}")
 
 
 @app.command()
@@ -309,7 +311,7 @@ def interpolate(
     run: RunName,
     start: Annotated[str, typer.Option("--from", help="a class, a latent's seed, or latents as 0.5,-1")],
     end: Annotated[str, typer.Option("--to", help="where the row ends")],
-    steps: Annotated[int, typer.Option(min=2, help="images in the row")] = 10,
+    steps: Annotated[int, typer.Option(min=2, max=1000, help="images in the row")] = 10,
     seed: Seed = 1,
     out: Out = None,
     runs: Runs = None,
@@ -320,8 +322,7 @@ def interpolate(
 
     opened = _open(run, runs, trust)
     images = opened.interpolate(start, end, steps=steps, seed=seed)
-    name = path_part(f"from-{start}-to-{end}")
-    typer.echo(save_images(images, out or opened.path / "samples" / name, columns=steps))
+    _echo(save_images([images], steps, out or _samples(opened, f"from-{start}-to-{end}"), columns=steps))
 
 
 @app.command()
@@ -340,14 +341,13 @@ def figures(
 
     names = _names(only)
     options = dict(parse_override(text) for text in settings or [])
-    for path in draw_all(_open(run, runs, trust), only=names, options=options).values():
-        typer.echo(path)
+    _echo("\n".join(map(str, draw_all(_open(run, runs, trust), only=names, options=options).values())))
 
 
 @app.command()
 def evaluate(
     run: RunName,
-    samples: Annotated[int, typer.Option(min=100, help="images that it makes to be measured")] = 10_000,
+    samples: Annotated[int, typer.Option(min=100, max=100_000, help="images that it makes to be measured")] = 10_000,
     seed: Annotated[int, typer.Option(help="of their latents")] = 0,
     judge: Annotated[
         str, typer.Option(metavar="RUN", help="a classifier to measure distances in the features of, or 'inception'")
@@ -369,7 +369,7 @@ def evaluate(
     judging = Inception() if judge == "inception" else _open(judge, runs, trust) if judge else None
     found = measure(opened, samples=samples, seed=seed, judge=judging, only=names)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        _echo(json.dumps(found, indent=2))
         return
     arrows = {"low": " ↓", "high": " ↑", "": ""}
     known = by_name()
@@ -390,9 +390,9 @@ def evaluate(
         note = ""
         if found["features"].startswith("random features"):
             note = ": these images have no classes that a classifier tells apart, so weights are drawn, not learned"
-        typer.echo(f"\nDistances are in the features of {found['features']}{note}.")
+        _echo(f"\nDistances are in the features of {found['features']}{note}.")
     if len(opened.dataset.train) < FEW:
-        typer.echo(
+        _echo(
             f"There are but {len(opened.dataset.train):,} training images to hold samples against: errors tell nothing "
             "of how few they are, so differences mean little."
         )
@@ -403,7 +403,7 @@ def report(run: RunName, out: Out = None, runs: Runs = None, trust: Trusted = Fa
     """Write a run's report: one self-contained HTML file."""
     from zeuxis.report import run_report
 
-    typer.echo(run_report(_open(run, runs, trust), out))
+    _echo(run_report(_open(run, runs, trust), out))
 
 
 @app.command()
@@ -418,7 +418,7 @@ def compare(
     """Measure runs and put them side by side in a report: one self-contained HTML file."""
     from zeuxis.study import compare as side_by_side
 
-    typer.echo(side_by_side([_open(name, runs, trust) for name in names], out, seeds=seeds, samples=samples))
+    _echo(side_by_side([_open(name, runs, trust) for name in names], out, seeds=seeds, samples=samples))
 
 
 @app.command()
@@ -446,7 +446,7 @@ def benchmark(
         _names(models), data, folder, minutes=minutes, images=images, seeds=seeds, samples=samples, size=size,
         settings=overrides, trust=Trust(trust),
     )  # fmt: skip
-    typer.echo(report)
+    _echo(report)
 
 
 @app.command()
@@ -458,7 +458,7 @@ def sweep(
     search: Annotated[
         Search, typer.Option(help="every combination, random draws, or Optuna's estimator")
     ] = Search.grid,
-    trials: Annotated[int, typer.Option(min=2, help="trainings of a search")] = 12,
+    trials: Annotated[int, typer.Option(min=2, max=10_000, help="trainings of a search")] = 12,
     measures: Annotated[str, typer.Option(metavar="X,Y", help="two measures to draw; a search lowers the second")] = "",
     data: DataOption = None,
     epochs: Epochs = None,
@@ -487,7 +487,7 @@ def sweep(
         varied, [parse_axis(text) for text in over], out or runs_dir(runs) / f"sweep-{varied.name}",
         search=search.value, trials=trials, shown=_names(measures), samples=samples,
     )  # fmt: skip
-    typer.echo(report)
+    _echo(report)
 
 
 @app.command()
@@ -495,7 +495,7 @@ def demo(runs: Annotated[Path, typer.Option(help="folder for the demo's runs")] 
     """Train a VAE, a GAN and a conditional GAN on handwritten digits, and compare them."""
     from zeuxis.demo import run_demo
 
-    typer.echo(run_demo(runs))
+    _echo(run_demo(runs))
 
 
 def _open(name: str, runs: Path | None, trust: bool) -> Any:
@@ -505,34 +505,61 @@ def _open(name: str, runs: Path | None, trust: bool) -> Any:
     return find_run(name, runs_dir(runs), trust=Trust(trust))
 
 
-def _print(renderable: Any) -> None:
-    from rich.console import Console
+def _samples(run: Any, name: str) -> Path:
+    return subfolder(subfolder(run.path, "samples"), path_part(name))
 
-    Console().print(renderable)
+
+def _print(renderable: Any) -> None:
+    from zeuxis.progress import Literal
+
+    output = Literal()
+    # Narrower tables say nothing; a terminal that is narrower breaks their lines.
+    output.width = max(output.width, 40)
+    output.print(renderable)
+
+
+def _echo(text: object) -> None:
+    from zeuxis.progress import plain
+
+    print(plain(text))  # noqa: T201 - the one place that writes results
 
 
 def _done(folder: Path, finished: bool) -> None:
     if finished:
-        typer.echo(folder)
+        _echo(folder)
         return
     from zeuxis.run import Run
 
     last = Run(folder).journal[-1]
-    typer.echo(
-        f"Stopped and saved at step {last['step']:,} (epoch {last['epoch']:.3g}). Go on with: zeuxis resume {folder}",
-        err=True,
+    raise StoppedError(
+        f"Stopped and saved at step {last['step']:,} (epoch {last['epoch']:.3g}). Go on with: zeuxis resume {folder}"
     )
-    raise typer.Exit(130)
 
 
 def main() -> NoReturn:
-    """Runs the command line; a user's mistake is a sentence and exit code 2."""
+    """Runs the command line and ends with its exit code; a user's mistake is a sentence and exit code 2."""
     try:
-        app()
+        code = app(standalone_mode=False)
+    except UsageError as error:
+        usage = StringIO()
+        error.show(usage)
+        _fail(usage.getvalue().rstrip("\n"), 2)
     except StoppedError as error:
-        typer.echo(str(error), err=True)
-        sys.exit(130)
+        _fail(str(error), 130)
     except UserError as error:
-        typer.echo(f"Error: {error}", err=True)
-        sys.exit(2)
-    sys.exit(0)
+        _fail(f"Error: {error}", 2)
+    except OSError as error:
+        _fail(f"Error: {error.filename or 'A file'} cannot be used: {why(error)}.", 2)
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch's own error of a CPU without memory has no class of its own.
+        if isinstance(error, RuntimeError) and not re.search("tried to allocate|out of memory", str(error)):
+            raise
+        _fail("Error: This takes more memory than there is; ask for less at once.", 2)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    from zeuxis.progress import plain
+
+    print(plain(shortened(message)), file=sys.stderr)  # noqa: T201 - the one place that tells failures
+    sys.exit(code)

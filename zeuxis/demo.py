@@ -8,7 +8,7 @@ import webbrowser
 from pathlib import Path
 
 from zeuxis.errors import UserError
-from zeuxis.progress import console
+from zeuxis.progress import say
 from zeuxis.recipe import load_recipe
 from zeuxis.report import comparison
 from zeuxis.run import Run
@@ -37,7 +37,7 @@ def run_demo(runs: Path, *, share: float = 1.0) -> Path:
     trained = []
     for name, minutes in MINUTES.items():
         recipe = load_recipe(name, {"training.minutes": minutes * share})
-        console.print(f"[bold]{name}[/]  {recipe.description}")
+        say(recipe.description, lead=f"{name}  ")
         folder, finished = start(recipe, runs, Display())
         trained.append(Run(folder))
         if not finished:

@@ -7,10 +7,24 @@ for a mistake of their own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["DivergedError", "StoppedError", "UserError", "nearest", "one_of", "shorten", "shown"]
+__all__ = [
+    "DivergedError",
+    "StoppedError",
+    "UserError",
+    "nearest",
+    "one_of",
+    "quoted",
+    "require_within",
+    "shortened",
+    "shown",
+]
+
+# Letters of the longest word that is shown whole, and of the longest message.
+LONGEST_WORD, LONGEST_MESSAGE = 300, 6000
 
 
 class UserError(Exception):
@@ -39,10 +53,10 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 def one_of(kind: str, name: str, valid: Iterable[str]) -> UserError:
     """Returns the error for a name that is not among the valid ones."""
     names = list(valid)
-    return UserError(f"There is no {kind} '{shorten(name)}'.{nearest(name, names)}")
+    return UserError(f"There is no {kind} '{quoted(name)}'.{nearest(name, names)}")
 
 
-def shorten(text: str, length: int = 80) -> str:
+def quoted(text: str, length: int = 80) -> str:
     """Returns text as a sentence quotes it: of at most this length, with control characters written out."""
     text = text if len(text) <= length else f"{text[: length - 1]}…"
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
@@ -51,6 +65,21 @@ def shorten(text: str, length: int = 80) -> str:
 def shown(value: object) -> str:
     """Returns any value as a sentence quotes it."""
     try:
-        return shorten(repr(value))
+        return quoted(repr(value))
     except ValueError:  # Python writes no whole number of more than 4,300 digits
         return "a number too large to write"
+
+
+def require_within(what: str, value: float, low: float, high: float) -> None:
+    """Raises a `UserError` for a number that is outside `low..high`, or NaN."""
+    if not low <= value <= high:
+        raise UserError(f"{what} should be from {low:,} to {high:,}, not {value}.")
+
+
+def shortened(message: str) -> str:
+    """Returns a message whose very long words, such as a name of 5,000 letters, show only their two ends."""
+
+    def ends(text: str, longest: int) -> str:
+        return text if len(text) <= longest else f"{text[: longest // 3]}...{text[-longest // 3 :]}"
+
+    return ends(re.sub(r"\S+", lambda word: ends(word[0], LONGEST_WORD), message), LONGEST_MESSAGE)

@@ -17,7 +17,19 @@ from urllib.parse import quote
 
 from zeuxis.errors import UserError
 
-__all__ = ["TEMPORARY", "WriteError", "is_name", "make_folder", "path_part", "subfolder", "sweep", "why", "write_file"]
+__all__ = [
+    "TEMPORARY",
+    "WriteError",
+    "exists",
+    "is_name",
+    "make_folder",
+    "path_part",
+    "require_place",
+    "subfolder",
+    "sweep",
+    "why",
+    "write_file",
+]
 
 # What the names of unfinished files begin with.
 TEMPORARY = ".writing-"
@@ -41,6 +53,7 @@ def why(error: BaseException) -> str:
         errno.EPERM: "you have no permission",
         errno.EROFS: "the disk is read-only",
         errno.ENOENT: "there is no such file or folder",
+        errno.EEXIST: "a file is in its place",
         errno.EISDIR: "it is a folder",
         errno.ENOTDIR: "a part of its path is a file",
         errno.ENAMETOOLONG: "its name is too long",
@@ -58,6 +71,7 @@ def write_file(path: Path, content: str | bytes | Callable[[Path], object]) -> P
         WriteError: if it cannot be written; what stood there before stays.
     """
     temporary = None
+    require_place(path)
     try:
         # The suffix stays: writers of pictures choose their format by it.
         handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
@@ -77,6 +91,32 @@ def write_file(path: Path, content: str | bytes | Callable[[Path], object]) -> P
         if temporary is not None:
             temporary.unlink(missing_ok=True)
     return path
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; False too where `Path.exists` raises, as for names that are too long."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def require_place(path: Path) -> Path:
+    """Returns the path of a file if it may be written there; to be asked before the work, which can be long.
+
+    Raises:
+        WriteError: for a folder, a device, or a place in a folder that there is not.
+    """
+    if exists(path) and path.is_dir():
+        reason = "it is a folder"
+    # Devices are not to be renamed over, nor are links such as /dev/stdout, which may lead to a file.
+    elif exists(path) and (not path.is_file() or path.parent.resolve() == Path("/dev")):
+        reason = "it is no regular file"
+    elif not exists(path.parent):
+        reason = "its folder does not exist"
+    else:
+        return path
+    raise WriteError(f"{path} cannot be written: {reason}.")
 
 
 def make_folder(path: Path) -> Path:

@@ -1,22 +1,43 @@
-"""What is said on the terminal: notices, and one bar that any part can drive."""
+"""What is said on the terminal: notices, tables, and one bar that any part can drive."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-__all__ = ["TROUBLE", "bar", "console", "plain", "say"]
+__all__ = ["TROUBLE", "Literal", "Words", "bar", "console", "plain", "say"]
 
-# Progress and notices go to standard error: standard output stays clean for --json and for paths.
-console = Console(stderr=True)
 # The colour of warnings.
 TROUBLE = "#c8553d"
 # Not printable to Python, and harmless: the line break, and the marks that join letters and pictures.
 KEPT = "\n\u200c\u200d"
+
+
+class Literal(Console):
+    """A console that prints text as it is: brackets are no markup, and codes do not reach the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Returns text that is safe to print; of the options, style, justify and overflow count."""
+        return Text(
+            plain(text), **{name: options[name] for name in ("style", "justify", "overflow") if name in options}
+        )
+
+
+class Words(TextColumn):
+    """A column of a bar that prints text as it is, as `Literal` does."""
+
+    def render(self, task: Task) -> Text:
+        """Returns the column's text for a task."""
+        return Text(plain(self.text_format.format(task=task)), style=self.style)
+
+
+# Progress and notices go to standard error: standard output stays clean for --json and for paths.
+console = Literal(stderr=True)
 
 
 def plain(text: object) -> str:
@@ -28,9 +49,16 @@ def plain(text: object) -> str:
     return "".join(c if c in KEPT or c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
-def say(text: str, style: str = "") -> None:
-    """Prints a notice to standard error, as it is: brackets are no markup, codes do not reach the terminal."""
-    console.print(Text(plain(text), style=style), soft_wrap=True)
+def say(text: str, style: str = "", *, lead: str = "") -> None:
+    """Prints a notice to standard error, as it is: brackets are no markup, codes do not reach the terminal.
+
+    Args:
+        text: the notice.
+        style: of the notice, or of its lead where it has one.
+        lead: stands before it in bold.
+    """
+    words = ((plain(lead), f"bold {style}"), plain(text)) if lead else ((plain(text), style),)
+    console.print(Text.assemble(*words), soft_wrap=True)
 
 
 @contextmanager
@@ -46,7 +74,7 @@ def bar(description: str, total: int | None, *, visible: bool = True) -> Iterato
         A function that advances the bar by a number of units.
     """
     columns = (
-        TextColumn("[bold]{task.description}"),
+        Words("{task.description}", style="bold"),
         BarColumn(complete_style="#3b6ea5", finished_style="#4c956c"),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,8 +25,8 @@ from pydantic import (
     model_validator,
 )
 
-from zeuxis.errors import UserError, nearest, one_of, shorten, shown
-from zeuxis.files import LONGEST, is_name, why
+from zeuxis.errors import UserError, nearest, one_of, quoted, shown
+from zeuxis.files import LONGEST, exists, is_name, why
 from zeuxis.trust import NOTHING, Call, Trust, made_here
 
 __all__ = [
@@ -172,9 +171,9 @@ class Interval(str):
 class TrainingOptions(Section):
     """For how long, with which optimiser, and what is kept on the way."""
 
-    epochs: float | None = Field(None, gt=0, le=1e9, description="passes over the training images")
-    steps: int | None = Field(None, gt=0, le=10**12, description="iterations over all phases of the model")
-    minutes: float | None = Field(None, gt=0, le=1e7, description="time in the training loop")
+    epochs: float | None = Field(None, gt=0, le=1e6, description="passes over the training images")
+    steps: int | None = Field(None, gt=0, le=10**9, description="iterations over all phases of the model")
+    minutes: float | None = Field(None, gt=0, le=1e6, description="time in the training loop")
     batch_size: int = Field(128, ge=1, le=10**6)
     seed: int = Field(0, ge=0, le=LAST_SEED, description="of weights, batches, latents and snapshots")
     optimizer: OptimizerOptions = OptimizerOptions()
@@ -205,9 +204,7 @@ class TrainingOptions(Section):
     @classmethod
     def _interval(cls, text: str) -> str:
         if text != "never" and (not (m := _INTERVAL.fullmatch(text)) or float(m[1]) == 0):
-            raise ValueError(
-                f"'{shorten(text)}' is no interval; write '10 epochs', '500 steps', '2 minutes' or 'never'"
-            )
+            raise ValueError(f"'{quoted(text)}' is no interval; write '10 epochs', '500 steps', '2 minutes' or 'never'")
         return text
 
     @field_validator("device")
@@ -363,10 +360,10 @@ def parse_override(text: str) -> tuple[str, Any]:
     try:
         parsed = tomllib.loads(f"value = {value}")
     except RecursionError as error:
-        raise UserError(f"The value of {shorten(key)} is nested too deep.") from error
+        raise UserError(f"The value of {quoted(key)} is nested too deep.") from error
     except ValueError:  # no TOML, or a number of thousands of digits
         return key, value.strip()
-    _require_plain(parsed, f"The value of {shorten(key)}")
+    _require_plain(parsed, f"The value of {quoted(key)}")
     # More than a value, such as a further line, is text.
     return key, parsed["value"] if len(parsed) == 1 else value.strip()
 
@@ -377,7 +374,7 @@ def explain(error: ValidationError, where: str, schema: type[BaseModel], prefix:
     findings = error.errors(include_url=False)
     for item in findings[:MOST_FINDINGS]:
         loc = [str(part) for part in item["loc"]]
-        key = shorten(".".join([*([prefix] if prefix else []), *loc]))
+        key = quoted(".".join([*([prefix] if prefix else []), *loc]))
         if item["type"] == "extra_forbidden":
             valid = _fields(schema, loc[:-1])
             sentences.append(f"{where} has no key '{key}'.{nearest(loc[-1], valid)}")
@@ -446,7 +443,7 @@ def _overridden(raw: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
         for depth, part in enumerate(path):
             node = node.setdefault(part, {})
             if not isinstance(node, dict):
-                raise UserError(f"{_named(raw)}: {shorten('.'.join(path[: depth + 1]))} is a value and has no parts.")
+                raise UserError(f"{_named(raw)}: {quoted('.'.join(path[: depth + 1]))} is a value and has no parts.")
         if path == ["training"] and last in BUDGETS and value is not None:
             for other in BUDGETS:
                 node.pop(other, None)
@@ -456,7 +453,7 @@ def _overridden(raw: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
 
 def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Reads a recipe: with what it extends, and what stands in its own file."""
-    where = f"The recipe {shorten(name)}"
+    where = f"The recipe {quoted(name)}"
     packaged = name in recipe_names()
     real = name if packaged else str(_real(name) or name)
     if real in seen or len(seen) >= LONGEST_CHAIN:
@@ -474,7 +471,7 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, A
     except RecursionError as error:
         raise UserError(f"{where} is nested too deep.") from error
     except ValueError as error:  # also a number of thousands of digits
-        raise UserError(f"{where} is not valid TOML: {shorten(str(error), 200)}.") from error
+        raise UserError(f"{where} is not valid TOML: {quoted(str(error), 200)}.") from error
     _require_plain(own, where)
     own.setdefault("name", Path(name).stem)
     parent = own.pop("extends", None)
@@ -502,16 +499,13 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, A
 
 def _real(name: str) -> Path | None:
     """Where a file is, links followed; None where there is none."""
-    with suppress(OSError, ValueError):  # a name that is too long, or holds a NUL
-        if Path(name).is_file():
-            return Path(name).resolve()
-    return None
+    return Path(name).resolve() if exists(Path(name)) and Path(name).is_file() else None
 
 
 def _content(name: str, where: str) -> bytes:
     """A recipe file's bytes; what is no file, or too large for a recipe, is refused before it is read."""
     try:
-        if Path(name).exists() and not Path(name).is_file():  # a pipe or a device would be read for ever
+        if exists(Path(name)) and not Path(name).is_file():  # a pipe or a device would be read for ever
             raise UserError(f"{where} cannot be read: it is no file.")
         with Path(name).open("rb") as file:
             content = file.read(MOST_BYTES + 1)

@@ -6,7 +6,8 @@ recipe's pixel range stay inside.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from zeuxis import data
 from zeuxis.data import Dataset, to_unit
 from zeuxis.data.batches import from_unit, make_batch
-from zeuxis.errors import UserError, nearest, one_of
-from zeuxis.files import why
+from zeuxis.errors import UserError, nearest, one_of, require_within
+from zeuxis.files import exists, why
 from zeuxis.models import Classifies, Code, Encodes, Generates, HasCodes, HasFeatures, Model, Posterior, build_model
 from zeuxis.nets import summary
 from zeuxis.progress import TROUBLE, say
 from zeuxis.recipe import Recipe, run_recipe
-from zeuxis.threads import paced
+from zeuxis.threads import paced, threads
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights
 from zeuxis.training.hardware import pick_device
 from zeuxis.training.journal import read_journal, read_warnings
@@ -36,6 +37,10 @@ __all__ = ["Run", "find_run", "slerp"]
 
 # Images that pass through a network at once when sampling and encoding.
 CHUNK = 256
+# What may be asked for at once: latent vectors, images in a row, and GiB of images.
+MOST_LATENTS, MOST_STEPS, MOST_MEMORY = 100_000, 1000, 16
+# What a latent and its seed may be: the prior is about 1 wide, and a generator takes 64 bits.
+MOST_LATENT, LAST_SEED = 1e6, 2**63 - 1
 
 
 class _Record(BaseModel):
@@ -228,8 +233,14 @@ class Run:
         return summary(self.recipe.name, self.model.networks)
 
     def latents(self, n: int, seed: int = 1) -> np.ndarray:
-        """Draws `(n, Z)` latents from the prior; the same seed gives the same ones on any device."""
+        """Draws `(n, Z)` latents from the prior; the same seed gives the same ones on any device.
+
+        Raises:
+            UserError: if the model makes no images, or for a number or a seed that is out of range.
+        """
         model = self._generator()
+        require_within("The number of images", n, 1, MOST_LATENTS)
+        require_within("A seed", seed, 0, LAST_SEED)
         drawn: np.ndarray = model.draw_latents(n, torch.Generator().manual_seed(seed)).numpy()
         return drawn
 
@@ -246,12 +257,20 @@ class Run:
             `(n, H, W, C)` in 0..1.
 
         Raises:
-            UserError: if the model makes no images, or has no such class.
+            UserError: if the model makes no images or has no such class, or for a number that is out of range.
         """
+        return self._joined(self.samples(n, seed=seed, label=label, scale=scale), n)
+
+    def samples(
+        self, n: int, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0
+    ) -> Iterator[np.ndarray]:
+        """Makes the images of `sample`, some at a time: for more than fit into memory."""
         if label is not None and not self.conditional:
             raise UserError(f"{self.path} is not conditional, so it cannot be asked for a class; drop --label.")
+        require_within("The scale of the latents", scale, 0, 1000)
+        latents = self.latents(n, seed) * scale
         condition = self.in_turn(n) if label is None else self.one_hot([str(label)] * n)
-        return self.decode(self.latents(n, seed) * scale, condition)
+        return self._decoded(latents, condition)
 
     def in_turn(self, n: int, each: int = 1) -> np.ndarray | None:
         """Class weights `(n * each, K)` of the classes in turn, `each` images of one; None if not conditional."""
@@ -275,17 +294,30 @@ class Run:
             latents: where in latent space.
             condition: `(N, K)` class weights, for conditional models; mixtures are allowed.
         """
+        return self._joined(self._decoded(latents, condition), len(latents))
+
+    def _decoded(self, latents: np.ndarray, condition: np.ndarray | None) -> Iterator[np.ndarray]:
+        """The images of `decode`, some at a time."""
         model = self._generator()
         if self.conditional and condition is None:
             raise UserError(f"{self.path} is conditional: decode needs class weights, such as run.one_hot(['7']).")
-        made = []
-        with torch.no_grad():
-            for start in paced(range(0, len(latents), CHUNK), "decode"):
-                part = slice(start, start + CHUNK)
-                z = torch.as_tensor(np.asarray(latents[part], np.float32), device=self.device)
+        for start in range(0, len(latents), CHUNK):
+            part = slice(start, start + CHUNK)
+            z = torch.as_tensor(np.asarray(latents[part], np.float32), device=self.device)
+            with threads.unit("decode"), torch.no_grad():
                 x = to_unit(model.generate(z, self._weights(condition, part)), self.recipe.data.range)
-                made.append(x.permute(0, 2, 3, 1).float().cpu().numpy())
-        return np.concatenate(made)
+                made = x.permute(0, 2, 3, 1).float().cpu().numpy()
+            yield made
+
+    def _joined(self, parts: Iterator[np.ndarray], n: int) -> np.ndarray:
+        """All of n images at once, if they fit."""
+        memory = 4 * n * math.prod(self.recipe.data.shape) / 2**30
+        if memory > MOST_MEMORY:
+            raise UserError(
+                f"{n:,} images of this size take {memory:,.0f} GiB at once, and {MOST_MEMORY} are allowed; ask for "
+                f"fewer, or for some at a time by run.samples."
+            )
+        return np.concatenate(list(parts))
 
     def posterior(self, images: np.ndarray, condition: np.ndarray | None = None) -> Posterior:
         """Returns mean and log-variance, `(N, Z)` tensors on the CPU.
@@ -401,8 +433,7 @@ class Run:
         Returns:
             `(steps, H, W, C)` in 0..1.
         """
-        if steps < 2:
-            raise UserError(f"An interpolation needs at least 2 steps, not {steps}.")
+        require_within("The steps of an interpolation", steps, 2, MOST_STEPS)
         t = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
         if self.conditional:
             ends = self.one_hot([start, end])
@@ -422,6 +453,8 @@ class Run:
             raise UserError(
                 f"'{text}' is no place in latent space; give a seed such as 3, or {size} numbers separated by commas."
             )
+        for number in numbers:
+            require_within("A latent", number, -MOST_LATENT, MOST_LATENT)
         return np.array(numbers, np.float32)
 
     def _chunks(self, images: np.ndarray, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
@@ -474,7 +507,7 @@ def find_run(name: str | Path, runs: Path, *, trust: Trust = NOTHING) -> Run:
     Raises:
         UserError: if there is none, with the nearest name.
     """
-    found = [path for path in (Path(name), runs / name) if path.exists()]
+    found = [path for path in (Path(name), runs / name) if exists(path)]
     if found:
         # A folder of the same name that is no run, such as the images it learned from, does not stand in its way.
         return Run(next((path for path in found if (path / "recipe.toml").is_file()), found[0]), trust=trust)

@@ -22,7 +22,7 @@ from typing import Any
 
 import platformdirs
 
-from zeuxis.errors import UserError, shorten
+from zeuxis.errors import UserError, quoted
 from zeuxis.files import make_folder, write_file
 
 __all__ = ["NOTHING", "Call", "Trust", "made_here", "remember", "state_dir"]
@@ -78,7 +78,7 @@ class Trust:
         """
         if not self.everything and call.digest() not in self.digests:
             raise UserError(
-                f"In {where}, {shorten(str(call), 200)} is somebody's code, which would be imported and run: if you "
+                f"In {where}, {quoted(str(call), 200)} is somebody's code, which would be imported and run: if you "
                 "trust where it comes from, add --trust (in Python, trust=True)."
             )
 

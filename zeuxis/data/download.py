@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zeuxis.errors import UserError
-from zeuxis.progress import bar, console
+from zeuxis.progress import bar, say
 
 __all__ = ["fetch"]
 
@@ -31,7 +31,7 @@ def fetch(url: str, known_hash: str, target: Path) -> Path:
     import requests
 
     if not target.exists():
-        console.print(f"Downloading {url}")
+        say(f"Downloading {url}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         pooch.retrieve(url, known_hash, fname=target.name, path=target.parent, downloader=_resume)

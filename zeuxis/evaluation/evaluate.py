@@ -6,17 +6,20 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from zeuxis.errors import UserError, one_of
+from zeuxis.errors import UserError, one_of, require_within
 from zeuxis.evaluation.judge import Judge, judge_name, judge_of
 from zeuxis.evaluation.measure import Material, by_name, measures
 from zeuxis.files import write_file
 from zeuxis.progress import bar
-from zeuxis.run import Run
+from zeuxis.run import LAST_SEED, MOST_LATENTS, Run
 
 __all__ = ["applicable", "evaluate", "evaluated", "read_evaluation"]
 
 FILE = "evaluation.json"
+# An evaluation of fewer samples would mean nothing.
 FEWEST = 100
+# Measures that need further latents draw them from the seeds after the one that is given.
+MORE_SEEDS = 100
 
 
 def applicable(run: Run, judge: Judge | None = None) -> list[str]:
@@ -50,10 +53,8 @@ def evaluate(
     Raises:
         UserError: for too few samples, a judge of other images, or a measure that is not known.
     """
-    if samples < FEWEST:
-        raise UserError(
-            f"An evaluation needs at least {FEWEST} samples, not {samples}; no figure of fewer means a thing."
-        )
+    require_within("The number of samples", samples, FEWEST, MOST_LATENTS)
+    require_within("A seed", seed, 0, LAST_SEED - MORE_SEEDS)
     judge = judge or judge_of(run)
     if isinstance(judge, Run) and judge.recipe.data.shape != run.recipe.data.shape:
         raise UserError(

@@ -33,7 +33,7 @@ from zeuxis.evaluation.inception import Inception
 from zeuxis.evaluation.judges import judges
 from zeuxis.files import path_part
 from zeuxis.nets import Shape
-from zeuxis.progress import console
+from zeuxis.progress import say
 from zeuxis.recipe import DataOptions, Recipe
 from zeuxis.run import Run
 from zeuxis.training import Display, start
@@ -134,10 +134,9 @@ def _trained(options: DataOptions, fingerprint: str) -> Run:
             raise UserError(
                 f"The images of {options.path or options.source} have changed, so no judge learns from them."
             )
-        console.print(
+        say(
             f"No classifier of these images comes with the package; one is trained on their classes, once, in at most "
-            f"{MINUTES:g} minutes: {folder}",
-            soft_wrap=True,
+            f"{MINUTES:g} minutes: {folder}"
         )
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".training-", dir=folder.parent) as aside:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from zeuxis.errors import UserError
 from zeuxis.figures.registry import figure
 from zeuxis.figures.style import CLASSES, LINES, choose_attribute, new_figure, tile_axes, title
 from zeuxis.run import Run
@@ -64,5 +65,7 @@ def embed(places: np.ndarray) -> np.ndarray:
     """Lays `(N, Z)` out in two dimensions by t-SNE, always the same way for the same input."""
     from sklearn.manifold import TSNE
 
+    if len(places) < 4:
+        raise UserError(f"A map of latents by t-SNE needs at least 4 images, not {len(places)}.")
     perplexity = min(30.0, max((len(places) - 1) / 3, 1.0))
     return np.asarray(TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(places))

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from zeuxis.errors import UserError, one_of
 from zeuxis.figures.style import write
 from zeuxis.files import subfolder
-from zeuxis.progress import bar, console
+from zeuxis.progress import bar, say
 from zeuxis.run import Run
 
 __all__ = ["Kind", "draw_all", "figure", "kinds", "save"]
@@ -48,6 +48,8 @@ class Kind:
         return {parameter.name: parameter.default for parameter in parameters}
 
 
+# The largest number that an option of a figure takes: points of a map, ways between latents.
+MOST = 10_000
 _KINDS: dict[str, Kind] = {}
 Draw = Callable[..., Figure]
 
@@ -112,7 +114,7 @@ def draw_all(
             except UserError as error:  # a run copied without its data still shows all that needs none
                 if only:
                     raise
-                console.print(f"The figure '{kind.name}' is left out: {error}", soft_wrap=True)
+                say(f"The figure '{kind.name}' is left out: {error}")
             advance(1)
     return drawn
 
@@ -122,7 +124,7 @@ def _checked(given: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
         if name not in known:
             raise one_of("option of these figures", name, known)
         default = known[name]
-        if type(value) is not type(default) or (isinstance(value, int) and value < 1):
-            what = "a whole number above 0" if isinstance(default, int) else "text"
+        if type(value) is not type(default) or (isinstance(value, int) and not 1 <= value <= MOST):
+            what = f"a whole number from 1 to {MOST:,}" if isinstance(default, int) else "text"
             raise UserError(f"The figures' option {name} is {what}, such as {default!r}, not {value!r}.")
     return given

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from zeuxis.data import to_bytes
+from zeuxis.errors import UserError
 from zeuxis.files import write_file
 from zeuxis.run import Run
 
@@ -69,6 +70,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
+FORMATS = (".png", ".svg", ".pdf", ".jpg")
 # Inches kept free above the axes for the two lines of a title.
 HEADING = 0.58
 
@@ -95,6 +97,8 @@ def heading(drawn: Figure, text: str, subtitle: str) -> None:
 
 def write(draw: Callable[[], Figure], target: Path | BinaryIO) -> None:
     """Draws a figure in this style and writes it as PNG, or as the path's suffix says."""
+    if isinstance(target, Path) and target.suffix.lower() not in FORMATS:
+        raise UserError(f"{target} cannot be drawn: pictures are {', '.join(FORMATS)}, by the end of their name.")
     with mpl.rc_context(STYLE):
         drawn = draw()
         save = partial(drawn.savefig, dpi=160, bbox_inches="tight", pad_inches=0.15)

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from zeuxis.data import Batch
-from zeuxis.errors import UserError, shorten
+from zeuxis.errors import UserError, quoted
 from zeuxis.nets import Network, Shape
 from zeuxis.recipe import NetworkOptions, Recipe, Section, explain
 
@@ -302,7 +302,7 @@ class Model(nn.Module):
         for network in self.recipe.networks:
             if network not in shapes:
                 raise UserError(
-                    f"Recipe {name}: the model '{self.recipe.model.name}' has no network '{shorten(network)}'; "
+                    f"Recipe {name}: the model '{self.recipe.model.name}' has no network '{quoted(network)}'; "
                     f"its networks are {', '.join(shapes)}."
                 )
 

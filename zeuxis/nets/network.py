@@ -12,7 +12,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from zeuxis.errors import UserError, shorten
+from zeuxis.errors import UserError, quoted
 from zeuxis.nets.layers import ACTIVATIONS, WEIGHTED, Residual, Shape, make_layer, require_parameters, show
 from zeuxis.recipe import NetworkOptions
 from zeuxis.trust import NOTHING, Call, Trust
@@ -83,7 +83,7 @@ class Network(nn.Module):
             try:
                 self.heads[name] = stack
             except KeyError as error:  # PyTorch's own names, and dots
-                raise UserError(f"In {where}, a head cannot be called '{shorten(name)}'.") from error
+                raise UserError(f"In {where}, a head cannot be called '{quoted(name)}'.") from error
         _initialise(self.heads if options.call else self, options.init)
         self.train()
 
@@ -97,7 +97,7 @@ class Network(nn.Module):
                 row = _row(head + text, module, out)
                 require_parameters(row.parameters + sum(other.parameters for other in self.rows))
             except UserError as error:
-                place = f"{head and f'head {head}'}layer {position} ('{shorten(text)}') at input {show(shape)}"
+                place = f"{head and f'head {head}'}layer {position} ('{quoted(text)}') at input {show(shape)}"
                 raise UserError(f"In {self.where}, {place}: {str(error).rstrip('.')}.") from None
             if position > 1 and layers[position - 2].split()[0] in OVERWRITABLE and isinstance(module, IN_PLACE):
                 module.inplace = True
@@ -281,4 +281,4 @@ class Imported(nn.Sequential):
             raise
         except Exception as error:  # the user's code may raise anything
             said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise UserError(f"{self.place} {how}: {shorten(said.rstrip('.'), 300)}.") from error
+            raise UserError(f"{self.place} {how}: {quoted(said.rstrip('.'), 300)}.") from error

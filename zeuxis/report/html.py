@@ -25,8 +25,8 @@ from zeuxis.figures import draw_all, kinds
 from zeuxis.figures.side_by_side import side_by_side
 from zeuxis.figures.style import write
 from zeuxis.figures.trade_off import Point, trade_off
-from zeuxis.files import path_part, write_file
-from zeuxis.progress import console
+from zeuxis.files import path_part, require_place, write_file
+from zeuxis.progress import say
 from zeuxis.run import Run
 
 __all__ = ["comparison", "run_report"]
@@ -54,9 +54,10 @@ def run_report(run: Run, out: Path | None = None) -> Path:
     Returns:
         The path of the report.
     """
+    path = require_place(out or run.path / "report.html")
     measured = read_evaluation(run)
     return _write(
-        "run.html", out or run.path / "report.html", column=_column(run, run.name), rows=ranked([measured]),
+        "run.html", path, column=_column(run, run.name), rows=ranked([measured]),
         samples=measured["samples"] if measured else 0,
     )  # fmt: skip
 
@@ -93,6 +94,8 @@ def comparison(
     if len({run.path.resolve() for run in everyone}) < len(everyone):
         raise UserError("A comparison needs different runs; one was named twice.")
     path = out or first[0].path.parent / path_part(f"compare-{'-'.join(run.name for run in first)}")
+    path = path.with_name(path.name.removesuffix(".html") + ".html")
+    require_place(path)
     if not labels:
         recipes = Counter(run.recipe.name for run in first)
         labels = [run.recipe.name if recipes[run.recipe.name] == 1 else run.name for run in first]
@@ -102,7 +105,7 @@ def comparison(
     if sum(run.generates for run in first) > 1:
         pictures.append(partial(side_by_side, first))
     return _write(
-        "compare.html", path.with_name(path.name.removesuffix(".html") + ".html"), columns=columns, rows=rows,
+        "compare.html", path, columns=columns, rows=rows,
         heading=heading or " · ".join(labels), pictures=[_picture(draw) for draw in pictures], ranks=mean_ranks(rows),
         trade_offs=_trade_offs(columns, rows), samples=samples, repeats=max(len(group) for group in groups),
     )  # fmt: skip
@@ -115,7 +118,7 @@ def _evaluation(run: Run, samples: int) -> dict[str, Any] | None:
     except StoppedError:
         raise
     except UserError as error:
-        console.print(f"{run.name} is not measured: {error}", soft_wrap=True)
+        say(f"{run.name} is not measured: {error}")
         return None
 
 

@@ -7,17 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zeuxis.errors import DivergedError, StoppedError, UserError
+from zeuxis.errors import DivergedError, StoppedError, UserError, require_within
 from zeuxis.evaluation.evaluate import read_evaluation
 from zeuxis.evaluation.running import watching
 from zeuxis.files import write_file
 from zeuxis.models import build_model
-from zeuxis.progress import console
+from zeuxis.progress import say
 from zeuxis.recipe import Recipe
 from zeuxis.run import Run
 from zeuxis.training import Display, finished, resolved, resume, start
 
 __all__ = ["Part", "repeats", "train_all", "train_part", "write_results"]
+
+
+# Trainings of one recipe, which differ in their seed.
+MOST_SEEDS = 1000
 
 
 class Part(NamedTuple):
@@ -34,6 +38,7 @@ class Part(NamedTuple):
 
 def repeats(part: Part, seeds: int) -> list[Part]:
     """The same training from that many seeds, beginning with the recipe's own."""
+    require_within("The number of seeds", seeds, 1, MOST_SEEDS)
     first = part.recipe.training.seed
     return [
         Part(f"{part.name}-seed-{seed}", part.recipe.updated({"training.seed": seed}))
@@ -53,11 +58,11 @@ def train_all(parts: Sequence[Part], folder: Path, *, progress: bool = True) -> 
     runs: dict[str, Run] = {}
     for number, part in enumerate(parts, 1):
         if progress:
-            console.print(f"[bold]{number} of {len(parts)}[/]  {part.name}", soft_wrap=True)
+            say(part.name, lead=f"{number} of {len(parts)}  ")
         try:
             runs[part.name] = train_part(part, folder, progress=progress)
         except DivergedError as error:
-            console.print(f"{part.name} is left out: {error}", soft_wrap=True)
+            say(f"{part.name} is left out: {error}")
     return runs
 
 

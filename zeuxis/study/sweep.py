@@ -17,21 +17,26 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from zeuxis.errors import DivergedError, UserError, one_of
+from zeuxis.data import load
+from zeuxis.errors import DivergedError, UserError, one_of, require_within
 from zeuxis.evaluation.evaluate import applicable, evaluated
 from zeuxis.evaluation.measure import Value, by_name
 from zeuxis.figures.style import write
 from zeuxis.figures.sweep import Setting, sweep_figure
 from zeuxis.files import path_part
-from zeuxis.progress import console
+from zeuxis.models import build_model
+from zeuxis.progress import say
 from zeuxis.recipe import Recipe, parse_override
 from zeuxis.report import comparison
 from zeuxis.run import Run
 from zeuxis.study.plan import Part, train_part, write_results
+from zeuxis.training import resolved
 
 __all__ = ["Axis", "Search", "parse_axis", "settings_of", "sweep"]
 
 Search = Literal["grid", "random", "tpe"]
+# Ends of a range: further out, neighbouring whole numbers are the same to a float.
+FURTHEST, MOST_TRIALS = 1e15, 10_000
 # Measures shown against each other: the first two that all runs have.
 SHOWN = ("test_mse", "fid", "sharpness", "elbo")
 
@@ -77,6 +82,8 @@ def parse_axis(text: str) -> Axis:
     text = str(values)
     ends = [parse_override(f"end={end}")[1] for end in text.split("..")]
     if len(ends) == 2 and all(isinstance(end, int | float) for end in ends):
+        for end in ends:
+            require_within(f"An end of the range of {key}", end, -FURTHEST, FURTHEST)
         if ends[0] >= ends[1]:
             raise UserError(f"'{text}' is no range for {key}; write LOW..HIGH, such as 0.01..10.")
         return Axis(key, (), *ends)
@@ -176,21 +183,23 @@ def sweep(
     for name in shown:
         if name not in known:
             raise one_of("measure", name, known)
+    require_within("The number of trials", trials, 1, MOST_TRIALS)
     if not axes:
         raise UserError("A sweep needs a setting to vary: --over KEY=V1,V2,...")
     if repeated := {axis.key for axis in axes if sum(other.key == axis.key for other in axes) > 1}:
         raise UserError(f"{repeated.pop()} is varied twice; list all its values in one --over.")
+    _require_buildable(recipe, axes, folder)
     minimised: dict[int, float] = {}
     found: list[tuple[dict[str, Any], Run, dict[str, Any]]] = []
     total = int(np.prod([len(axis.values) for axis in axes])) if search == "grid" else trials
     for number, settings in enumerate(settings_of(axes, search, trials, recipe.training.seed, minimised)):
         name = path_part(",".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items()))
         if progress:
-            console.print(f"[bold]{number + 1} of {total}[/]  {name}", soft_wrap=True)
+            say(name, lead=f"{number + 1} of {total}  ")
         try:
             run = train_part(Part(name, recipe.updated(settings)), folder, progress=progress)
         except DivergedError as error:
-            console.print(f"{name} is left out: {error}", soft_wrap=True)
+            say(f"{name} is left out: {error}")
             continue
         shown = shown or _chosen(run)
         better = known[shown[1]].better
@@ -217,6 +226,15 @@ def sweep(
     # Now that the comparison has measured all that applies.
     write_results([(run, {"settings": settings}) for settings, run, _ in found], folder / "sweep.json")
     return report
+
+
+def _require_buildable(recipe: Recipe, axes: Sequence[Axis], folder: Path) -> None:
+    """Builds the model at each value, or end of a range, so that a wrong one is told before anything is trained."""
+    first = {axis.key: (axis.values or (axis.low,))[0] for axis in axes}
+    for axis in axes:
+        for value in axis.values or (axis.low, axis.high):
+            tried = resolved(recipe.updated(first | {axis.key: value}), folder)
+            build_model(tried, load(tried.data, recipe=tried.name).classes)
 
 
 def _chosen(run: Run) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress
 
-from zeuxis.progress import console
+from zeuxis.progress import TROUBLE, Words, console, say
 from zeuxis.training.trainer import Observer, Trainer
 
 __all__ = ["Display"]
@@ -29,9 +29,9 @@ class Display(Observer):
         self._start = (time.perf_counter(), trainer.images, trainer.progress)
         self._last_line = time.perf_counter()
         self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
+            Words("{task.description}", style="bold"),
             BarColumn(bar_width=24, complete_style="#3b6ea5", finished_style="#4c956c"),
-            TextColumn("{task.fields[status]}"),
+            Words("{task.fields[status]}"),
             console=console,
             disable=not self._live,
         )
@@ -44,7 +44,7 @@ class Display(Observer):
             self._bar.update(self._task, completed=trainer.progress, status=self._status())
         elif self.visible and (now - self._last_line > LINE_EVERY or trainer.progress >= 1):
             self._last_line = now
-            console.print(f"{trainer.folder.name}  {trainer.progress:4.0%}  {self._status()}", soft_wrap=True)
+            say(f"{trainer.folder.name}  {trainer.progress:4.0%}  {self._status()}")
 
     def recorded(self, line: dict[str, Any]) -> None:
         shown = {k: v for k, v in line.items() if k.endswith("/loss") or k.startswith("test/")}
@@ -56,7 +56,7 @@ class Display(Observer):
 
     def say(self, text: str) -> None:
         if self.visible:
-            console.print(f"[bold #c8553d]Warning:[/] {text}", soft_wrap=True)
+            say(text, lead="Warning: ", style=TROUBLE)
 
     def end(self) -> None:
         self._bar.stop()

@@ -30,6 +30,8 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise NotImplementedError(device.type)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"The device '{name}' cannot be used here; write cpu, cuda, mps or auto.") from error
     return device
