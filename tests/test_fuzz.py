@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from zeuxis.errors import UserError
 from zeuxis.models import build_model
 from zeuxis.recipe import flat, load_recipe, parse_override
+from zeuxis.training import resolved
 
 NAMES = ("digits-vae", "digits-cgan", "mnist-infogan")
 KEYS = sorted(
@@ -132,6 +133,13 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     for name in ("pipe.toml", "folder.toml", "device.toml"):
         with pytest.raises(UserError, match="it is no file"):
             load_recipe(tmp_path / name)
+
+
+def test_the_run_that_a_model_is_built_on_is_text(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"model\.vae should be text"):
+        resolved(load_recipe("latent-gan", {"model.vae": ["a"]}), tmp_path)
+    with pytest.raises(UserError, match="there is no run 'aaa"):
+        resolved(load_recipe("latent-gan", {"model.vae": "a" * 4000}), tmp_path)
 
 
 def test_a_second_line_is_no_second_setting() -> None:

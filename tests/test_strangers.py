@@ -15,6 +15,7 @@ from zeuxis.files import LONGEST, is_name, path_part
 from zeuxis.models import build_model
 from zeuxis.recipe import Recipe, load_recipe
 from zeuxis.run import Run
+from zeuxis.training import hardware
 
 # A module that says, in a file beside it, that it was imported.
 MODULE = """
@@ -195,3 +196,12 @@ def test_no_name_leaves_the_folder_of_runs(name: str, runs: Path, capsys: pytest
     if name:
         assert command("train", "digits-vae", "--steps", "1", "--name", name) == 2
         assert "is no name for a run" in capsys.readouterr().err and not runs.exists()
+
+
+def test_a_batch_that_no_machine_holds_is_told_before_a_run_is_made(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(hardware.os, "sysconf", lambda name: 2**10)
+    assert command("train", "digits-vae", "--steps", "1") == 2
+    assert "A batch of 32 images takes at least" in capsys.readouterr().err
+    assert not runs.exists()

@@ -205,10 +205,7 @@ class Model(nn.Module):
     def __init__(self, recipe: Recipe, classes: tuple[str, ...] | None = None) -> None:
         super().__init__()
         where = f"recipe {recipe.name}"
-        try:
-            self.options = self.Options.model_validate(recipe.model.options)
-        except ValidationError as error:
-            raise explain(error, f"Recipe {recipe.name}", self.Options, "model") from None
+        self.options = self.read_options(recipe)
         # Everything needed to run it again: the defaults of this version are written out.
         chosen = {"name": recipe.model.name, **self.options.model_dump()}
         self.recipe = recipe.model_copy(update={"model": type(recipe.model).model_validate(chosen)})
@@ -236,6 +233,14 @@ class Model(nn.Module):
                 )  # fmt: skip
         self.check()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def read_options(cls, recipe: Recipe) -> ModelOptions:
+        """Returns a recipe's options of this model; raises a `UserError` for wrong ones."""
+        try:
+            return cls.Options.model_validate(recipe.model.options)
+        except ValidationError as error:
+            raise explain(error, f"Recipe {recipe.name}", cls.Options, "model") from None
 
     def default_classes(self) -> tuple[str, ...]:
         """Class names assumed where no data is at hand."""

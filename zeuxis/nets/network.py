@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -142,6 +143,12 @@ class Network(nn.Module):
             return self.trunk.takes_logits
         return isinstance(self.trunk[-1], nn.Sigmoid)
 
+    @property
+    def kept_values(self) -> int:
+        """Numbers that a backward pass needs of one image, at the least: outputs of layers that nothing overwrites."""
+        free = ACTIVATIONS | {"flatten"}
+        return sum(math.prod(row.output) for row in self.rows if row.layer.split(": ")[-1].split()[0] not in free)
+
     def require_output(self, shape: Shape, meaning: str) -> None:
         """Raises a `UserError` unless the output has this shape."""
         if self.output_shape != shape:
@@ -235,7 +242,7 @@ class Imported(nn.Sequential):
             self.takes_logits = "logits" in inspect.signature(self[0].forward).parameters
 
     def tried(self, shape: Shape) -> Shape:
-        """Returns the shape of its output, found by running it forwards and backwards once.
+        """Returns the shape of its output, found by running it as when used, and as in training with a backward pass.
 
         Args:
             shape: of its input, without the batch dimension.
@@ -243,16 +250,22 @@ class Imported(nn.Sequential):
         Raises:
             UserError: if it fails, gives no tensor of `(B, N)` or `(B, C, H, W)`, or cannot learn.
         """
-        out = self.eval()(torch.zeros(1, *shape))
+        with torch.no_grad():
+            out = self.eval()(torch.zeros(1, *shape))
         if out.dim() not in (2, 4) or len(out) != 1 or not out.numel() or not out.is_floating_point():
             raise UserError(
                 f"{self.place} at input {show(shape)} gives {tuple(out.shape)} of {out.dtype} for a batch of 1; "
                 "a network gives floating numbers, (B, N) or (B, C, H, W)."
             )
-        if weights := [p for p in self.parameters() if p.requires_grad]:
-            with self._told(f"fails at input {show(shape)}, backwards"):
-                torch.autograd.grad(out.sum(), weights, allow_unused=True)
         self.output_shape = tuple(out.shape[1:])
+        moving = [buffer.clone() for buffer in self.buffers()]
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            out = self.train()(torch.zeros(2, *shape))
+            if weights := [p for p in self.parameters() if p.requires_grad]:
+                with self._told(f"fails at input {show(shape)}, backwards"):
+                    torch.autograd.grad(out.sum(), weights, allow_unused=True)
+        for buffer, before in zip(self.buffers(), moving, strict=True):
+            buffer.copy_(before)
         return self.output_shape
 
     def forward(self, x: Tensor, *, logits: bool = False) -> Tensor:

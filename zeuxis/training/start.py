@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zeuxis import data
 from zeuxis.errors import UserError, shown
-from zeuxis.files import TEMPORARY, WriteError, is_name, make_folder, sweep, why, write_file
+from zeuxis.files import TEMPORARY, WriteError, exists, is_name, make_folder, sweep, why, write_file
 from zeuxis.models import build_model, models
 from zeuxis.progress import say
 from zeuxis.recipe import BUDGETS, Recipe, run_recipe
@@ -153,13 +153,13 @@ def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dic
     kind = models().get(recipe.model.name)
     if kind is None or not kind.trained_networks:
         return recipe, {}
-    named = recipe.model.options.get(kind.trained_option, "")
+    named = getattr(kind.read_options(recipe), kind.trained_option)
     key = f"model.{kind.trained_option}"
-    found = [folder for folder in (Path(named), runs / named) if named and (folder / "recipe.toml").is_file()]
+    found = [folder for folder in (Path(named), runs / named) if named and exists(folder / "recipe.toml")]
     if not found:
         raise UserError(
             f"The model '{recipe.model.name}' is built on a trained run, and {key} names none: "
-            f"{f'there is no run {named!r} in {runs}' if named else 'it is empty'}. Train one first, such as "
+            f"{f'there is no run {shown(named)} in {runs}' if named else 'it is empty'}. Train one first, such as "
             f"`zeuxis train mnist-vae-z16`, and name it, as in --set {key}=mnist-vae-z16-1."
         )
     other = run_recipe(found[0], trust=recipe.trust)
@@ -177,7 +177,7 @@ def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dic
     networks |= {name: other.networks[name].model_dump() for name in kind.trained_networks}
     changed = {
         "data": other.data.model_dump(),
-        "model.latent": other.model.options["latent"],
+        "model.latent": model.recipe.model.options["latent"],
         "networks": networks,
     }
     trusting = recipe.updated(changed).trusting(other.trust)
