@@ -497,12 +497,16 @@ def _stop_on_signals(trainer: Trainer) -> Iterator[None]:
         return
 
     def handle(number: int, frame: Any) -> None:
-        signal.signal(number, previous[signal.Signals(number)])
+        for each, handler in previous.items():
+            signal.signal(each, handler)
         trainer.stop(signal.Signals(number).name)
 
-    # A terminal that is closed says SIGHUP, where there are such.
+    # A terminal that is closed says SIGHUP, where there are such. What is ignored, as under nohup, stays so.
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    previous = {number: signal.signal(number, handle) for number in numbers}
+    previous = {number: signal.getsignal(number) for number in numbers}
+    previous = {number: handler for number, handler in previous.items() if handler is not signal.SIG_IGN}
+    for number in previous:
+        signal.signal(number, handle)
     try:
         yield
     finally:
