@@ -16,9 +16,10 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def _folders(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Caches decoded images in a folder that goes away, once for the session."""
+    """Caches decoded images, and remembers runs, in folders that go away with the session."""
     patch = pytest.MonkeyPatch()
     patch.setenv("ZEUXIS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("ZEUXIS_STATE", str(tmp_path_factory.mktemp("state")))
     yield
     patch.undo()
 

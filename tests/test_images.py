@@ -26,6 +26,7 @@ from zeuxis.data import files as files_module
 from zeuxis.data.files import Archive, decode
 from zeuxis.data.registry import find
 from zeuxis.errors import UserError
+from zeuxis.figures.datasheet import datasheet
 from zeuxis.recipe import DataOptions
 
 
@@ -372,6 +373,12 @@ def test_everything_that_changes_an_image_is_told(tmp_path: Path) -> None:
     assert set(dataset.left_out) == {"clip.mp4", "note.txt", ".hidden.png", "x.png"}
     assert said(read(tmp_path / "set")) == said(dataset), "the cache keeps them"
     assert dataset.describe()["notes"] == [str(note) for note in dataset.notes]
+
+
+def test_names_of_classes_are_no_formulas(tmp_path: Path) -> None:
+    for kind in ("$\\frac$", "_^{"):
+        flat(tmp_path / "set" / kind, 4)
+    assert datasheet(read(tmp_path / "set"), tmp_path / "sheet.png").exists()
 
 
 @pytest.mark.parametrize("name", ["[/].png", "\x1b[31mred\x1b[0m.png", "new\nline.png", "<img src=x>.png"])
