@@ -39,6 +39,7 @@ __all__ = ["TO_COLOUR", "Decoded", "decoded"]
 
 # Raised when what is stored, or how it is made, changes: older caches are then left aside.
 _FORMAT = 2
+FILES = ("images.bin", "digests.bin")
 # Bytes that are hashed at once.
 _BLOCK = 2**26
 _LOCK = "lock"
@@ -181,12 +182,16 @@ def _seal(index: dict[str, Any]) -> str:
 
 def _check(path: Path, sums: list[str]) -> None:
     """Holds a file against its checksums, once in a process for each state of the file."""
-    known = path.stat()
-    state = (str(path), known.st_size, known.st_mtime_ns)
+    state = _state(path)
     if state not in _checked:
         if _sums(path) != sums:
             raise _DamagedError(f"{path.name} has changed")
         _checked.add(state)
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    known = path.stat()
+    return str(path), known.st_size, known.st_mtime_ns
 
 
 def _sums(path: Path) -> list[str]:
@@ -223,6 +228,8 @@ def _building(folder: Path) -> Iterator[Path]:
         (building / _LOCK).unlink(missing_ok=True)
         try:
             building.rename(folder)
+            # They were summed as they were written.
+            _checked.update(_state(folder / name) for name in FILES)
         except OSError:
             # Another process may have made the same cache meanwhile: its result is as good as ours.
             if not (folder / "index.json").is_file():
@@ -305,7 +312,7 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
         "notes": [asdict(note) for note in notes],
         "channels": channels,
         "sizes": size_words(sizes) if sizes else collection.sizes,
-        "sha256": {name: _sums(folder / name) for name in ("images.bin", "digests.bin")},
+        "sha256": {name: _sums(folder / name) for name in FILES},
     }
     write_file(folder / "index.json", json.dumps({"index": index, "sha256": _seal(index)}))
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
 from zeuxis.data.notes import Note, of_left_out
 from zeuxis.errors import UserError
@@ -328,8 +328,8 @@ def decode(content: bytes, size: int, extent: Extent | None = None) -> Image.Ima
     whole, raw = image.size, _raw_mode(image)
     image.draft(None, (size, size))
     image.load()
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    image = ImageOps.exif_transpose(image)
+    lying = image.size
+    ImageOps.exif_transpose(image, in_place=True)
     if _is_deep(image):
         values = _values(image, raw)
         floating = image.mode == "F"
@@ -352,7 +352,7 @@ def decode(content: bytes, size: int, extent: Extent | None = None) -> Image.Ima
         if np.asarray(image).max() < 16:
             raise ValueError("of its 16 bits a channel only the lower 12 are used, and only the upper 8 can be read")
         changes.append("of 16 bits a channel: the upper 8 are used")
-    image.info = {SIZE: whole[::-1] if turned else whole, CHANGES: changes}
+    image.info = {SIZE: whole if image.size == lying else whole[::-1], CHANGES: changes}
     return image
 
 
