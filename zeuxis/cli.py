@@ -391,10 +391,13 @@ def evaluate(
         if found["features"].startswith("random features"):
             note = ": these images have no classes that a classifier tells apart, so weights are drawn, not learned"
         _echo(f"\nDistances are in the features of {found['features']}{note}.")
+    left_out = found["left_out"]
+    for reason in dict.fromkeys(left_out.values()):
+        _echo(f"Not measured: {', '.join(name for name in left_out if left_out[name] == reason)}: {reason}.")
     if len(opened.dataset.train) < FEW:
         _echo(
-            f"There are but {len(opened.dataset.train):,} training images to hold samples against: errors tell nothing "
-            "of how few they are, so differences mean little."
+            f"Only {len(opened.dataset.train):,} training images: treat these numbers as rough. The error bars do not "
+            "reflect such a small set."
         )
 
 

@@ -8,9 +8,10 @@ class.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,8 @@ __all__ = [
     "Generates",
     "HasCodes",
     "HasFeatures",
+    "HasLikelihood",
+    "HasPrior",
     "Inputs",
     "Model",
     "ModelOptions",
@@ -39,6 +42,7 @@ __all__ = [
     "Terms",
     "Weighted",
     "join",
+    "log_normal",
     "phase",
     "total",
 ]
@@ -340,9 +344,19 @@ class Posterior(NamedTuple):
         eps = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
         return self.mean + torch.exp(self.logvar / 2) * eps
 
+    def log_density(self, latents: Tensor) -> Tensor:
+        """Log-density `(B,)` of latents `(B, Z)`, in nats."""
+        scaled = (latents - self.mean) * torch.exp(-self.logvar / 2)
+        return log_normal(scaled) - 0.5 * self.logvar.sum(dim=1)
+
     def kl(self) -> Tensor:
         """KL divergence to the standard normal for each dimension, `(B, Z)`, in nats."""
         return 0.5 * (self.logvar.exp() + self.mean.square() - 1 - self.logvar)
+
+
+def log_normal(x: Tensor) -> Tensor:
+    """Log-density `(B,)` of `(B, N)` vectors under the standard normal distribution, in nats."""
+    return -0.5 * (x.square() + math.log(2 * math.pi)).sum(dim=1)
 
 
 @runtime_checkable
@@ -364,6 +378,43 @@ class Encodes(Protocol):
 
     def encode(self, images: Tensor, condition: Tensor | None = None) -> Posterior:
         """Returns the posterior of `(B, C, H, W)` images."""
+        ...
+
+
+@runtime_checkable
+class HasPrior(Protocol):
+    """A model with a posterior, and with a density of the prior that `draw_latents` draws from."""
+
+    @property
+    def prior_density(self) -> Literal["normal", "exact", "estimated"]:
+        """What `log_prior` gives: that of N(0, 1), another density, or an estimate of its logarithm without bias."""
+        ...
+
+    def encode(self, images: Tensor, condition: Tensor | None = None) -> Posterior:
+        """Returns the posterior of `(B, C, H, W)` images."""
+        ...
+
+    def log_prior(self, latents: Tensor, generator: torch.Generator) -> Tensor:
+        """Log-density `(B,)` of latents `(B, Z)` under the prior, in nats.
+
+        Args:
+            latents: where.
+            generator: draws what an estimate needs, on the CPU.
+        """
+        ...
+
+
+@runtime_checkable
+class HasLikelihood(HasPrior, Protocol):
+    """A model whose decoder gives a distribution of images."""
+
+    @property
+    def pixels(self) -> Literal["bernoulli", "gaussian", ""]:
+        """The distribution of a pixel; "" where the decoder gives none."""
+        ...
+
+    def log_likelihood(self, images: Tensor, latents: Tensor, condition: Tensor | None) -> Tensor:
+        """Log p(x|z) `(B,)` of `(B, C, H, W)` images, in nats: densities of pixels in the recipe's range, or masses."""
         ...
 
 

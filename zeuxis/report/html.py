@@ -58,7 +58,7 @@ def run_report(run: Run, out: Path | None = None) -> Path:
     measured = read_evaluation(run)
     return _write(
         "run.html", path, column=_column(run, run.name), rows=ranked([measured]),
-        samples=measured["samples"] if measured else 0,
+        samples=measured["samples"] if measured else 0, left_out=measured["left_out"] if measured else {},
     )  # fmt: skip
 
 

@@ -136,7 +136,7 @@ def _estimated(
         yield {axis.key: _suggested(trial, axis) for axis in axes}
         if number in minimised:
             study.tell(trial, minimised[number])
-        else:  # it diverged
+        else:  # it diverged, or could not be measured
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
 
 
@@ -205,7 +205,11 @@ def sweep(
         better = known[shown[1]].better
         if search == "tpe" and not better:
             raise UserError(f"A search lowers or raises the second measure, and '{shown[1]}' is no better either way.")
-        measured = evaluated(run, samples=samples, only=shown, progress=progress)["measures"]
+        evaluation = evaluated(run, samples=samples, only=shown, progress=progress)
+        measured = evaluation["measures"]
+        if missing := [each for each in shown if each not in measured]:
+            say(f"{name} is left out: of {missing[0]}, {evaluation['left_out'][missing[0]]}.")
+            continue
         minimised[number] = (-1.0 if better == "high" else 1.0) * measured[shown[1]]["value"]
         if run.name not in {run.name for _, run, _ in found}:
             found.append((settings, run, measured))
