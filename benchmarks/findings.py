@@ -114,7 +114,7 @@ def regions(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def tables(found: Sequence[Entry]) -> str:
-    """The models by their distance, with standard errors over the seeds; what is surely best is bold."""
+    """The models by their distance, with standard errors over the seeds; the best by `ranked` is bold."""
     found = sorted(found, key=lambda entry: entry.evaluation["measures"]["fid"]["value"])
     rows = ranked([entry.evaluation for entry in found])
     best = {(row.name, i) for row in rows for i, cell in enumerate(row.cells) if cell.best}

@@ -25,6 +25,7 @@ from PIL import Image
 from benchmarks import training_queue
 from zeuxis.evaluation import cost, energy_test
 from zeuxis.evaluation.evaluate import applicable, evaluate
+from zeuxis.evaluation.judge import find_or_train_judge
 from zeuxis.evaluation.measure import Value
 from zeuxis.figures import kinds
 from zeuxis.figures.prior import aggregate_posterior
@@ -98,7 +99,9 @@ def measure(run: Run) -> dict[str, str]:
         found["test images named wrongly"] = f"{tested[-1]['test/error']:.2%}"
     if run.last("information/mutual_information") is not None:
         found["information about the categorical codes"] = f"{run.last('information/mutual_information'):.2f} nats"
-    measured = evaluate(run, samples=SAMPLES, only=[name for name in NUMBERS if name in applicable(run)])
+    judge = find_or_train_judge(run)
+    names = [name for name in NUMBERS if name in applicable(run, judge)]
+    measured = evaluate(run, samples=SAMPLES, judge=judge, only=names)
     for name, (words, shown) in NUMBERS.items():
         if name in measured["measures"]:
             value = Value(**measured["measures"][name])

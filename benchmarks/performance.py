@@ -36,7 +36,7 @@ from zeuxis.data import Dataset
 from zeuxis.evaluation.cost import training_multiply_adds
 from zeuxis.evaluation.evaluate import evaluate
 from zeuxis.evaluation.frechet import fid
-from zeuxis.evaluation.judge import judge_of
+from zeuxis.evaluation.judge import find_or_train_judge
 from zeuxis.figures.style import LINES, heading, new_figure
 from zeuxis.models import build_model
 from zeuxis.recipe import Recipe, load_recipe
@@ -216,7 +216,7 @@ def distance() -> Rows:
     """What share of an evaluation is the Frechet distance's own arithmetic."""
     with TemporaryDirectory() as folder:
         run = zeuxis.train("mnist-vae-z2", steps=1, runs=folder, progress=False)
-        judge = judge_of(run)
+        judge = find_or_train_judge(run)
         real = judge.features(run.images(run.choose_images("test", 2000)))
         made = judge.features(run.sample(2000))
         started = time.perf_counter()

@@ -89,11 +89,20 @@ for a distance, the network in whose features it was measured:
 
 ```json
 {"run": "mnist-gan-1", "step": 2340, "features": "mnist-cnn", "samples": 10000, "seed": 0,
- "measures": {"fid": {"value": 12.3, "stderr": 0.4, "n": 10000, "features": "mnist-cnn"}}}
+ "measures": {"fid": {"value": 12.3, "stderr": 0.4, "n": 10000, "features": "mnist-cnn",
+                      "at_least": false, "groups": 10}},
+ "left_out": {"suspects": "it needs at least 100 held-out images, and there are 40"}}
 ```
 
-The file holds one evaluation: `--only` keeps what stands there if it was taken of the same weights, samples, seed and
-features, and replaces it otherwise. `zeuxis report` shows it.
+All numbers are finite. A measure that cannot be taken is in `left_out` with its reason; an error that is not known is
+`null`. `at_least` marks a lower bound, and `groups` says how many parts of the samples an error comes from, where it is
+not every single one. The file holds one evaluation: `--only` keeps what stands there if it was taken of the same
+weights, samples, seed and features, and replaces it otherwise. `zeuxis report` shows it. The file is checked when it is
+read: one that is damaged is named and left out, and `zeuxis evaluate` measures again.
+
+ELBO, importance bound and bits per dimension are those of the distribution that the model samples from. The prior of a
+{doc}`two-stage VAE <models/two-stage-vae>` is a flow, whose density is computed on 100 held-out images, exactly up to
+its solver's steps; of more than 32 latents it is estimated, which leaves the ELBO and gives no bound.
 
 A distance means nothing without its features, and two distances in different features never stand in one row of a
 comparison. Who judges is the first of these that there is:
@@ -107,8 +116,8 @@ comparison. Who judges is the first of these that there is:
 `--judge RUN` names a classifier of your own; `--judge inception` measures in the Inception network, as the literature
 does, through torch-fidelity (`pip install "zeuxis[inception]"`). The mathematics of each measure stands at the top of
 its module in `zeuxis.evaluation` and in the {doc}`reference <api>`; `tests/test_trust.py` holds each against SciPy,
-brute force or a closed form, and has cheats caught: a generator that repeats ten images, and one that returns training
-images.
+scikit-learn, brute force or a closed form, and has cheats caught: a generator that repeats ten images, and one that
+returns training images.
 
 ## What is measured
 
@@ -136,13 +145,17 @@ zeuxis sweep mnist-gan --over training.optimizer.learning_rate=1e-4..2e-3 --sear
 zeuxis train mnist-gan --until fid                                          # ends when the distance no longer falls
 ```
 
-In a comparison's table a value is bold where its interval of 95 % overlaps no other: surely the best. With repeats
-the interval is Student's, from their spread. On a machine that does other things besides, `--images` makes a fairer
-budget than `--minutes`. A benchmark takes models or recipes: a model stands for its `standard` recipe on such images.
-It, a sweep and repeats go on where they were stopped, and what is trained is not trained again. A search is a
-function of its seed and of what it measured. `--until fid` estimates the distance at every test, from 500 samples of
-fixed latents, for at most a tenth of the training time; the journal holds it with its error as `test/fid`, and the
-best weights are kept by it.
+In a comparison's table a value is bold where the run is better than every other by Welch's t test. The p-values of a
+row are corrected by Holm for the number of runs, so a row in which the runs do not differ has a bold value at most 5
+times in 100. Rows are not corrected for one another: of twenty measures by which the runs do not differ, one is bold on
+average. With repeats (`--seeds`) the test uses their spread; for a single training it uses the error of measuring,
+which knows nothing of how trainings differ, so its bold values hold for these weights and not for the recipe.
+
+On a machine that does other things besides, `--images` makes a fairer budget than `--minutes`. A benchmark takes models
+or recipes: a model stands for its `standard` recipe on such images. It, a sweep and repeats go on where they were
+stopped, and what is trained is not trained again. A search is a function of its seed and of what it measured.
+`--until fid` estimates the distance at every test, from 500 samples of fixed latents, for at most a tenth of the
+training time; the journal holds it with its error as `test/fid`, and the best weights are kept by it.
 """
 
 

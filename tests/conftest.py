@@ -30,6 +30,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Empty folders for data and cache, and an environment in which the processes of tests stay offline as well."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZEUXIS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("ZEUXIS_STATE", str(tmp_path_factory.mktemp("state")))
         patch.setenv("ZEUXIS_DATA", str(tmp_path_factory.mktemp("data")))
         patch.setenv("PYTHONPATH", str(Path(loopback_only.__file__).parent), prepend=os.pathsep)
         for name in [name for name in os.environ if name.lower().endswith("_proxy")]:

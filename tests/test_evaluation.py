@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
@@ -15,8 +19,10 @@ from _pytest.mark import ParameterSet
 from PIL import Image
 from scipy.linalg import sqrtm
 from scipy.ndimage import gaussian_filter, laplace
+from typer.testing import CliRunner
 
 import zeuxis
+from zeuxis.cli import app
 from zeuxis.data import to_bytes
 from zeuxis.errors import UserError
 from zeuxis.evaluation import (
@@ -31,11 +37,13 @@ from zeuxis.evaluation import (
 )
 from zeuxis.evaluation import judge as judge_module
 from zeuxis.evaluation.cost import costs, sampling_multiply_adds, training_multiply_adds
-from zeuxis.evaluation.evaluate import evaluate, evaluated, read_evaluation
+from zeuxis.evaluation.evaluate import applicable, evaluate, evaluated, read_evaluation
 from zeuxis.evaluation.inception import Inception
-from zeuxis.evaluation.judge import RandomFeatures, judge_of
+from zeuxis.evaluation.judge import RandomFeatures, find_or_train_judge
 from zeuxis.evaluation.judges import judges
-from zeuxis.evaluation.measure import Material
+from zeuxis.evaluation.kernel import kid
+from zeuxis.evaluation.measure import Material, Value
+from zeuxis.evaluation.sharpness import sharp
 from zeuxis.run import Run
 
 
@@ -100,7 +108,8 @@ class Mirror:
 
 
 def test_label_agreement_is_the_share_that_is_right() -> None:
-    assert label_agreement(Mirror(5, 0.0), Mirror(5, 0.0), n=100) == Share(1.0, 0.0, 100)
+    assert label_agreement(Mirror(5, 0.0), Mirror(5, 0.0), n=100).value == 1.0
+    assert Share.of(np.ones(3, bool)).stderr > 0.2, "three of three are no certainty"
     found = label_agreement(Mirror(5, 0.2), Mirror(5, 0.0), n=4000)
     assert found.value == pytest.approx(0.8, abs=3 * found.stderr)
     assert found.stderr == pytest.approx(np.sqrt(0.16 / 4000), rel=0.05)
@@ -181,6 +190,123 @@ def test_an_evaluation_is_written_beside_the_run_and_read_while_it_fits(trained:
     assert read_evaluation(run) is None
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: "", "is damaged"),
+        (lambda text: text[:-20], "is damaged"),
+        (lambda text: "[" * 5000, "is damaged"),
+        (lambda text: "[]", "is damaged"),
+        (lambda text: text.replace('"value": ', '"value": NaN, "was": ', 1), r"is damaged.*at measures\.fid\.value"),
+        (lambda text: text.replace('"value": ', '"value": 1e999, "was": ', 1), "is damaged"),
+        (lambda text: text.replace('"stderr": ', '"stderr": -1, "was": ', 1), "is damaged"),
+        (lambda text: text.replace('"fid": ', '"fid": null, "fid_infinity": '), "is damaged"),
+        (lambda text: text.replace('"fid": ', '"[/]\\u001b[2J": '), r"is damaged.*there is no measure '\[/\]\\x1b"),
+        (lambda text: text.replace('"digits-cnn"', '"other"', 1), "is in other features"),
+        (lambda text: text.replace('"step": ', '"step": "', 1).replace(",", '",', 2), "is damaged"),
+        (lambda text: text.replace('"step": 40', '"step": 20'), r"of step 20, .* of step 40"),
+    ],
+)
+def test_a_strangers_evaluation_is_read_with_care(
+    change: Callable[[str], str],
+    words: str,
+    trained: dict[str, Run],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = Run(shutil.copytree(trained["vae"].path, tmp_path / "run"))
+    path = run.path / "evaluation.json"
+    path.unlink(missing_ok=True)
+    assert read_evaluation(run) is None and not capsys.readouterr().err, "nothing was measured, so nothing is said"
+    figure = {"value": 12.5, "stderr": 0.5, "n": 100, "features": "digits-cnn"}
+    sound = {"run": "run", "step": 40, "features": "digits-cnn", "samples": 100, "seed": 0, "measures": {"fid": figure}}
+    path.write_text(json.dumps(sound), "utf-8")
+    found = read_evaluation(run)
+    assert found is not None and found["measures"]["fid"]["value"] == 12.5 and not capsys.readouterr().err
+    path.write_text(change(json.dumps(sound)), "utf-8")
+    assert read_evaluation(run) is None
+    said = capsys.readouterr().err
+    assert re.search(words, said.replace("\n", " ")) and "evaluation.json" in said and "\x1b" not in said
+    # Measured again, it is whole; what stood in a damaged one is not kept.
+    written = evaluate(run, samples=100, only=["test_mse"], progress=False)
+    assert set(written["measures"]) == {"test_mse"} and read_evaluation(run) == written
+
+
+def few(path: Path, train: int, test: int) -> Path:
+    """A folder of so many training and test images of noise."""
+    generator = np.random.default_rng(0)
+    for part, count in (("train", train), ("test", test)):
+        (path / part).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(generator.integers(0, 255, (16, 16), np.uint8)).save(path / part / f"{i}.png")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "left_out"),
+    [
+        (1, 1, {"fid", "kid", "precision", "recall", "support", "suspects", "active_latents"}),
+        (4, 4, {"precision", "recall", "support", "suspects"}),
+        (12, 1, {"support", "suspects", "active_latents"}),
+    ],
+)
+def test_few_images_give_wide_errors_or_a_reason(
+    train: int, test: int, left_out: set[str], tmp_path: Path, runs: Path
+) -> None:
+    images = few(tmp_path / "few", train, test)
+    settings = {"data.convert": True, "training.test_every": "never", "training.batch_size": 4}
+    run = zeuxis.train("digits-vae", images, steps=2, settings=settings, progress=False)
+    result = CliRunner().invoke(app, ["evaluate", run.name, "--samples", "100"])
+    assert result.exit_code == 0, result.output
+    assert f"Only {train} training images: treat these numbers as rough." in result.output
+    text = (run.path / "evaluation.json").read_text("utf-8")
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert left_out <= set(found["left_out"]) and not set(found["left_out"]) & set(found["measures"])
+    assert set(found["left_out"]) | set(found["measures"]) == set(applicable(run))
+    for name, reason in found["left_out"].items():
+        assert name in result.output and reason in result.output.replace("\n", " ")
+    assert found["measures"]["copying_pixels"]["stderr"] > 0.28 / np.sqrt(test)
+    if test == 1:
+        assert found["measures"]["elbo"]["stderr"] is None, "of one image nobody knows"
+    assert read_evaluation(run) == found
+
+
+def test_flat_images_have_no_sharpness_and_blocks_of_few_images_are_fewer(tmp_path: Path) -> None:
+    flat: Any = SimpleNamespace(samples=np.full((5, 9, 9, 1), 7, np.uint8), reference=np.zeros((4, 9, 9, 1), np.uint8))
+    assert "flat" in str(sharp(flat)["sharpness"])
+    generator = np.random.default_rng(0)
+    for count, groups in ((2, 1), (9, 4), (50, 10)):
+        material: Any = SimpleNamespace(
+            sample_features=generator.normal(size=(100, 3)), reference_features=generator.normal(size=(count, 3)),
+            space="numbers",
+        )  # fmt: skip
+        found = kid(material)["kid"]
+        assert isinstance(found, Value) and found.groups == groups and (found.stderr is None) == (groups == 1)
+
+
+def test_listing_what_applies_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stripes = folder_of_stripes(tmp_path / "stripes", classes=True)
+    run = zeuxis.train("digits-gan", stripes, steps=2, settings=GREY_FOLDER, runs=tmp_path, progress=False)
+    monkeypatch.setenv("ZEUXIS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("zeuxis.evaluation.judge.start", lambda *_: pytest.fail("a network is trained"))
+    names = applicable(run)
+    assert "fid" in names and "inception_score" not in names, "nobody tells classes yet"
+
+
+def test_where_no_classifier_can_be_trained_random_features_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise UserError("A batch of one image has no spread.")
+
+    stripes = folder_of_stripes(tmp_path / "stripes", classes=True)
+    run = zeuxis.train("digits-gan", stripes, steps=2, settings=GREY_FOLDER, runs=tmp_path, progress=False)
+    monkeypatch.setenv("ZEUXIS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("zeuxis.evaluation.judge.start", refused)
+    assert isinstance(find_or_train_judge(run), RandomFeatures)
+    assert "random features. A batch of one image" in " ".join(capsys.readouterr().err.split())
+
+
 def test_an_evaluation_refuses_what_means_nothing(trained: dict[str, Run]) -> None:
     with pytest.raises(UserError, match="samples should be from 100 to 100,000, not 10"):
         evaluate(trained["vae"], samples=10)
@@ -248,7 +374,7 @@ def test_a_classifier_is_trained_on_the_spot_once(
     run = zeuxis.train("digits-gan", stripes, steps=2, settings=GREY_FOLDER, runs=tmp_path, progress=False)
     found = evaluate(run, samples=100, only=["kid", "inception_score"], progress=False)
     assert found["features"].startswith("stripes-cnn-16-") and "inception_score" in found["measures"]
-    judge = judge_of(run)
+    judge = find_or_train_judge(run)
     assert isinstance(judge, Run) and judge.classes == ("across", "down")
     chosen = judge.choose_images("test")
     assert (judge.classify(judge.images(chosen)).argmax(axis=1) == judge.labels(chosen)).mean() > 0.9
@@ -274,7 +400,7 @@ def test_a_judge_that_guesses_does_not_judge(tmp_path: Path, monkeypatch: pytest
             pixels = generator.integers(0, 255, (16, 16), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "coins" / name / f"{i}.png")
     run = zeuxis.train("digits-gan", tmp_path / "coins", steps=2, settings=GREY_FOLDER, runs=tmp_path, progress=False)
-    assert isinstance(judge_of(run), RandomFeatures)
+    assert isinstance(find_or_train_judge(run), RandomFeatures)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (3, 64, 64)])

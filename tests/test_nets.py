@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from torch import nn
 from zeuxis.errors import UserError
 from zeuxis.models import build_model
 from zeuxis.nets import Network, summary
+from zeuxis.nets import layers as layers_module
 from zeuxis.nets.layers import make_layer
 from zeuxis.recipe import NetworkOptions, load_recipe
+from zeuxis.trust import Trust
 
 
 def test_half_of_a_batch_norm_is_trainable() -> None:
@@ -89,8 +92,101 @@ class Own(nn.Module):
         return self.layer(x)
 
 
+class Odd(nn.Module):
+    """A module that does what its argument says, in training or always."""
+
+    def __init__(self, does: str, when: str = "always") -> None:
+        super().__init__()
+        self.layer, self.does, self.when = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), does, when
+
+    def forward(self, x: torch.Tensor) -> object:
+        if (self.when == "training" and not self.training) or (self.when == "later" and len(x) < 3):
+            return self.layer(x)
+        return {
+            "raises": lambda: {}["key"],
+            "wrong shape": lambda: self.layer(x[:, :2]),
+            "no tensor": lambda: {"out": self.layer(x)},
+            "nothing": lambda: None,
+            "whole numbers": lambda: self.layer(x).long(),
+            "no batch": lambda: self.layer(x).sum(0),
+            "detached": lambda: self.layer(x).detach(),
+            "other shape": lambda: self.layer(x)[:, :2],
+        }[self.does]()
+
+
+class Scores(nn.Module):
+    """A discriminator that can leave its sigmoid out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+
+    def forward(self, x: torch.Tensor, logits: bool = False) -> torch.Tensor:
+        return self.layer(x) if logits else torch.sigmoid(self.layer(x))
+
+
+class Squashed(nn.Sequential):
+    """A discriminator that cannot."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(3, 1), nn.Sigmoid())
+
+
+def own(kind: type[nn.Module], **arguments: object) -> Network:
+    options = NetworkOptions(module=f"{__name__}.{kind.__name__}", arguments=arguments)
+    return Network(options, (3,), {}, "recipe r, network n", trust=Trust(True))
+
+
+@pytest.mark.parametrize("when", ["always", "training"])
+@pytest.mark.parametrize(
+    ("does", "message"),
+    [
+        ("raises", "fails at input 3: KeyError: 'key'"),
+        ("wrong shape", "fails at input 3: RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
+        ("no tensor", "gives a dict, not a tensor"),
+        ("nothing", "gives a NoneType, not a tensor"),
+        ("whole numbers", "a network gives floating numbers|backwards"),
+        ("no batch", r"gives \(4,\)"),
+        ("detached", "fails at input 3, backwards"),
+    ],
+)
+def test_mistakes_inside_ones_own_module_are_told(does: str, message: str, when: str) -> None:
+    with pytest.raises(UserError, match=rf"In recipe r, network n, the module '.*Odd' .*({message})"):
+        own(Odd, does=does, when=when)
+
+
+@pytest.mark.parametrize(
+    ("does", "message"),
+    [("raises", "KeyError"), ("no tensor", "not a tensor"), ("other shape", r"\(4, 2\) for \(4, 3\)")],
+)
+def test_and_so_are_those_of_later(does: str, message: str) -> None:
+    network = own(Odd, does=does, when="later")
+    assert not torch.cat([b.flatten().float() for name, b in network.named_buffers() if "mean" in name]).any()
+    with pytest.raises(UserError, match=message):
+        network(torch.zeros(4, 3))
+
+
+def test_only_a_class_of_modules_is_called(tmp_path: Path) -> None:
+    for module, arguments in (("os.mkdir", {"path": str(tmp_path / "x")}), ("pathlib.Path", {}), ("torch.nn", {})):
+        options = NetworkOptions(module=module, arguments=arguments)
+        with pytest.raises(UserError, match=r"no class of torch.nn.Module"):
+            Network(options, (3,), {}, "here", trust=Trust(True))
+    assert not (tmp_path / "x").exists()
+    with pytest.raises(UserError, match="cannot be made: TypeError"):
+        own(Own)
+
+
+def test_ones_own_module_is_asked_for_logits() -> None:
+    x = torch.rand(4, 3)
+    network = own(Scores)
+    torch.testing.assert_close(torch.sigmoid(network(x, logits=True)), network(x))
+    assert own(Squashed)(x).max() < 1
+    with pytest.raises(UserError, match="give its forward an argument 'logits'"):
+        own(Squashed)(x, logits=True)
+
+
 def test_a_dotted_path_gives_a_module() -> None:
-    network = Network(NetworkOptions(module=f"{__name__}.Own", arguments={"width": 6}), (3,), {}, "a test")
+    network = own(Own, width=6)
     assert network.output_shape == (6,)
     assert network.rows[0].parameters == 24
 
@@ -109,11 +205,26 @@ def test_a_dotted_path_gives_a_module() -> None:
         (["conv 4 k9 valid"], "nothing is left"),
         (["dropout 2"], "from 0 to 0.99"),
         ([""], "there is no layer ''"),
+        (["conv ² k3"], "'²' is no size"),
+        (["reshape ²x4x8"], "needs channels x height x width"),
+        (["conv 4 k³"], "'k³' is no size|no option"),
+        (["conv 4 k999"], "at most 255"),
+        (["conv 99999999999999999999 k3"], "no size"),
+        (["flatten", "dense 60000000"], "layer 2.*parameters are more than"),
+        (["conv 99999 k255"], "parameters are more than"),
+        (["up 100000"], "too large"),
+        (["maxpool 99999"], "nothing is left"),
     ],
 )
 def test_errors_name_place_and_remedy(layers: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Network(NetworkOptions(layers=layers), (1, 8, 8), {"latent": 2}, "recipe r, network n")
+
+
+def test_a_networks_layers_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers_module, "MOST_PARAMETERS", 1000)
+    with pytest.raises(UserError, match=r"layer 2 .*1,008 parameters are more than the 1,000"):
+        Network(NetworkOptions(layers=["dense 24", "dense 24", "dense 3"]), (16,), {}, "here")
 
 
 def test_a_generator_must_make_the_recipes_image() -> None:

@@ -9,23 +9,32 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.linalg import sqrtm
+from scipy.linalg import expm, sqrtm
+from scipy.ndimage import gaussian_filter
+from scipy.signal import convolve2d
 from scipy.spatial.distance import cdist
-from scipy.stats import mannwhitneyu, multivariate_normal
+from scipy.stats import entropy, mannwhitneyu, multivariate_normal, sem, ttest_ind
 
 import zeuxis
-from zeuxis.evaluation.classes import class_entropy, inception_score
+from zeuxis.evaluation.classes import class_entropy, covered, inception_score
 from zeuxis.evaluation.control import mutual_information
 from zeuxis.evaluation.disentanglement import dci, mutual_information_gap
+from zeuxis.evaluation.evaluate import evaluate
 from zeuxis.evaluation.frechet import Moments, extrapolated, frechet_between, frechet_distance
 from zeuxis.evaluation.kernel import kernel_distance, squared_discrepancy
-from zeuxis.evaluation.likelihood import bounds
-from zeuxis.evaluation.measure import jackknife
+from zeuxis.evaluation.likelihood import bits, bounds, latents
+from zeuxis.evaluation.measure import Material, Value, jackknife
 from zeuxis.evaluation.memorisation import copying, nearer, tails
 from zeuxis.evaluation.neighbourhoods import neighbourhoods
 from zeuxis.evaluation.ranking import mean_ranks, pooled, ranked
-from zeuxis.evaluation.similarity import WEIGHTS, ms_ssim, ssim
+from zeuxis.evaluation.reconstruction import errors, fidelity
+from zeuxis.evaluation.similarity import ms_ssim, ssim
+from zeuxis.evaluation.smoothness import path_length
 from zeuxis.evaluation.support import different, support
+from zeuxis.models import HasLikelihood, build_model
+from zeuxis.models.two_stage_vae import TwoStageVAE
+from zeuxis.recipe import load_recipe
+from zeuxis.run import Run
 
 
 @pytest.fixture
@@ -117,11 +126,84 @@ def test_structural_similarity_is_its_definition(numbers: np.random.Generator) -
                 terms.append((2 * ma * mb + 1e-4) * (2 * cov + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4)))
     assert ssim(x, y)[0] == pytest.approx(np.mean(terms), rel=1e-9)
     assert ssim(x, x) == pytest.approx(1) and ms_ssim(x, x) == pytest.approx(1)
-    # A grey image beside one that is brighter: alike but for the luminance, which the coarsest scale alone tells. At 24
-    # pixels two scales fit, whose weights are scaled to sum to 1.
-    luminance = (2 * 0.2 * 0.8 + 1e-4) / (0.2**2 + 0.8**2 + 1e-4)
-    grey = [np.full((1, 24, 24, 1), shade) for shade in (0.2, 0.8)]
-    assert ms_ssim(*grey)[0] == pytest.approx(luminance ** (WEIGHTS[1] / sum(WEIGHTS[:2])), rel=1e-6)
+
+
+@pytest.mark.parametrize(("side", "channels", "scales"), [(24, 3, 2), (50, 1, 3), (176, 1, 5)])
+def test_structural_similarity_at_several_scales_is_its_definition(
+    side: int, channels: int, scales: int, numbers: np.random.Generator
+) -> None:
+    """Equation 7 of Wang, Simoncelli and Bovik: contrast and structure at every scale, luminance at the coarsest."""
+    weights = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])[:scales]
+    weights /= weights.sum()
+    place = np.arange(11) - 5
+    window = np.exp(-(place[:, None] ** 2 + place[None] ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+    x = gaussian_filter(numbers.uniform(size=(side, side, channels)), (2, 2, 0)) * 4 - 1.5
+    y = 0.5 * x + 0.5 * numbers.uniform(size=x.shape)
+
+    def mean(z: np.ndarray) -> np.ndarray:
+        return np.stack([convolve2d(z[:, :, c], window, "valid") for c in range(channels)], axis=2)
+
+    expected, a, b = 1.0, x, y
+    for scale, weight in enumerate(weights, 1):
+        ma, mb = mean(a), mean(b)
+        structure = (2 * (mean(a * b) - ma * mb) + 9e-4) / (mean(a * a) - ma**2 + mean(b * b) - mb**2 + 9e-4)
+        luminance = (2 * ma * mb + 1e-4) / (ma**2 + mb**2 + 1e-4)
+        expected *= (structure * luminance if scale == scales else structure).mean() ** weight
+        even = len(a) // 2 * 2
+        a, b = (z[:even, :even].reshape(even // 2, 2, even // 2, 2, channels).mean(axis=(1, 3)) for z in (a, b))
+    assert 0.2 < expected < 0.95
+    assert ms_ssim(x[None], y[None])[0] == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_path_length_is_that_of_a_straight_line_and_of_an_arc(numbers: np.random.Generator) -> None:
+    """Of a linear generator between latents a and b, |W (b - a)|^2; of the identity on the unit sphere, the angle's."""
+    widen = numbers.normal(size=(3, 5))
+
+    def material(ends: dict[int, np.ndarray], matrix: np.ndarray) -> Any:
+        run = SimpleNamespace(
+            latents=lambda n, seed: ends[seed][:n], in_turn=lambda n: None, decode=lambda z, condition: z @ matrix
+        )
+        return SimpleNamespace(run=run, n=400, seed=0, features=lambda images: images, space="numbers")
+
+    ends = {seed: numbers.normal(size=(400, 3)) for seed in (1, 2)}
+    found = path_length(material(ends, widen))["path_length"]
+    each = np.square((ends[2] - ends[1]) @ widen).sum(axis=1)
+    assert isinstance(found, Value) and found.value == pytest.approx(each.mean(), rel=1e-3)
+    assert found.stderr == pytest.approx(sem(each), rel=1e-3)
+    ends = {seed: z / np.linalg.norm(z, axis=1, keepdims=True) for seed, z in
+            ((seed, numbers.normal(size=(400, 6))) for seed in (1, 2))}  # fmt: skip
+    found = path_length(material(ends, np.eye(6)))["path_length"]
+    angles = np.arccos((ends[1] * ends[2]).sum(axis=1))
+    assert isinstance(found, Value) and found.value == pytest.approx(np.square(angles).mean(), rel=1e-3)
+
+
+def test_the_signal_to_noise_of_a_known_error_is_its_logarithm(numbers: np.random.Generator) -> None:
+    images = numbers.uniform(0.2, 0.8, (5, 16, 16, 1))
+    off = np.array([0.1, 0.01, 0.2, 0.05, 0.001])
+    sign = np.where(numbers.random(images.shape) < 0.5, -1, 1)
+    run = SimpleNamespace(
+        choose_images=lambda part, n: np.arange(5), images=lambda chosen: images[chosen], labels=lambda chosen: None,
+        condition=lambda labels: None, reconstruct=lambda x, condition: x + sign * off[:, None, None, None],
+    )  # fmt: skip
+    material: Any = SimpleNamespace(run=run, n=100)
+    found = {**fidelity(material), **errors(material)}
+    signal, squared = found["psnr"], found["test_mse"]
+    assert isinstance(signal, Value) and isinstance(squared, Value)
+    assert signal.value == pytest.approx((-20 * np.log10(off)).mean()) == pytest.approx(30.0, abs=3)
+    assert signal.stderr == pytest.approx(sem(-20 * np.log10(off)))
+    assert squared.value == pytest.approx(np.square(off).mean())
+
+
+def test_a_class_that_is_hardly_drawn_is_not_covered() -> None:
+    said = np.repeat(np.arange(4), [700, 270, 25, 5])
+    material: Any = SimpleNamespace(probabilities=np.eye(4)[said], space="numbers")
+    found = covered(material)
+    # A tenth of an even draw of 250.
+    assert isinstance(found["classes_covered"], Value) and found["classes_covered"].value == 3
+    shares = np.array([0.7, 0.27, 0.025, 0.005])
+    assert isinstance(found["class_entropy"], Value)
+    assert found["class_entropy"].value == pytest.approx(entropy(shares, base=4))
 
 
 def test_the_test_of_copying_is_that_of_mann_and_whitney(numbers: np.random.Generator) -> None:
@@ -205,16 +287,135 @@ def test_the_importance_bound_reaches_the_exact_likelihood_of_a_linear_vae(tmp_p
     run = zeuxis.train("digits-vae", steps=300, settings=settings, runs=tmp_path, progress=False)
     images = run.test_images(40)[0]
     found = bounds(run, images, None, draws=2000)
-    dense = run.model.net("decoder").trunk[0]
-    weight, bias = dense.weight.detach().double().numpy(), dense.bias.detach().double().numpy()
-    free = run.model.net("decoder").log_variance.detach()
-    variance = float(torch.exp(-6 + torch.nn.functional.softplus(free + 6)))
-    exact = multivariate_normal(bias, weight @ weight.T + variance * np.eye(256)).logpdf(images.reshape(40, 256))
+    exact = linear_likelihood(run, images, np.zeros(2), np.eye(2))
     assert found[:, 1].mean() == pytest.approx(exact.mean(), abs=0.2)
     assert (found[:, 0] < exact + 0.5).all() and found[:, 0].mean() < found[:, 1].mean()
+    # Bits per dimension: of bytes, in 256 steps.
+    material = Material(run, samples=100)
+    exact = linear_likelihood(run, run.images(run.choose_images("test", 100)), np.zeros(2), np.eye(2))
+    value = bits(material)["bits_per_dimension"]
+    assert isinstance(value, Value) and value.value == pytest.approx(8 - exact.mean() / 256 / np.log(2), abs=0.02)
+    # In -1..1 pixels are twice as far apart, so their density is 2^-256 of that in 0..1, and the bytes are as likely.
+    recipe = run.recipe.updated({"data.range": "-1..1"})
+    found = material.once("bounds", lambda: np.zeros(0)) - 256 * np.log(2)
+    wide: Any = SimpleNamespace(run=SimpleNamespace(model=run.model, recipe=recipe), once=lambda name, make: found)
+    assert bits(wide)["bits_per_dimension"] == pytest.approx(value)
+    # Active latents: of two, one whose mean hardly moves.
+    with torch.no_grad():
+        encoder = run.model.net("encoder").trunk[1]
+        encoder.weight[0] *= 1e-4
+        encoder.weight[1] *= 10
+    chosen = run.images(run.choose_images("test", 100))
+    spread = run.encode(chosen).var(axis=0, ddof=1)
+    assert spread[0] < 0.01 < spread[1]
+    active = latents(Material(run, samples=100))["active_latents"]
+    assert isinstance(active, Value) and active.value == 1
 
 
-def test_only_what_is_surely_best_is_marked() -> None:
+def two_stage(latent: int, layers: list[str]) -> TwoStageVAE:
+    """A two-stage VAE with a prior of these layers, whose weights are as they were drawn."""
+    recipe = load_recipe("modern-vae-28", {"model.latent": latent, "networks.prior.layers": layers})
+    model = build_model(recipe, None).eval()
+    assert isinstance(model, TwoStageVAE)
+    return model
+
+
+def linear_prior(model: TwoStageVAE, numbers: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Sets the velocity to A z + b; returns the mean and the covariance of the latents that it carries N(0, 1) to."""
+    size = model.options.latent
+    a, b = numbers.normal(0, 0.5, (size, size)), numbers.normal(size=size)
+    with torch.no_grad():
+        dense = model.net("prior").trunk[0]
+        dense.weight.zero_()[:, :size] = torch.from_numpy(a)
+        dense.bias.copy_(torch.from_numpy(b))
+    moved = expm(a)
+    return np.linalg.solve(a, (moved - np.eye(size)) @ b), moved @ moved.T
+
+
+def test_the_density_of_a_learned_prior_is_the_closed_form_of_a_linear_flow(numbers: np.random.Generator) -> None:
+    model = two_stage(3, ["dense latent"])
+    exact = multivariate_normal(*linear_prior(model, numbers))
+    z = model.draw_latents(500, torch.Generator().manual_seed(0))
+    found = model.log_prior(z, torch.Generator()).numpy()
+    # 32 midpoint steps: an error of the order of their square.
+    assert found == pytest.approx(exact.logpdf(z.numpy()), abs=5e-3)
+    assert -found.mean() == pytest.approx(exact.entropy(), abs=0.2), "samples are draws from that density"
+    assert not z.requires_grad and all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("latent", [1, 2])
+def test_the_density_of_a_learned_prior_integrates_to_one(latent: int) -> None:
+    model = two_stage(latent, ["dense 32", "silu", "dense 32", "silu", "dense latent"])
+    with torch.no_grad():
+        model.net("prior").trunk[0].weight.mul_(3)
+        model.net("prior").trunk[-1].weight.mul_(3)
+    place = torch.linspace(-9, 9, 91)
+    z = torch.cartesian_prod(*[place] * latent).view(-1, latent)
+    density = model.log_prior(z, torch.Generator()).exp()
+    assert density.sum().item() * 0.2**latent == pytest.approx(1, abs=5e-3)
+    normal = multivariate_normal(np.zeros(latent)).pdf(z.numpy())
+    assert np.abs(density.numpy() - normal).max() > 0.02, "and it is not N(0, 1)"
+
+
+def test_the_density_of_many_latents_is_estimated_without_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = two_stage(4, ["dense 32", "silu", "dense latent"])
+    z = model.draw_latents(3, torch.Generator().manual_seed(0))
+    exact = model.log_prior(z, torch.Generator())
+    monkeypatch.setattr("zeuxis.models.two_stage_vae.EXACT", 3)
+    assert model.prior_density == "estimated"
+    found = model.log_prior(z.repeat(2000, 1), torch.Generator().manual_seed(0)).view(2000, 3)
+    error = found.std(dim=0) / 2000**0.5
+    assert (error > 0).all() and ((found.mean(dim=0) - exact).abs() < 4 * error).all()
+
+
+def test_the_likelihood_of_a_two_stage_vae_is_of_the_prior_it_samples_from(
+    tmp_path: Path, numbers: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With z normal and x = W z + b + noise, x is normal too; with N(0, 1) in place of the prior it is another one."""
+    settings = {
+        "data.source": "digits", "data.size": 16, "model.latent": 2,
+        "networks.encoder.layers": ["flatten", "dense 4"], "networks.encoder.heads": {},
+        "networks.decoder.layers": ["dense 256", "reshape 1x16x16"], "networks.prior.layers": ["dense latent"],
+    }  # fmt: skip
+    run = zeuxis.train("modern-vae-28", steps=100, settings=settings, runs=tmp_path, progress=False)
+    model = run.model
+    assert isinstance(model, TwoStageVAE) and isinstance(model, HasLikelihood)
+    mean, covariance = linear_prior(model, numbers)
+    images = run.test_images(40)[0]
+    found = bounds(run, images, None, draws=2000)
+    exact, wrong = (linear_likelihood(run, images, m, c) for m, c in ((mean, covariance), (np.zeros(2), np.eye(2))))
+    assert abs(exact.mean() - wrong.mean()) > 1
+    assert found[:, 1].mean() == pytest.approx(exact.mean(), abs=0.2)
+    assert (found[:, 0] < exact + 0.5).all()
+    # The divergence of posterior and prior, both normal.
+    chosen = run.choose_images("test", 300)
+    posterior = run.posterior(run.images(chosen))
+    spread = np.exp(posterior.logvar.numpy())
+    inverse, away = np.linalg.inv(covariance), posterior.mean.numpy() - mean
+    each = 0.5 * (
+        spread @ np.diag(inverse) + np.einsum("ni,ij,nj->n", away, inverse, away) - 2
+        + np.linalg.slogdet(covariance)[1] - np.log(spread).sum(axis=1)
+    )  # fmt: skip
+    kl = latents(Material(run, samples=300))["kl"]
+    assert isinstance(kl, Value) and kl.stderr is not None
+    assert kl.value == pytest.approx(each.mean(), abs=4 * kl.stderr)
+    # An estimated density gives the ELBO and no bound.
+    monkeypatch.setattr("zeuxis.models.two_stage_vae.EXACT", 1)
+    written = evaluate(run, samples=100, only=["elbo", "bits_per_dimension"], progress=False)
+    assert "elbo" in written["measures"] and set(written["left_out"]) == {"importance_bound", "bits_per_dimension"}
+
+
+def linear_likelihood(run: Run, images: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Log p(x) `(N,)` of a run with one dense layer for a decoder, for a normal prior."""
+    decoder = run.model.net("decoder")
+    weight, bias = (each.detach().double().numpy() for each in (decoder.trunk[0].weight, decoder.trunk[0].bias))
+    variance = float(torch.exp(-6 + torch.nn.functional.softplus(decoder.log_variance.detach() + 6)))
+    spread = weight @ covariance @ weight.T + variance * np.eye(len(bias))
+    log_density: np.ndarray = multivariate_normal(weight @ mean + bias, spread).logpdf(images.reshape(len(images), -1))
+    return log_density
+
+
+def test_only_what_is_better_than_all_others_is_marked() -> None:
     def found(fid: tuple[float, float], features: str = "mnist-cnn") -> dict[str, object]:
         each = {"value": fid[0], "stderr": fid[1], "n": 100, "features": features}
         return {"measures": {"fid": each, "precision": {**each, "value": 1 - fid[0] / 100}}}
@@ -223,14 +424,51 @@ def test_only_what_is_surely_best_is_marked() -> None:
     assert [cell.rank for cell in rows["fid"].cells] == [1, 2, 3, None]
     assert [cell.best for cell in rows["fid"].cells] == [True, False, False, False]
     assert [cell.rank for cell in rows["precision"].cells] == [1, 2, 3, None]
-    rows = {row.name: row for row in ranked([found((9, 1)), found((12, 1))])}
-    assert not any(cell.best for cell in rows["fid"].cells), "the intervals of 95 % overlap"
+    rows = {row.name: row for row in ranked([found((9, 1)), found((11.5, 1))])}
+    assert not any(cell.best for cell in rows["fid"].cells), "2.5 is not twice their error of 1.41"
     assert mean_ranks(list(rows.values())) == [1.0, 2.0]
+    assert marks([Value(9, 1, 100), Value(12, 1, 100)]) == [True, False]
+    assert not any(marks([Value(9, 1, 100), Value(12, 1, 100), Value(12, 1, 100)])), "of two, one must be below 0.025"
+    assert not any(marks([Value(9, 1, 100, groups=3), Value(12, 1, 100, groups=3)])), "errors that three parts gave"
+    assert not any(marks([Value(9, None, 100), Value(12, 1, 100)])), "an error that is not known"
+    assert not any(marks([Value(9, 1, 100), Value(12, 1, 1)])) and not any(marks([Value(9, 0, 9), Value(9, 0, 9)]))
     other = ranked([found((9, 0.1)), found((12, 0.1), "digits-cnn")])
     assert [(row.name, row.features) for row in other] == [
         (name, features) for name in ("fid", "precision") for features in ("mnist-cnn", "digits-cnn")
     ]
     assert not any(cell.best or cell.rank for row in other for cell in row.cells), "nothing to compare with"
+
+
+def marks(values: list[Value]) -> list[bool]:
+    """Which of several runs is marked, as of their values of one measure, the lower the better."""
+    rows = ranked([{"measures": {"fid": value._asdict()}} for value in values])
+    return [cell.best for cell in rows[0].cells]
+
+
+@pytest.mark.parametrize(("runs", "repeats"), [(2, 0), (2, 5), (4, 0), (4, 5), (8, 3)])
+def test_runs_that_do_not_differ_are_seldom_marked_and_those_that_do_are(
+    runs: int, repeats: int, numbers: np.random.Generator
+) -> None:
+    """Of 400 rows, with errors that come from 1,000 samples, or from repeats that differ in their spread."""
+    tables = 400
+    spread = numbers.uniform(0.5, 2, runs)
+
+    def share(middles: np.ndarray) -> float:
+        marked = 0
+        for _ in range(tables):
+            if repeats:
+                drawn = numbers.normal(middles, spread, (repeats, runs))
+                errors, n = drawn.std(axis=0, ddof=1) / repeats**0.5, repeats
+                means = drawn.mean(axis=0)
+            else:
+                means, errors, n = numbers.normal(middles, spread), spread, 1000
+            found = marks([Value(mean, error, n) for mean, error in zip(means.tolist(), errors.tolist(), strict=True)])
+            marked += any(found)
+        return marked / tables
+
+    # Twice the standard error of a share of 400 above 5 in 100.
+    assert share(np.zeros(runs)) <= 0.05 + 2 * (0.05 * 0.95 / tables) ** 0.5
+    assert share(np.array([-25.0, *np.zeros(runs - 1)])) > 0.95
 
 
 def test_latents_that_are_the_factors_are_disentangled_and_noise_is_not(numbers: np.random.Generator) -> None:
@@ -271,8 +509,10 @@ def test_repeats_are_pooled_with_the_spread_between_them() -> None:
     assert one is not None and other is not None
     assert one["measures"]["fid"]["value"] == 10.0
     assert one["measures"]["fid"]["stderr"] == pytest.approx(1 / np.sqrt(3))
-    assert not ranked([one, other])[0].cells[0].best, "by Student's width for three, 4.3, their intervals overlap"
-    assert ranked([one, pooled([found(19.0), found(20.0), found(21.0)])])[0].cells[0].best
+    close = pooled([found(11.0), found(12.0), found(13.0)])
+    assert ttest_ind([9, 10, 11], [12, 13, 14], equal_var=False).pvalue < 0.05
+    assert ttest_ind([9, 10, 11], [11, 12, 13], equal_var=False).pvalue > 0.05
+    assert ranked([one, other])[0].cells[0].best and not ranked([one, close])[0].cells[0].best
     alike = pooled([found(9.0, 0.6), found(9.0, 0.6)])
     assert alike is not None and alike["measures"]["fid"]["stderr"] == pytest.approx(0.6 / np.sqrt(2))
     assert pooled([found(9.0), None]) is None and pooled([found(9.0)]) == found(9.0)

@@ -39,6 +39,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     runs: str | Path | None = None,
     name: str = "",
+    trust: bool = False,
     progress: bool = True,
 ) -> Run:
     """Trains a recipe and returns the finished run.
@@ -53,6 +54,7 @@ def train(
         settings: further recipe settings, such as `{"model.latent": 8}`.
         runs: folder for runs.
         name: name of the run's folder.
+        trust: import modules that the recipe inherits from elsewhere, or that a run names which it builds on.
         progress: show what happens.
 
     Raises:
@@ -63,47 +65,62 @@ def train(
     from zeuxis.recipe import load_recipe
     from zeuxis.run import Run
     from zeuxis.training import Display, resolved, start
+    from zeuxis.trust import Trust
 
     overrides = dict(settings or {})
     if data is not None:
         overrides |= choose(str(data))
     given = {"epochs": epochs, "steps": steps, "minutes": minutes, "seed": seed}
     overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
-    chosen = load_recipe(recipe, overrides)
+    chosen = load_recipe(recipe, overrides, trust=Trust(trust))
     folder, _ = start(
         chosen, runs_dir(runs), watching(resolved(chosen, runs_dir(runs)), Display(visible=progress)), name=name
     )
-    return Run(folder)
+    return Run(folder, trust=chosen.trust)
 
 
-def load(path: str | Path) -> Run:
+def load(path: str | Path, *, trust: bool = False) -> Run:
     """Opens a run by its folder, or by its name in the folder of runs.
 
+    Args:
+        path: the folder, or the name.
+        trust: import Python modules that the run names, though it was not trained here.
+
     Raises:
-        UserError: if there is no such run.
+        UserError: if there is no such run; when the model is first asked for, if it needs a module that is not trusted.
     """
     from zeuxis.run import find_run
+    from zeuxis.trust import Trust
 
-    return find_run(path, runs_dir())
+    return find_run(path, runs_dir(), trust=Trust(trust))
 
 
-def evaluate(run: str | Path | Run, *, samples: int = 10_000, seed: int = 0, progress: bool = True) -> dict[str, Any]:
+def evaluate(
+    run: str | Path | Run, *, samples: int = 10_000, seed: int = 0, trust: bool = False, progress: bool = True
+) -> dict[str, Any]:
     """Measures a run, writes `evaluation.json` into its folder, and returns what stands there.
 
     Args:
         run: a run, its folder or its name.
         samples: images that it makes for it.
         seed: of their latents.
+        trust: as of `load`.
         progress: show a bar.
     """
     from zeuxis.evaluation.evaluate import evaluate as measure_all
     from zeuxis.run import Run
 
-    return measure_all(run if isinstance(run, Run) else load(run), samples=samples, seed=seed, progress=progress)
+    opened = run if isinstance(run, Run) else load(run, trust=trust)
+    return measure_all(opened, samples=samples, seed=seed, progress=progress)
 
 
 def compare(
-    runs: Iterable[str | Path | Run], out: str | Path | None = None, *, seeds: int = 1, samples: int = 2000
+    runs: Iterable[str | Path | Run],
+    out: str | Path | None = None,
+    *,
+    seeds: int = 1,
+    samples: int = 2000,
+    trust: bool = False,
 ) -> Path:
     """Measures runs, writes a report that puts them side by side, and returns its path.
 
@@ -112,9 +129,10 @@ def compare(
         out: the HTML file; else `compare-NAMES.html` beside the first run.
         seeds: trainings of each, the run itself among them; the others are trained beside it.
         samples: images that each makes to be measured.
+        trust: as of `load`.
     """
     from zeuxis.run import Run
     from zeuxis.study import compare as side_by_side
 
-    opened = [run if isinstance(run, Run) else load(run) for run in runs]
+    opened = [run if isinstance(run, Run) else load(run, trust=trust) for run in runs]
     return side_by_side(opened, Path(out) if out else None, seeds=seeds, samples=samples)

@@ -11,7 +11,17 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["DivergedError", "StoppedError", "UserError", "nearest", "one_of", "require_within", "shortened"]
+__all__ = [
+    "DivergedError",
+    "StoppedError",
+    "UserError",
+    "nearest",
+    "one_of",
+    "quoted",
+    "require_within",
+    "shortened",
+    "shown",
+]
 
 # Letters of the longest word that is shown whole, and of the longest message.
 LONGEST_WORD, LONGEST_MESSAGE = 300, 6000
@@ -43,7 +53,21 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 def one_of(kind: str, name: str, valid: Iterable[str]) -> UserError:
     """Returns the error for a name that is not among the valid ones."""
     names = list(valid)
-    return UserError(f"There is no {kind} '{name}'.{nearest(name, names)}")
+    return UserError(f"There is no {kind} '{quoted(name)}'.{nearest(name, names)}")
+
+
+def quoted(text: str, length: int = 80) -> str:
+    """Returns text as a sentence quotes it: of at most this length, with control characters written out."""
+    text = text if len(text) <= length else f"{text[: length - 1]}…"
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def shown(value: object) -> str:
+    """Returns any value as a sentence quotes it."""
+    try:
+        return quoted(repr(value))
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number too large to write"
 
 
 def require_within(what: str, value: float, low: float, high: float) -> None:

@@ -8,10 +8,12 @@ prefix `TEMPORARY` and is removed by `sweep`. A failure is one sentence.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 from zeuxis.errors import UserError
 
@@ -19,8 +21,9 @@ __all__ = [
     "TEMPORARY",
     "WriteError",
     "exists",
-    "file_name",
+    "is_name",
     "make_folder",
+    "path_part",
     "require_place",
     "subfolder",
     "sweep",
@@ -30,6 +33,10 @@ __all__ = [
 
 # What the names of unfinished files begin with.
 TEMPORARY = ".writing-"
+# Bytes of a name that becomes a file's or a folder's: systems allow 255, and numbers and suffixes are added.
+LONGEST = 150
+# What no name of a file may hold on one system or another; `%` stands for what is written out.
+FORBIDDEN = frozenset('/\\:*?"<>|%')
 
 
 class WriteError(UserError):
@@ -94,11 +101,6 @@ def exists(path: Path) -> bool:
         return False
 
 
-def file_name(text: str) -> str:
-    """Returns text, such as a class, as a part of a file's name: what could lead elsewhere is written as `%2f`."""
-    return "".join(c if c.isalnum() or c in " ,-_" or (c == "." and i) else f"%{ord(c):x}" for i, c in enumerate(text))
-
-
 def require_place(path: Path) -> Path:
     """Returns the path of a file if it may be written there; to be asked before the work, which can be long.
 
@@ -152,3 +154,29 @@ def sweep(folder: Path) -> None:
     """Removes what a killed process left unfinished in a folder and below; nobody else may be writing there."""
     for path in folder.rglob(f"{TEMPORARY}*"):
         path.unlink(missing_ok=True)
+
+
+def is_name(text: str) -> bool:
+    """Whether text names a file or folder and no path: printable, not hidden, not empty, and not too long."""
+    return (
+        text.isprintable()
+        and not text.startswith(".")
+        and not {"/", "\\"} & set(text)
+        and 0 < len(text.encode("utf-8", "surrogatepass")) <= LONGEST
+    )
+
+
+def path_part(text: str) -> str:
+    """Turns any text into a name by `is_name`, and different texts into different names.
+
+    What a name may not hold is written as in a URL; what is too long is cut, and ends in a digest.
+    """
+    written = "".join(
+        c if c.isprintable() and c not in FORBIDDEN else quote(c.encode("utf-8", "surrogatepass"), "") for c in text
+    )
+    if not written or written[0] == ".":
+        written = f"%2E{written[1:]}" if written else "%"
+    if len(written.encode()) <= LONGEST:
+        return written
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return written.encode()[: LONGEST - 9].decode(errors="ignore") + f"-{digest}"

@@ -15,10 +15,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from zeuxis.errors import UserError, nearest, one_of
-from zeuxis.files import exists
+from zeuxis.errors import UserError, nearest, one_of, quoted, shown
+from zeuxis.files import LONGEST, exists, is_name, why
+from zeuxis.trust import NOTHING, Call, Trust, made_here
 
 __all__ = [
     "DataOptions",
@@ -34,13 +43,19 @@ __all__ = [
     "load_recipe",
     "parse_override",
     "recipe_names",
+    "run_recipe",
 ]
+
+# Bounds of what a recipe file holds; the largest of the package has 4,000 bytes and tables four deep.
+MOST_BYTES, DEEPEST, LONGEST_CHAIN = 2**20, 20, 10
+# The largest seed that every generator takes.
+LAST_SEED = 2**63 - 1
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown keys are errors, values cannot change once validated."""
+    """A part of a recipe: unknown keys are errors, numbers are finite, values cannot change once validated."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=4096)
 
 
 class DataOptions(Section):
@@ -60,7 +75,7 @@ class DataOptions(Section):
     )
     source_size: int = Field(256, ge=4, le=2048, description="size kept by `loading = 'batch'`")
     test_fraction: float = Field(0.1, gt=0, lt=1, description="held out where no split is published")
-    split_seed: int = Field(0, ge=0, description="seed of that split, apart from the training seed")
+    split_seed: int = Field(0, ge=0, le=LAST_SEED, description="seed of that split, apart from the training seed")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -92,17 +107,25 @@ class ModelChoice(BaseModel):
         return dict(self.model_extra or {})
 
 
+Layers = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=1000)]
+
+
 class NetworkOptions(Section):
     """A network: a list of layer specs, or the dotted path of a module of the user's own."""
 
-    layers: list[str] = Field([], description="layer specs from input to output")
-    heads: dict[str, list[str]] = Field({}, description="named outputs that share `layers`")
+    layers: Layers = Field([], description="layer specs from input to output")
+    heads: dict[str, Layers] = Field({}, max_length=100, description="named outputs that share `layers`")
     init: Literal["glorot", "he", "dcgan", "torch"] = Field(
         "glorot", description="how weights begin; 'dcgan' is normal with deviation 0.02"
     )
     spectral_norm: bool = Field(False, description="every dense and convolutional layer is spectrally normalised")
     dropout: float = Field(0.0, ge=0, lt=1, description="share dropped after every activation inside `layers`")
-    module: str = Field("", description="`package.module.Class`, called with `arguments`")
+    module: str = Field(
+        "",
+        pattern=r"^([A-Za-z_]\w*(\.[A-Za-z_]\w*)+)?$",
+        max_length=200,
+        description="`package.module.Class`, called with `arguments`",
+    )
     arguments: dict[str, Any] = Field({}, description="keyword arguments of `module`")
 
     @model_validator(mode="after")
@@ -111,13 +134,18 @@ class NetworkOptions(Section):
             raise ValueError("a network needs either layers or a module, and not both")
         return self
 
+    @property
+    def call(self) -> Call | None:
+        """What would be imported and run to make it; None for a network of layers."""
+        return Call(self.module, self.arguments) if self.module else None
+
 
 class OptimizerOptions(Section):
     """Adam (Kingma and Ba, 2015) and its settings."""
 
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, le=100)
     betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = Field(0.0, ge=0, description="decoupled, as in AdamW")
+    weight_decay: float = Field(0.0, ge=0, le=100, description="decoupled, as in AdamW")
 
     @field_validator("betas")
     @classmethod
@@ -127,7 +155,7 @@ class OptimizerOptions(Section):
         return betas
 
 
-_INTERVAL = re.compile(r"(\d+(?:\.\d+)?) (epoch|step|minute)s?")
+_INTERVAL = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?) (epoch|step|minute)s?")
 
 
 class Interval(str):
@@ -146,19 +174,19 @@ class TrainingOptions(Section):
     epochs: float | None = Field(None, gt=0, le=1e6, description="passes over the training images")
     steps: int | None = Field(None, gt=0, le=10**9, description="iterations over all phases of the model")
     minutes: float | None = Field(None, gt=0, le=1e6, description="time in the training loop")
-    batch_size: int = Field(128, ge=1)
-    seed: int = Field(0, ge=0, le=2**63 - 1, description="of weights, batches, latents and snapshots")
+    batch_size: int = Field(128, ge=1, le=10**6)
+    seed: int = Field(0, ge=0, le=LAST_SEED, description="of weights, batches, latents and snapshots")
     optimizer: OptimizerOptions = OptimizerOptions()
     optimizers: dict[str, OptimizerOptions] = Field({}, description="by phase, where one differs")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged generating networks; 0: none")
-    record_every: int = Field(10, ge=1, description="steps averaged into one journal line")
+    record_every: int = Field(10, ge=1, le=10**9, description="steps averaged into one journal line")
     snapshot_every: str = Field("1 epoch", description="fixed latents are drawn this often")
     checkpoint_every: str = Field("1 epoch", description="the run can resume from here")
     test_every: str = Field("1 epoch", description="the test set is measured this often")
     best: str = Field("", description="test term, or `fid`, whose lowest value marks the best checkpoint")
     until: str = Field("", description="test term, or `fid`: training ends when it no longer falls; also `best`")
     patience: int = Field(
-        5, ge=1, description="tests in a row that bring nothing better before `until` ends a training"
+        5, ge=1, le=10**9, description="tests in a row that bring nothing better before `until` ends a training"
     )
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         "auto",
@@ -176,8 +204,15 @@ class TrainingOptions(Section):
     @classmethod
     def _interval(cls, text: str) -> str:
         if text != "never" and (not (m := _INTERVAL.fullmatch(text)) or float(m[1]) == 0):
-            raise ValueError(f"'{text}' is no interval; write '10 epochs', '500 steps', '2 minutes' or 'never'")
+            raise ValueError(f"'{quoted(text)}' is no interval; write '10 epochs', '500 steps', '2 minutes' or 'never'")
         return text
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, name: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,2})?", name):
+            raise ValueError(f"the device {shown(name)} cannot be used; write cpu, cuda, mps or auto")
+        return name
 
     @property
     def watched(self) -> str:
@@ -207,6 +242,35 @@ class Recipe(Section):
     networks: dict[str, NetworkOptions]
     training: TrainingOptions
 
+    # Which modules may be imported: no part of the text, which cannot vouch for itself.
+    _trust: Trust = PrivateAttr(NOTHING)
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not is_name(name):
+            raise ValueError(
+                f"{shown(name)} cannot name the folder of a run; write letters and digits, at most {LONGEST}, and no "
+                "path"
+            )
+        return name
+
+    @property
+    def trust(self) -> Trust:
+        """Which of the modules that it names may be imported; none, unless somebody said so."""
+        return self._trust
+
+    def trusting(self, trust: Trust) -> Recipe:
+        """Returns a copy whose modules may be imported as `trust` says."""
+        copy = self.model_copy()
+        copy._trust = trust
+        return copy
+
+    @property
+    def calls(self) -> list[Call]:
+        """What would be imported and run to build its networks."""
+        return [network.call for network in self.networks.values() if network.call]
+
     def to_toml(self) -> str:
         """Returns the recipe as TOML that `load_recipe` reads back to an equal recipe."""
         import tomli_w
@@ -214,7 +278,7 @@ class Recipe(Section):
         return tomli_w.dumps(self.model_dump(exclude_none=True), multiline_strings=False)
 
     def updated(self, overrides: Mapping[str, Any]) -> Recipe:
-        """Returns a copy with dotted keys replaced.
+        """Returns a copy with dotted keys replaced; it trusts what this one does.
 
         Args:
             overrides: such as `{"training.batch_size": 64}`.
@@ -222,7 +286,7 @@ class Recipe(Section):
         Raises:
             UserError: for unknown keys and wrong values, naming the key.
         """
-        return _validated(_overridden(self.model_dump(exclude_none=True), overrides, self.name))
+        return _validated(_overridden(self.model_dump(exclude_none=True), overrides)).trusting(self.trust)
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -239,57 +303,122 @@ def recipe_names() -> list[str]:
     return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
 
 
-def load_recipe(name: str | Path, overrides: Mapping[str, Any] | Iterable[str] = ()) -> Recipe:
+def load_recipe(
+    name: str | Path, overrides: Mapping[str, Any] | Iterable[str] = (), *, trust: Trust = NOTHING
+) -> Recipe:
     """Reads a named recipe or the user's TOML file, follows `extends`, applies overrides, validates.
+
+    A module is trusted if the file itself or an override names it; not if it is inherited, or the file is a run's.
 
     Args:
         name: a name from `recipe_names()`, or the path of a TOML file.
         overrides: `{"training.batch_size": 64}` or `["training.batch_size=64"]`.
+        trust: in further modules.
 
     Raises:
         UserError: for unknown names, unreadable files, unknown keys and wrong values.
     """
-    if not isinstance(overrides, Mapping):
-        overrides = dict(parse_override(text) for text in overrides)
-    raw = _read(str(name), ())
-    return _validated(_overridden(raw, overrides, raw["name"]))
+    real = _real(str(name))
+    if real and real.name == "recipe.toml" and any((real.parent / file).exists() for file in BESIDE):
+        return run_recipe(real.parent, overrides, trust=trust)
+    tree, own = _read(str(name), ())
+    overrides = _parsed(overrides)
+    recipe = _validated(_overridden(tree, overrides))
+    return recipe.trusting(trust | Trust.of(_calls(_overridden(own, overrides))))
+
+
+# What a run holds beside its recipe, which tells that the recipe is a run's.
+BESIDE = ("environment.json", "journal.jsonl", "checkpoints")
+
+
+def run_recipe(folder: Path, overrides: Mapping[str, Any] | Iterable[str] = (), *, trust: Trust = NOTHING) -> Recipe:
+    """Reads a run's recipe; its modules are trusted if this user made the run here, or an override names them.
+
+    Args:
+        folder: the run folder.
+        overrides: as of `load_recipe`.
+        trust: in further modules.
+
+    Raises:
+        UserError: as `load_recipe`.
+    """
+    overrides = _parsed(overrides)
+    recipe = _validated(_overridden(_read(str(folder / "recipe.toml"), ())[0], overrides))
+    return recipe.trusting(trust | made_here(folder, recipe.calls) | Trust.of(_calls(_overridden({}, overrides))))
 
 
 def parse_override(text: str) -> tuple[str, Any]:
     """Parses `KEY=VALUE`; the value is TOML where it reads as such, else text.
 
     Raises:
-        UserError: for text without a key and an equals sign.
+        UserError: for text without a key and an equals sign, and values that are nested too deep.
     """
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"'{text}' is no override; write KEY=VALUE, such as training.batch_size=64.")
+    key = key.strip()
+    if not equals or not all(key.split(".")) or key.count(".") > DEEPEST:
+        raise UserError(f"{shown(text)} is no override; write KEY=VALUE, such as training.batch_size=64.")
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()
+        parsed = tomllib.loads(f"value = {value}")
+    except RecursionError as error:
+        raise UserError(f"The value of {quoted(key)} is nested too deep.") from error
+    except ValueError:  # no TOML, or a number of thousands of digits
+        return key, value.strip()
+    _require_plain(parsed, f"The value of {quoted(key)}")
+    # More than a value, such as a further line, is text.
+    return key, parsed["value"] if len(parsed) == 1 else value.strip()
 
 
 def explain(error: ValidationError, where: str, schema: type[BaseModel], prefix: str = "") -> UserError:
     """Turns pydantic's findings into sentences that name the recipe, the key and the nearest valid one."""
     sentences = []
-    for item in error.errors():
+    findings = error.errors(include_url=False)
+    for item in findings[:MOST_FINDINGS]:
         loc = [str(part) for part in item["loc"]]
-        key = ".".join([*([prefix] if prefix else []), *loc])
+        key = quoted(".".join([*([prefix] if prefix else []), *loc]))
         if item["type"] == "extra_forbidden":
             valid = _fields(schema, loc[:-1])
             sentences.append(f"{where} has no key '{key}'.{nearest(loc[-1], valid)}")
         elif item["type"] == "missing":
             sentences.append(f"{where} lacks the key '{key}'.")
+        elif item["type"] == "value_error":
+            sentences.append(f"{where}{f': {key}' if key else ''}: {item['ctx']['error']}.")
         else:
-            message = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-            message = message.replace(", unable to parse string as an integer", "").replace(
-                ", unable to parse string as a number", ""
-            )
-            got = "" if isinstance(item["input"], dict | BaseModel) else f", not {item['input']!r}"
-            verb = "" if message.startswith("should") else ":"
-            sentences.append(f"{where}: {key}{verb} {message}{got}.")
+            wanted = WANTED.get(item["type"], "{message}").format(message=item["msg"], **item.get("ctx", {}))
+            sentences.append(f"{where}: {key} should be {wanted}, not {shown(item['input'])}.")
+    if len(findings) > MOST_FINDINGS:
+        sentences.append(f"There are {len(findings) - MOST_FINDINGS} more such mistakes.")
     return UserError(" ".join(dict.fromkeys(sentences)))
+
+
+# How many mistakes are told at once.
+MOST_FINDINGS = 5
+# What a value should be, by the type of pydantic's error.
+WANTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "a table",
+    "finite_number": "a finite number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "greater_than": "greater than {gt}",
+    "greater_than_equal": "greater than or equal to {ge}",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number that is not as large",
+    "int_type": "a whole number",
+    "less_than": "less than {lt}",
+    "less_than_equal": "less than or equal to {le}",
+    "list_type": "a list",
+    "literal_error": "{expected}",
+    "model_attributes_type": "a table",
+    "model_type": "a table",
+    "string_pattern_mismatch": "package.module.Class",
+    "string_too_long": "at most {max_length} letters long",
+    "string_type": "text",
+    "too_long": "at most {max_length} long",
+    "too_short": "at least {min_length} long",
+    "tuple_type": "a list",
+}
 
 
 def _fields(schema: type[BaseModel], path: list[str]) -> list[str]:
@@ -302,7 +431,11 @@ def _fields(schema: type[BaseModel], path: list[str]) -> list[str]:
     return list(schema.model_fields)
 
 
-def _overridden(raw: dict[str, Any], overrides: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _parsed(overrides: Mapping[str, Any] | Iterable[str]) -> Mapping[str, Any]:
+    return overrides if isinstance(overrides, Mapping) else dict(parse_override(text) for text in overrides)
+
+
+def _overridden(raw: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     tree = _merged(raw, {})
     for key, value in overrides.items():
         *path, last = key.split(".")
@@ -310,7 +443,7 @@ def _overridden(raw: dict[str, Any], overrides: Mapping[str, Any], name: str) ->
         for depth, part in enumerate(path):
             node = node.setdefault(part, {})
             if not isinstance(node, dict):
-                raise UserError(f"Recipe {name}: {'.'.join(path[: depth + 1])} is a value and has no parts.")
+                raise UserError(f"{_named(raw)}: {quoted('.'.join(path[: depth + 1]))} is a value and has no parts.")
         if path == ["training"] and last in BUDGETS and value is not None:
             for other in BUDGETS:
                 node.pop(other, None)
@@ -318,45 +451,103 @@ def _overridden(raw: dict[str, Any], overrides: Mapping[str, Any], name: str) ->
     return tree
 
 
-def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
-    if name in seen:
-        raise UserError(f"Recipe {seen[0]} extends itself: {' -> '.join([*seen, name])}.")
-    path = Path(name)
-    if name in recipe_names():
-        text, own_name = (resources.files("zeuxis") / "recipes" / f"{name}.toml").read_text("utf-8"), name
-    elif path.suffix == ".toml" or (exists(path) and path.is_file()):
-        try:
-            text, own_name = path.read_text("utf-8"), path.stem
-        except OSError as error:
-            raise UserError(f"The recipe {name} cannot be read: {error.strerror or error}.") from error
-        except UnicodeDecodeError as error:
-            raise UserError(f"The recipe {name} is no UTF-8 text.") from error
+def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads a recipe: with what it extends, and what stands in its own file."""
+    where = f"The recipe {quoted(name)}"
+    packaged = name in recipe_names()
+    real = name if packaged else str(_real(name) or name)
+    if real in seen or len(seen) >= LONGEST_CHAIN:
+        raise UserError(f"{where} extends itself, or more than {LONGEST_CHAIN} others one after another.")
+    if packaged:
+        content = (resources.files("zeuxis") / "recipes" / f"{name}.toml").read_bytes()
+    elif name.endswith(".toml") or _real(name):
+        content = _content(name, where)
     else:
         raise one_of("recipe", name, recipe_names())
     try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"The recipe {name} is not valid TOML: {error}.") from error
-    parent = raw.pop("extends", None)
-    if parent is not None:
-        if not isinstance(parent, str):
-            raise UserError(f"Recipe {name}: extends must be the name of one recipe, not {parent!r}.")
-        beside = path.parent / parent
-        inherited = _read(str(beside) if beside.is_file() else parent, (*seen, name))
-        for own in ("name", "standard"):
-            inherited.pop(own, None)
-        if any(budget in raw.get("training", {}) for budget in BUDGETS):
-            for budget in BUDGETS:
-                inherited.get("training", {}).pop(budget, None)
-        before = inherited.get("model", {}).get("name")
-        if raw.get("model", {}).get("name", before) != before:  # another model has options and phases of its own
-            inherited.pop("model")
-            inherited.get("training", {}).pop("optimizers", None)
-        for part, network in raw.get("networks", {}).items():
-            if isinstance(network, dict) and "layers" in network:  # other layers have heads of their own, or none
-                inherited.get("networks", {}).get(part, {}).pop("heads", None)
-        raw = _merged(inherited, raw)
-    return {"name": own_name, **raw}
+        own = tomllib.loads(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} is no UTF-8 text.") from error
+    except RecursionError as error:
+        raise UserError(f"{where} is nested too deep.") from error
+    except ValueError as error:  # also a number of thousands of digits
+        raise UserError(f"{where} is not valid TOML: {quoted(str(error), 200)}.") from error
+    _require_plain(own, where)
+    own.setdefault("name", Path(name).stem)
+    parent = own.pop("extends", None)
+    if parent is None:
+        return own, own
+    if not isinstance(parent, str):
+        raise UserError(f"{where}: extends must be the name of one recipe, not {shown(parent)}.")
+    beside = str(Path(name).parent / parent)
+    inherited, _ = _read(beside if _real(beside) else parent, (*seen, real))
+    for key in ("name", "standard"):
+        inherited.pop(key, None)
+    training, model = _table(inherited, "training"), _table(inherited, "model")
+    if any(budget in _table(own, "training") for budget in BUDGETS):
+        for budget in BUDGETS:
+            training.pop(budget, None)
+    if _table(own, "model").get("name", model.get("name")) != model.get("name"):
+        # Another model has options and phases of its own.
+        model.clear()
+        training.pop("optimizers", None)
+    for part, network in _table(own, "networks").items():
+        if isinstance(network, dict) and "layers" in network:  # other layers have heads of their own, or none
+            _table(_table(inherited, "networks"), part).pop("heads", None)
+    return _merged(inherited, own), own
+
+
+def _real(name: str) -> Path | None:
+    """Where a file is, links followed; None where there is none."""
+    return Path(name).resolve() if exists(Path(name)) and Path(name).is_file() else None
+
+
+def _content(name: str, where: str) -> bytes:
+    """A recipe file's bytes; what is no file, or too large for a recipe, is refused before it is read."""
+    try:
+        if exists(Path(name)) and not Path(name).is_file():  # a pipe or a device would be read for ever
+            raise UserError(f"{where} cannot be read: it is no file.")
+        with Path(name).open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        raise UserError(f"{where} cannot be read: {why(error)}.") from error
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{where} cannot be read: it is larger than {MOST_BYTES:,} bytes.")
+    return content
+
+
+def _table(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    """A table of a tree; an empty one where there is none, or something else."""
+    table = tree.get(key)
+    return table if isinstance(table, dict) else {}
+
+
+def _calls(tree: dict[str, Any]) -> list[Call]:
+    """What a tree that may not be valid names to be imported and run."""
+    networks = [table for name in _table(tree, "networks") if (table := _table(tree["networks"], name))]
+    return [
+        Call(table["module"], table.get("arguments", {}))
+        for table in networks
+        if isinstance(table.get("module"), str) and isinstance(table.get("arguments", {}), dict)
+    ]
+
+
+def _require_plain(tree: dict[str, Any], where: str) -> None:
+    """Refuses tables nested deeper than a recipe's are, and text that no file could hold."""
+    level: list[Any] = [tree]
+    for _ in range(DEEPEST):
+        for text in (item for item in level if isinstance(item, str)):
+            if "\0" in text or text.encode("utf-8", "replace").decode() != text:
+                raise UserError(f"{where} holds {shown(text)}, which is no text.")
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list | tuple)
+            for inner in ([*item, *item.values()] if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return
+    raise UserError(f"{where} is nested too deep.")
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -368,8 +559,14 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _named(raw: Mapping[str, Any]) -> str:
+    name = raw.get("name")
+    return f"Recipe {name}" if isinstance(name, str) and is_name(name) else "The recipe"
+
+
 def _validated(raw: dict[str, Any]) -> Recipe:
+    _require_plain(raw, _named(raw))
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise explain(error, f"Recipe {raw.get('name', '')}", Recipe) from None
+        raise explain(error, _named(raw), Recipe) from None

@@ -25,12 +25,13 @@ from zeuxis.files import exists, why
 from zeuxis.models import Classifies, Code, Encodes, Generates, HasCodes, HasFeatures, Model, Posterior, build_model
 from zeuxis.nets import summary
 from zeuxis.progress import TROUBLE, say
-from zeuxis.recipe import Recipe, load_recipe
+from zeuxis.recipe import Recipe, run_recipe
 from zeuxis.threads import paced, threads
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights
 from zeuxis.training.hardware import pick_device
 from zeuxis.training.journal import read_journal, read_warnings
 from zeuxis.training.snapshots import read_snapshots
+from zeuxis.trust import NOTHING, Trust
 
 __all__ = ["Run", "find_run", "slerp"]
 
@@ -72,13 +73,14 @@ class Run:
 
     Args:
         path: the run folder.
+        trust: in modules that its recipe names, beyond what this user trained here.
 
     Raises:
         UserError: if the folder is not a run.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, trust: Trust = NOTHING) -> None:
+        self.path, self.trust = Path(path), trust
         missing = [
             name for name in ("recipe.toml", "environment.json", "journal.jsonl") if not (self.path / name).is_file()
         ]
@@ -99,7 +101,7 @@ class Run:
     @cached_property
     def recipe(self) -> Recipe:
         """The resolved recipe."""
-        return load_recipe(self.path / "recipe.toml")
+        return run_recipe(self.path, trust=self.trust)
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -499,7 +501,7 @@ def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
     return np.asarray(weights @ np.stack([a, b]), np.float32)
 
 
-def find_run(name: str | Path, runs: Path) -> Run:
+def find_run(name: str | Path, runs: Path, *, trust: Trust = NOTHING) -> Run:
     """Opens a run by its path, or by its name below `runs`.
 
     Raises:
@@ -508,6 +510,6 @@ def find_run(name: str | Path, runs: Path) -> Run:
     found = [path for path in (Path(name), runs / name) if exists(path)]
     if found:
         # A folder of the same name that is no run, such as the images it learned from, does not stand in its way.
-        return Run(next((path for path in found if (path / "recipe.toml").is_file()), found[0]))
+        return Run(next((path for path in found if (path / "recipe.toml").is_file()), found[0]), trust=trust)
     known = [p.parent.name for p in runs.glob("*/recipe.toml")] if runs.is_dir() else []
     raise UserError(f"There is no run '{name}', neither here nor in {runs}.{nearest(str(name), known)}")

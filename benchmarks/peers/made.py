@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from zeuxis.data import load
-from zeuxis.evaluation.judge import judge_of
+from zeuxis.evaluation.judge import find_or_train_judge
 from zeuxis.evaluation.measure import Material, Value, measures
 from zeuxis.recipe import Recipe
 from zeuxis.run import Run
@@ -90,7 +90,7 @@ class Made(Images):
 
     def measured(self) -> dict[str, dict[str, Any]]:
         """Every measure that needs no model in hand, and what training cost."""
-        material = Material(self, samples=len(self.made["samples"]), judge=judge_of(self))
+        material = Material(self, samples=len(self.made["samples"]), judge=find_or_train_judge(self))
         images, seconds = int(self.made["images"]), float(self.made["seconds"])
         found = {
             "parameters": Value(float(self.made["parameters"])),
@@ -99,5 +99,5 @@ class Made(Images):
         }
         for each in measures():
             if each.name not in OURS and each.applies(material):
-                found |= each.take(material)
+                found |= {name: value for name, value in each.take(material).items() if isinstance(value, Value)}
         return {name: value._asdict() for name, value in found.items()}

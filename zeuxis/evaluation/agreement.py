@@ -18,7 +18,11 @@ __all__ = ["Share", "code_agreement", "label_agreement"]
 
 
 class Share(NamedTuple):
-    """A share of n samples, with its binomial standard error."""
+    """A share of n samples, with its binomial standard error.
+
+    The error is that of a share with one hit and one miss more (Laplace's rule of succession), so that all or none of a
+    few samples are not taken for certainty.
+    """
 
     value: float
     stderr: float
@@ -27,8 +31,9 @@ class Share(NamedTuple):
     @classmethod
     def of(cls, hits: np.ndarray) -> Share:
         """The share of true values among `(N,)`."""
-        value = float(np.mean(hits))
-        return cls(value, float(np.sqrt(value * (1 - value) / len(hits))), len(hits))
+        n = len(hits)
+        likely = (np.sum(hits) + 1) / (n + 2)
+        return cls(float(np.mean(hits)), float(np.sqrt(likely * (1 - likely) / n)), n)
 
 
 def label_agreement(run: Run, judge: Run, n: int = 2000, seed: int = 1) -> Share:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.evaluation.measure import Material, Value, jackknife, measure, named
+from zeuxis.evaluation.measure import Figures, Material, Value, jackknife, measure, named
 
 __all__ = ["class_entropy", "inception_score"]
 
@@ -35,10 +35,10 @@ def class_entropy(said: np.ndarray, classes: int) -> float:
 
 
 @measure(gives={"inception_score": "sure of one class each, all classes drawn"}, better="high", applies=named)
-def score(material: Material) -> dict[str, Value]:
+def score(material: Material) -> Figures:
     p = material.probabilities
     stderr = jackknife(GROUPS, len(p), lambda chosen: inception_score(p[chosen]))
-    return {"inception_score": Value(inception_score(p), stderr, len(p), material.space)}
+    return {"inception_score": Value(inception_score(p), stderr, len(p), material.space, groups=GROUPS)}
 
 
 @measure(
@@ -46,12 +46,12 @@ def score(material: Material) -> dict[str, Value]:
     better="high",
     applies=named,
 )
-def covered(material: Material) -> dict[str, Value]:
+def covered(material: Material) -> Figures:
     p = material.probabilities
     said, classes = p.argmax(axis=1), p.shape[1]
     often = np.bincount(said, minlength=classes) >= LOST * len(said) / classes
     stderr = jackknife(GROUPS, len(said), lambda chosen: class_entropy(said[chosen], classes))
     return {
         "classes_covered": Value(float(often.sum()), None, len(said), material.space),
-        "class_entropy": Value(class_entropy(said, classes), stderr, len(said), material.space),
+        "class_entropy": Value(class_entropy(said, classes), stderr, len(said), material.space, groups=GROUPS),
     }

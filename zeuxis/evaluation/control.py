@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from zeuxis.evaluation.agreement import code_agreement, label_agreement
-from zeuxis.evaluation.measure import Material, Value, jackknife, measure, named
+from zeuxis.evaluation.measure import Figures, Material, Value, jackknife, measure, named
 from zeuxis.models import Code
 
 __all__ = ["mutual_information"]
@@ -23,11 +23,9 @@ GROUPS = 10
 
 def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     """Mutual information of two series of indices, both `(N,)`, in nats."""
-    table = np.zeros((a.max() + 1, b.max() + 1))
-    np.add.at(table, (a, b), 1 / len(a))
-    independent = table.sum(axis=1, keepdims=True) * table.sum(axis=0, keepdims=True)
-    held = table > 0
-    return float((table[held] * np.log(table[held] / independent[held])).sum())
+    from sklearn.metrics import mutual_info_score
+
+    return float(mutual_info_score(a, b))
 
 
 @measure(
@@ -39,7 +37,7 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
         and set(material.run.model.class_names) <= set(material.classifier.model.class_names)
     ),
 )
-def asked(material: Material) -> dict[str, Value]:
+def asked(material: Material) -> Figures:
     share = label_agreement(material.run, material.classifier, n=material.n, seed=material.seed)
     return {"label_agreement": Value(*share, material.space)}
 
@@ -58,7 +56,7 @@ def _class_codes(material: Material) -> list[Code]:
     better="high",
     applies=lambda material: named(material) and bool(_class_codes(material)),
 )
-def codes(material: Material) -> dict[str, Value]:
+def codes(material: Material) -> Figures:
     run, judge = material.run, material.classifier
     code = _class_codes(material)[0]
     share = code_agreement(run, judge, n=material.n, seed=material.seed)[code.name]
@@ -68,5 +66,7 @@ def codes(material: Material) -> dict[str, Value]:
     stderr = jackknife(GROUPS, len(said), lambda chosen: mutual_information(drawn[chosen], said[chosen]) / most)
     return {
         "code_agreement": Value(*share, material.space),
-        "code_information": Value(mutual_information(drawn, said) / most, stderr, len(said), material.space),
+        "code_information": Value(
+            mutual_information(drawn, said) / most, stderr, len(said), material.space, groups=GROUPS
+        ),
     }

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from zeuxis.data.batches import Batch
-from zeuxis.evaluation.measure import Material, Value, measure
+from zeuxis.evaluation.measure import Figures, Material, Value, measure
 from zeuxis.models import Step, build_model
 from zeuxis.models.base import total
 from zeuxis.run import Run
@@ -148,7 +148,7 @@ def training_multiply_adds(run: Run) -> int:
     better="",  # what is well spent is for the reader to say
     applies=lambda material: True,
 )
-def costs(material: Material) -> dict[str, Value]:
+def costs(material: Material) -> Figures:
     run, spent = material.run, cost(material.run)
     figures = {
         "parameters": spent.parameters,

@@ -25,13 +25,15 @@ import numpy as np
 from scipy.stats import entropy
 
 from zeuxis.evaluation.control import mutual_information
-from zeuxis.evaluation.measure import Material, Value, jackknife, measure
+from zeuxis.evaluation.measure import Figures, Material, Value, jackknife, measure, too_few
 from zeuxis.run import Run
 
 __all__ = ["DCI", "dci", "mutual_information_gap"]
 
 BINS, GROUPS, FOLDS, TREES = 20, 10, 5, 50
 IMAGES = 5000
+# Fewer would leave a forest less than sixteen images to learn from.
+FEWEST = 100
 
 
 class DCI(NamedTuple):
@@ -108,16 +110,23 @@ def representation(run: Run, indices: np.ndarray) -> np.ndarray:
     better="high",
     applies=lambda material: bool(material.run.factors) and (material.run.encodes or bool(material.run.codes)),
 )
-def disentangled(material: Material) -> dict[str, Value]:
+def disentangled(material: Material) -> Figures:
     run = material.run
     chosen = run.choose_images("train", IMAGES)
     latents, factors = representation(run, chosen), run.factor_values(chosen)
     factors = factors[:, np.ptp(factors, axis=0) > 0]  # of chosen classes, one may have a single value
+    reason = too_few(FEWEST, len(chosen), "training images")
+    if not factors.shape[1]:
+        reason = "its images do not differ in any factor"
+    if not np.isfinite(latents).all():
+        reason = "its latents are not all finite"
+    if reason:
+        return dict.fromkeys(("mig", *(f"dci_{name}" for name in DCI._fields)), reason)
     gap = mutual_information_gap(latents, factors)
     stderr = jackknife(GROUPS, len(chosen), lambda kept: mutual_information_gap(latents[kept], factors[kept]))
     folds = np.array([dci(latents[i::FOLDS], factors[i::FOLDS], seed=i) for i in range(FOLDS)])
     means, errors = folds.mean(axis=0).tolist(), (folds.std(axis=0, ddof=1) / np.sqrt(FOLDS)).tolist()
-    return {"mig": Value(gap, stderr, len(chosen))} | {
-        f"dci_{name}": Value(mean, error, len(chosen))
+    return {"mig": Value(gap, stderr, len(chosen), groups=GROUPS)} | {
+        f"dci_{name}": Value(mean, error, len(chosen), groups=FOLDS)
         for name, mean, error in zip(DCI._fields, means, errors, strict=True)
     }

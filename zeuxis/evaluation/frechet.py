@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zeuxis.evaluation.measure import Material, Value, jackknife, judged, measure
+from zeuxis.evaluation.measure import Figures, Material, Value, jackknife, judged, measure, too_few
 
 __all__ = ["Moments", "frechet_between", "frechet_distance"]
 
@@ -67,7 +67,9 @@ def extrapolated(x: np.ndarray, real: Moments, seed: int = 0) -> float:
     better="low",
     applies=judged,
 )
-def fid(material: Material) -> dict[str, Value]:
+def fid(material: Material) -> Figures:
+    if reason := too_few(2, len(material.reference_features), "images"):
+        return {"fid": reason, "fid_infinity": reason}
     x, real = material.sample_features, Moments.of(material.reference_features)
 
     def distance(chosen: np.ndarray) -> float:
@@ -78,6 +80,6 @@ def fid(material: Material) -> dict[str, Value]:
 
     whole = np.ones(len(x), bool)
     return {
-        name: Value(take(whole), jackknife(GROUPS, len(x), take), len(x), material.space)
+        name: Value(take(whole), jackknife(GROUPS, len(x), take), len(x), material.space, groups=GROUPS)
         for name, take in (("fid", distance), ("fid_infinity", limit))
     }

@@ -31,13 +31,14 @@ from zeuxis.data.registry import cache_dir
 from zeuxis.errors import StoppedError, UserError
 from zeuxis.evaluation.inception import Inception
 from zeuxis.evaluation.judges import judges
+from zeuxis.files import WriteError, make_folder, path_part
 from zeuxis.nets import Shape
 from zeuxis.progress import say
 from zeuxis.recipe import DataOptions, Recipe
 from zeuxis.run import Run
 from zeuxis.training import Display, start
 
-__all__ = ["Judge", "RandomFeatures", "judge_for", "judge_name", "judge_of"]
+__all__ = ["Judge", "RandomFeatures", "find_judge", "find_or_train_judge", "judge_name", "train_judge"]
 
 # Of a classifier trained on the spot: at most so long, and until its error no longer falls.
 MINUTES = 3.0
@@ -91,13 +92,14 @@ def judge_name(judge: Judge) -> str:
     return judge.recipe.name if isinstance(judge, Run) else judge.name
 
 
-def judge_of(run: Run) -> Judge:
-    """Returns who judges a run; trains a classifier of its images' classes if there is none yet."""
-    return judge_for(run.recipe.data, run.classes, run.environment["data"]["fingerprint"])
+def find_or_train_judge(run: Run) -> Judge:
+    """Returns who judges a run; trains a classifier of its images' classes, for minutes, if there is none yet."""
+    images = run.recipe.data, run.classes, run.environment["data"]["fingerprint"]
+    return find_judge(*images) or train_judge(*images)
 
 
-def judge_for(options: DataOptions, classes: tuple[str, ...], fingerprint: str) -> Judge:
-    """Returns who judges such images.
+def find_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str) -> Judge | None:
+    """Returns who judges such images, or None where a classifier of their classes has yet to be trained.
 
     Args:
         options: the data section of the recipe that they are for.
@@ -107,11 +109,42 @@ def judge_for(options: DataOptions, classes: tuple[str, ...], fingerprint: str) 
     alike = [judge for judge in judges() if _kind(judge.recipe.data) == _kind(options)]
     if alike:
         return alike[0]
-    if len(classes) > 1:
-        judge = _trained(options, fingerprint)
-        if min(judge.series("test/error")[1], default=1.0) < MOST_WRONG * (1 - 1 / len(classes)):
-            return judge
-    return _random(options.shape)
+    if len(classes) < 2:
+        return _random(options.shape)
+    folder = _folder(classifier_recipe(options, fingerprint))
+    if not folder.is_dir():
+        return None
+    judge = Run(folder)
+    able = min(judge.series("test/error")[1], default=1.0) < MOST_WRONG * (1 - 1 / len(classes))
+    return judge if able else _random(options.shape)
+
+
+def train_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str) -> Judge:
+    """Trains a classifier of the images' classes into the cache, and returns who judges; arguments as of `find_judge`.
+
+    Where there are too few images to train one, or it cannot tell their classes, random features judge.
+    """
+    recipe = classifier_recipe(options, fingerprint)
+    folder = _folder(recipe)
+    if load(recipe.data, recipe=recipe.name).fingerprint != fingerprint:
+        raise UserError(f"The images of {options.path or options.source} have changed, so no judge learns from them.")
+    say(
+        f"No classifier of these images comes with the package; one is trained on their classes, once, in at most "
+        f"{MINUTES:g} minutes: {folder}"
+    )
+    make_folder(folder.parent)
+    with TemporaryDirectory(prefix=".training-", dir=folder.parent) as aside:
+        try:
+            if not start(recipe, Path(aside), Display(), name=recipe.name)[1]:
+                raise StoppedError("Stopped before there was a classifier to judge with.")
+        except (StoppedError, WriteError):
+            raise
+        except UserError as error:
+            say(f"No classifier can be trained on these images, so distances are measured in random features. {error}")
+            return _random(options.shape)
+        with suppress(OSError):  # another process was there first: its judge is as good
+            (Path(aside) / recipe.name).rename(folder)
+    return find_judge(options, classes, fingerprint) or _random(options.shape)
 
 
 @cache
@@ -124,26 +157,9 @@ def _kind(data: DataOptions) -> tuple[str, str, Shape]:
     return data.source, Path(data.path).name, data.shape
 
 
-def _trained(options: DataOptions, fingerprint: str) -> Run:
-    """The classifier of these images' classes from the cache, trained now if it is not there."""
-    recipe = classifier_recipe(options, fingerprint)
-    folder = cache_dir() / "judges" / recipe.name
-    if not folder.is_dir():
-        if load(recipe.data, recipe=recipe.name).fingerprint != fingerprint:
-            raise UserError(
-                f"The images of {options.path or options.source} have changed, so no judge learns from them."
-            )
-        say(
-            f"No classifier of these images comes with the package; one is trained on their classes, once, in at most "
-            f"{MINUTES:g} minutes: {folder}"
-        )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".training-", dir=folder.parent) as aside:
-            if not start(recipe, Path(aside), Display(), name=recipe.name)[1]:
-                raise StoppedError("Stopped before there was a classifier to judge with.")
-            with suppress(OSError):  # another process was there first: its judge is as good
-                (Path(aside) / recipe.name).rename(folder)
-    return Run(folder)
+def _folder(recipe: Recipe) -> Path:
+    """Where the classifier that a recipe trains stands in the cache."""
+    return cache_dir() / "judges" / recipe.name
 
 
 def classifier_recipe(options: DataOptions, fingerprint: str) -> Recipe:
@@ -157,7 +173,7 @@ def classifier_recipe(options: DataOptions, fingerprint: str) -> Recipe:
     stem = Path(options.path).stem or options.source
     data: dict[str, Any] = options.model_dump() | {"range": "0..1"}
     return Recipe.model_validate({
-        "name": f"{stem}-cnn-{options.size}-{fingerprint[:6]}",
+        "name": path_part(f"{stem}-cnn-{options.size}-{fingerprint[:6]}"),
         "description": "Classifier trained on the spot, in whose features distances are measured",
         "data": data,
         "model": {"name": "classifier"},

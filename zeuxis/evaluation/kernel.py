@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.evaluation.measure import Material, Value, judged, measure
+from zeuxis.evaluation.measure import Figures, Material, Value, judged, measure, too_few
 
 __all__ = ["kernel_distance", "squared_discrepancy"]
 
@@ -29,15 +29,18 @@ def squared_discrepancy(x: np.ndarray, y: np.ndarray) -> float:
     return float(within - 2 * xy.mean())
 
 
-def kernel_distance(x: np.ndarray, y: np.ndarray, *, blocks: int = BLOCKS, seed: int = 0) -> tuple[float, float]:
-    """KID and its standard error, from as many disjoint blocks of both sets."""
+def kernel_distance(x: np.ndarray, y: np.ndarray, *, blocks: int = BLOCKS, seed: int = 0) -> tuple[float, float | None]:
+    """KID and its standard error, from as many disjoint blocks of both sets; one block gives no error."""
     generator = np.random.default_rng(seed)
     pairs = zip(*(np.array_split(each[generator.permutation(len(each))], blocks) for each in (x, y)), strict=True)
     found = np.array([squared_discrepancy(a, b) for a, b in pairs])
-    return float(found.mean()), float(found.std(ddof=1) / np.sqrt(blocks))
+    return float(found.mean()), float(found.std(ddof=1) / np.sqrt(blocks)) if blocks > 1 else None
 
 
 @measure(gives={"kid": "kernel distance of the features of samples and of images"}, better="low", applies=judged)
-def kid(material: Material) -> dict[str, Value]:
-    value, stderr = kernel_distance(material.sample_features, material.reference_features)
-    return {"kid": Value(value, stderr, material.n, material.space)}
+def kid(material: Material) -> Figures:
+    x, y = material.sample_features, material.reference_features
+    if reason := too_few(2, len(y), "images"):
+        return {"kid": reason}
+    blocks = min(BLOCKS, len(x) // 2, len(y) // 2)  # of two images at least
+    return {"kid": Value(*kernel_distance(x, y, blocks=blocks), len(x), material.space, groups=blocks)}

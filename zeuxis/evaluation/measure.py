@@ -20,6 +20,7 @@ from zeuxis.evaluation.judge import Judge, judge_name
 from zeuxis.run import Run
 
 __all__ = [
+    "Figures",
     "Material",
     "Measure",
     "Value",
@@ -31,6 +32,7 @@ __all__ = [
     "measures",
     "named",
     "pieces",
+    "too_few",
 ]
 
 # Held-out images that are enough to hold samples against; where there are fewer, the training images serve.
@@ -51,10 +53,11 @@ class Value(NamedTuple):
 
     Attributes:
         value: the figure.
-        stderr: its standard error, as far as the draw of samples or images goes; None where it has none.
+        stderr: its standard error, as far as the draw of samples or images goes; None where it is not known.
         n: samples or images it was taken from.
         features: the network in whose features a distance was measured.
         at_least: whether it may be larger, for all that so many samples tell.
+        groups: how many parts of them, or repeats, the error comes from; 0 where it comes from each of n.
     """
 
     value: float
@@ -62,11 +65,13 @@ class Value(NamedTuple):
     n: int = 0
     features: str | None = None
     at_least: bool = False
+    groups: int = 0
 
     @classmethod
     def mean(cls, each: np.ndarray, features: str | None = None) -> Value:
-        """The mean of `(N,)` figures that were found independently, with its standard error."""
-        return cls(float(each.mean()), float(each.std() / np.sqrt(len(each))), len(each), features)
+        """The mean of `(N,)` figures that were found independently, with its standard error; of one, without."""
+        n = len(each)
+        return cls(float(each.mean()), float(each.std(ddof=1) / np.sqrt(n)) if n > 1 else None, n, features)
 
 
 class Material:
@@ -150,6 +155,16 @@ def pieces(array: np.ndarray, size: int = CHUNK) -> Iterator[np.ndarray]:
         yield array[start : start + size]
 
 
+# What a measure finds, by name: a figure, or the reason why it cannot be had.
+Figures = Mapping[str, Value | str]
+Take = Callable[[Material], Figures]
+
+
+def too_few(needed: int, n: int, what: str) -> str:
+    """The reason why a figure cannot be had of n images; "" where they are enough."""
+    return "" if n >= needed else f"it needs at least {needed} {what}, and there {'is' if n == 1 else 'are'} {n}"
+
+
 @dataclass(frozen=True)
 class Measure:
     """A measure.
@@ -166,11 +181,10 @@ class Measure:
     gives: Mapping[str, str]
     better: Literal["low", "high", ""]
     applies: Callable[[Material], bool]
-    take: Callable[[Material], Mapping[str, Value]]
+    take: Take
 
 
 _MEASURES: dict[str, Measure] = {}
-Take = Callable[[Material], Mapping[str, Value]]
 
 
 def measure(

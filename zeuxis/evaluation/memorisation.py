@@ -17,12 +17,14 @@ from scipy.stats import rankdata
 
 from zeuxis.data import to_bytes
 from zeuxis.evaluation.agreement import Share
-from zeuxis.evaluation.measure import Material, Value, judged, measure
+from zeuxis.evaluation.measure import Figures, Material, Value, judged, measure, too_few
 from zeuxis.evaluation.neighbourhoods import squared_distances
 
 __all__ = ["copying", "nearer", "tails"]
 
 MOST, MOST_TRAINED = 2000, 20_000
+# Held-out images, of which one in a hundred is spoken of.
+FEWEST = 100
 # A distance that rounding alone leaves in float32, as a share of a usual one.
 NONE = 5e-3
 
@@ -64,7 +66,7 @@ def tails(samples: np.ndarray, held_out: np.ndarray) -> tuple[np.ndarray, np.nda
     better="",  # far below 0.5 lie images that are like none
     applies=judged,
 )
-def memorised(material: Material) -> dict[str, Value]:
+def memorised(material: Material) -> Figures:
     run = material.run
     samples = material.samples[:MOST]
     held_out = to_bytes(run.images(run.choose_images("test", MOST)))
@@ -73,9 +75,10 @@ def memorised(material: Material) -> dict[str, Value]:
     pixels = copying(*flat)
     features = copying(material.sample_features[:MOST], material.features(held_out), material.features(train))
     suspects, outliers = tails(*features)
+    reason = too_few(FEWEST, len(held_out), "held-out images")
     return {
         "copying_pixels": Value(*nearer(*pixels), len(samples)),
         "copying_features": Value(*nearer(*features), len(samples), material.space),
-        "suspects": Value(*Share.of(suspects), material.space),
-        "outliers": Value(*Share.of(outliers), material.space),
+        "suspects": reason or Value(*Share.of(suspects), material.space),
+        "outliers": reason or Value(*Share.of(outliers), material.space),
     }

@@ -20,7 +20,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from zeuxis.evaluation.measure import Material, Value, judged, measure
+from zeuxis.evaluation.agreement import Share
+from zeuxis.evaluation.measure import Figures, Material, Value, judged, measure, too_few
 
 __all__ = ["neighbourhoods"]
 
@@ -76,6 +77,10 @@ def neighbourhoods(samples: np.ndarray, images: np.ndarray, k: int = K) -> dict[
     better="high",
     applies=judged,
 )
-def prdc(material: Material) -> dict[str, Value]:
+def prdc(material: Material) -> Figures:
+    names = ("precision", "recall", "density", "coverage")
+    if reason := too_few(K + 1, len(material.reference_features), "images"):
+        return dict.fromkeys(names, reason)
     found = neighbourhoods(material.sample_features[:MOST], material.reference_features[:MOST])
-    return {name: Value.mean(each, material.space) for name, each in found.items()}
+    shares = {name: Value(*Share.of(found[name] > 0), material.space) for name in names if name != "density"}
+    return shares | {"density": Value.mean(found["density"], material.space)}

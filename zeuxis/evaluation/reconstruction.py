@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.evaluation.measure import Material, Value, measure, pieces
+from zeuxis.evaluation.measure import Figures, Material, Value, measure, pieces
 from zeuxis.evaluation.similarity import WINDOW, ssim
 
 __all__ = ["mean_squared_error"]
@@ -23,7 +23,7 @@ def mean_squared_error(images: np.ndarray, reconstructions: np.ndarray) -> float
     better="low",
     applies=lambda material: material.run.encodes and material.run.generates,
 )
-def errors(material: Material) -> dict[str, Value]:
+def errors(material: Material) -> Figures:
     each = np.concatenate([np.square(x - made).mean(axis=(1, 2, 3)) for x, made in _rebuilt(material)])
     return {"test_mse": Value.mean(each)}
 
@@ -38,7 +38,7 @@ def errors(material: Material) -> dict[str, Value]:
         material.run.encodes and material.run.generates and material.run.recipe.data.size >= WINDOW
     ),
 )
-def fidelity(material: Material) -> dict[str, Value]:
+def fidelity(material: Material) -> Figures:
     signal, similar = [], []
     for x, made in _rebuilt(material):
         signal.append(-10 * np.log10(np.maximum(np.square(x - made).mean(axis=(1, 2, 3)), 1e-10)))

@@ -16,7 +16,7 @@ from zeuxis.data import load, to_bytes, to_unit
 from zeuxis.data.batches import make_batch
 from zeuxis.errors import UserError
 from zeuxis.evaluation.frechet import Moments, frechet_between
-from zeuxis.evaluation.judge import Judge, judge_for
+from zeuxis.evaluation.judge import Judge, find_judge, train_judge
 from zeuxis.evaluation.measure import jackknife
 from zeuxis.models import Generates, build_model
 from zeuxis.recipe import Recipe
@@ -44,7 +44,8 @@ def watching(recipe: Recipe, observer: Observer) -> Observer:
             f"training.{'until' if recipe.training.until else 'best'} = '{NAME}' needs a model that makes images, and "
             f"'{recipe.model.name}' makes none."
         )
-    return RunningEstimate(observer, judge_for(recipe.data, dataset.classes, dataset.fingerprint))
+    images = recipe.data, dataset.classes, dataset.fingerprint
+    return RunningEstimate(observer, find_judge(*images) or train_judge(*images))
 
 
 class RunningEstimate:

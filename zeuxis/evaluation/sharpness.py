@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.evaluation.measure import Material, Value, measure, pieces
+from zeuxis.evaluation.measure import Figures, Material, Value, measure, pieces
 
 __all__ = ["sharpness"]
 
@@ -31,14 +31,15 @@ def sharpness(images: np.ndarray) -> float:
     better="",
     applies=lambda material: material.run.generates,
 )
-def sharp(material: Material) -> dict[str, Value]:
+def sharp(material: Material) -> Figures:
     samples, images = (
         np.concatenate([laplacian_variance(part / np.float32(255)) for part in pieces(each)])
         for each in (material.samples, material.reference)
     )
-    mean = images.mean()
-    return {
-        "sharpness": Value(
-            float(samples.mean() / mean), float(samples.std() / np.sqrt(len(samples)) / mean), len(samples)
-        )
-    }
+    above, below = Value.mean(samples), Value.mean(images)
+    if not below.value:
+        return {"sharpness": "the images are flat, without an edge to be as sharp as"}
+    share, stderr = above.value / below.value, None
+    if above.stderr is not None and below.stderr is not None:  # of a ratio of means, to first order
+        stderr = float(np.hypot(above.stderr, share * below.stderr) / below.value)
+    return {"sharpness": Value(share, stderr, len(samples))}

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zeuxis.evaluation.measure import Material, Value, measure, named, pieces
+from zeuxis.evaluation.measure import Figures, Material, Value, measure, named, pieces
 
 __all__ = ["ms_ssim", "ssim"]
 
@@ -76,10 +76,12 @@ def ms_ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _within_classes(images: np.ndarray, labels: np.ndarray, seed: int = 0) -> np.ndarray:
-    """MS-SSIM of random pairs of one class each."""
+    """MS-SSIM of random pairs of one class each; empty where no two images are of one class."""
     order = np.random.default_rng(seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     pairs = [(a, b) for a, b in zip(order[:-1:2], order[1::2], strict=False) if labels[a] == labels[b]]
+    if not pairs:
+        return np.zeros(0)
     chosen = np.array(pairs)[:: max(len(pairs) // PAIRS, 1)]
     return np.concatenate([ms_ssim(images[part[:, 0]], images[part[:, 1]]) for part in pieces(chosen)])
 
@@ -92,10 +94,10 @@ def _within_classes(images: np.ndarray, labels: np.ndarray, seed: int = 0) -> np
     better="",
     applies=lambda material: named(material) and material.run.recipe.data.size >= WINDOW,
 )
-def alike(material: Material) -> dict[str, Value]:
+def alike(material: Material) -> Figures:
     found = _within_classes(material.samples, material.probabilities.argmax(axis=1))
     expected = _within_classes(material.reference, material.reference_probabilities.argmax(axis=1))
     return {
-        "ms_ssim": Value.mean(found),
-        "ms_ssim_images": Value.mean(expected),
+        name: Value.mean(each) if len(each) else "no two of them are of one class"
+        for name, each in (("ms_ssim", found), ("ms_ssim_images", expected))
     }

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.evaluation.measure import Material, Value, judged, measure
+from zeuxis.evaluation.measure import Figures, Material, Value, judged, measure
 from zeuxis.run import slerp
 
 __all__ = ["path_length"]
@@ -28,7 +28,7 @@ PAIRS, STEP = 1000, 1e-2
     # Codes are no places on a sphere: half of one digit and half of another lies nowhere.
     applies=lambda material: judged(material) and not material.run.codes,
 )
-def path_length(material: Material) -> dict[str, Value]:
+def path_length(material: Material) -> Figures:
     run, n = material.run, min(PAIRS, material.n)
     one, two = run.latents(n, material.seed + 1), run.latents(n, material.seed + 2)
     place = np.random.default_rng(material.seed).uniform(0, 1 - STEP, n)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.evaluation.measure import Material, Value, judged, measure
+from zeuxis.evaluation.measure import Figures, Material, Value, judged, measure, too_few
 from zeuxis.evaluation.neighbourhoods import squared_distances
 
 __all__ = ["support"]
@@ -24,6 +24,8 @@ __all__ = ["support"]
 MOST, EXPECTED = 2000, 5
 # Pairs that a rate of none beyond chance stays below 95 times in 100.
 FEWEST = 3
+# Of 20 images `EXPECTED` pairs are a fortieth; of fewer they would be no rare ones.
+FEWEST_IMAGES = 20
 
 
 def close_pairs(x: np.ndarray, threshold: float) -> int:
@@ -49,8 +51,10 @@ def support(samples: np.ndarray, images: np.ndarray) -> float:
     better="high",
     applies=judged,
 )
-def different(material: Material) -> dict[str, Value]:
+def different(material: Material) -> Figures:
     x, y = material.sample_features[:MOST], material.reference_features[:MOST]
     n = min(len(x), len(y))
+    if reason := too_few(FEWEST_IMAGES, n, "images"):
+        return {"support": reason}
     found = support(x, y)
     return {"support": Value(found, None, n, material.space, at_least=found >= n * (n - 1) / (2 * FEWEST))}

@@ -22,15 +22,15 @@ COLUMNS, ROWS, MOST = 4, 4, 20
     applies=lambda run: run.classifies and not run.generates,
 )
 def confusion(run: Run) -> Figure:
+    from sklearn.metrics import confusion_matrix
+
     chosen = run.choose_images("test")
     labels, names = run.labels(chosen), list(run.model.class_names)
     assert labels is not None, "a classifier has labels"
     images = run.images(chosen)
     chances = run.classify(images)
     said = chances.argmax(axis=1)
-    table = np.zeros((len(names), len(names)))
-    np.add.at(table, (labels, said), 1)
-    shares = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    shares = 100 * confusion_matrix(labels, said, labels=range(len(names)), normalize="true")
     drawn = new_figure(10.4, 5.6)
     left, right = drawn.subplots(1, 2, width_ratios=(1.25, 1))
     left.imshow(shares, cmap=LinearSegmentedColormap.from_list("share", [PAPER, LINES[0]]), vmin=0, vmax=100)

@@ -33,7 +33,7 @@ __all__ = ["ACGAN"]
 class ACGANOptions(GANOptions, ConditionalOptions):
     """Options of the game with an auxiliary classifier."""
 
-    class_weight: float = Field(1.0, gt=0, description="of the class terms, in both losses")
+    class_weight: float = Field(1.0, gt=0, le=1e6, description="of the class terms, in both losses")
     classify_fakes: bool = Field(True, description="the discriminator learns to name fakes too, as published")
 
 

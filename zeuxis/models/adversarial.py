@@ -64,16 +64,16 @@ class AdversarialOptions(ModelOptions):
     loss: Loss = Field("non-saturating", description="of both players, see the model's page")
     merged_batches: bool = Field(False, description="discriminate real and fake samples as one batch")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="real samples are labelled 1 minus this")
-    r1_penalty: float = Field(0.0, ge=0, description="gamma of the penalty on the gradient at real samples")
-    r2_penalty: float = Field(0.0, ge=0, description="gamma of the penalty on the gradient at fake samples")
-    gradient_penalty: float = Field(0.0, ge=0, description="lambda of WGAN-GP's penalty, between real and fake")
-    instance_noise: float = Field(0.0, ge=0, description="deviation of noise on all that the discriminator sees")
-    instance_noise_epochs: float = Field(0.0, ge=0, description="epochs over which that noise fades; 0: it stays")
+    r1_penalty: float = Field(0.0, ge=0, le=1e6, description="gamma of the penalty on the gradient at real samples")
+    r2_penalty: float = Field(0.0, ge=0, le=1e6, description="gamma of the penalty on the gradient at fake samples")
+    gradient_penalty: float = Field(0.0, ge=0, le=1e6, description="lambda of WGAN-GP's penalty, between real and fake")
+    instance_noise: float = Field(0.0, ge=0, le=1e6, description="deviation of noise on what the discriminator sees")
+    instance_noise_epochs: float = Field(0.0, ge=0, le=1e6, description="epochs over which it fades; 0: it stays")
     augmentation: list[Literal["color", "translation", "cutout"]] = Field(
         [], description="differentiable augmentation, where images are few"
     )
-    discriminator_updates: int = Field(1, ge=1, description="discriminator updates an iteration")
-    generator_updates: int = Field(1, ge=1, description="generator updates an iteration")
+    discriminator_updates: int = Field(1, ge=1, le=1000, description="discriminator updates an iteration")
+    generator_updates: int = Field(1, ge=1, le=1000, description="generator updates an iteration")
 
     @model_validator(mode="after")
     def _labels_exist(self) -> AdversarialOptions:

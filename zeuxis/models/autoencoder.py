@@ -25,6 +25,7 @@ from zeuxis.data import to_unit
 from zeuxis.errors import UserError
 from zeuxis.models.base import Inputs, Model, ModelOptions, Posterior, Step, join
 from zeuxis.nets import Network
+from zeuxis.nets.network import Imported
 
 __all__ = ["Autoencoder", "AutoencoderOptions", "posterior_of"]
 
@@ -37,7 +38,7 @@ CEILING = 2.0
 class AutoencoderOptions(ModelOptions):
     """Options of models that encode and decode."""
 
-    latent: int = Field(2, ge=1, description="latent dimensions")
+    latent: int = Field(2, ge=1, le=100_000, description="latent dimensions")
     reconstruction: Literal["bce", "mse", "gaussian"] = Field(
         "bce", description="likelihood of a pixel: Bernoulli, or normal of fixed or of learned variance"
     )
@@ -78,6 +79,13 @@ class Autoencoder(Model):
         self.net("decoder").require_output(self.image_shape, "the recipe's image")
         if self.options.reconstruction == "bce" and self.recipe.data.range != "0..1":
             raise UserError(f"Recipe {self.recipe.name}: reconstruction 'bce' needs data.range = '0..1'.")
+        decoder = self.net("decoder")
+        bounded = isinstance(decoder.trunk, Imported) or isinstance(decoder.trunk[-1], nn.Sigmoid | nn.Softmax)
+        if self.options.reconstruction == "bce" and not bounded:
+            raise UserError(
+                f"In {decoder.where}, reconstruction 'bce' needs an output in 0..1, so the last layer must be "
+                f"'sigmoid', not '{decoder.rows[-1].layer}'."
+            )
         if self.options.reconstruction == "gaussian":
             # One variance for all pixels, stored as its logarithm with the decoder that it belongs to.
             self.net("decoder").log_variance = nn.Parameter(torch.zeros(()))
@@ -108,9 +116,12 @@ class Autoencoder(Model):
         """Negative log-likelihood of each pixel under the decoder, `(B, C, H, W)` in nats, up to a constant."""
         decoder, kind, z = self.net("decoder"), self.options.reconstruction, join(latents, condition)
         if kind == "bce":
-            if isinstance(decoder.trunk[-1], nn.Sigmoid):
+            if decoder.gives_logits:
                 return F.binary_cross_entropy_with_logits(decoder(z, logits=True), images, reduction="none")
-            return F.binary_cross_entropy(decoder(z), images, reduction="none")
+            made = decoder(z)
+            if not ((made >= 0) & (made <= 1)).all():
+                raise UserError(f"In {decoder.where}, reconstruction 'bce' needs an output in 0..1; end in a sigmoid.")
+            return F.binary_cross_entropy(made, images, reduction="none")
         error: Tensor = (decoder(z) - images).square()
         if kind == "gaussian":
             # Softly kept above -6 (a deviation of 0.05), below which the density grows without bound: the

@@ -8,9 +8,10 @@ class.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from zeuxis.data import Batch
-from zeuxis.errors import UserError
+from zeuxis.errors import UserError, quoted
 from zeuxis.nets import Network, Shape
 from zeuxis.recipe import NetworkOptions, Recipe, Section, explain
 
@@ -30,6 +31,8 @@ __all__ = [
     "Generates",
     "HasCodes",
     "HasFeatures",
+    "HasLikelihood",
+    "HasPrior",
     "Inputs",
     "Model",
     "ModelOptions",
@@ -39,6 +42,7 @@ __all__ = [
     "Terms",
     "Weighted",
     "join",
+    "log_normal",
     "phase",
     "total",
 ]
@@ -51,7 +55,7 @@ class ModelOptions(Section):
 class ConditionalOptions(ModelOptions):
     """Options of models that are told the class of an image."""
 
-    classes: int = Field(10, ge=2, description="assumed where no data is at hand; the data's own count rules")
+    classes: int = Field(10, ge=2, le=10_000, description="assumed without data; the data's own count rules")
 
 
 class Weighted(NamedTuple):
@@ -205,10 +209,7 @@ class Model(nn.Module):
     def __init__(self, recipe: Recipe, classes: tuple[str, ...] | None = None) -> None:
         super().__init__()
         where = f"recipe {recipe.name}"
-        try:
-            self.options = self.Options.model_validate(recipe.model.options)
-        except ValidationError as error:
-            raise explain(error, f"Recipe {recipe.name}", self.Options, "model") from None
+        self.options = self.read_options(recipe)
         # Everything needed to run it again: the defaults of this version are written out.
         chosen = {"name": recipe.model.name, **self.options.model_dump()}
         self.recipe = recipe.model_copy(update={"model": type(recipe.model).model_validate(chosen)})
@@ -231,10 +232,19 @@ class Model(nn.Module):
             for name, shape in shapes.items():
                 # A shape that follows from a network before it is worked out once that network stands.
                 self.networks[name] = Network(
-                    self.layers(name), shape() if callable(shape) else shape, symbols, f"{where}, network {name}"
-                )
+                    self.layers(name), shape() if callable(shape) else shape, symbols, f"{where}, network {name}",
+                    trust=recipe.trust,
+                )  # fmt: skip
         self.check()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def read_options(cls, recipe: Recipe) -> ModelOptions:
+        """Returns a recipe's options of this model; raises a `UserError` for wrong ones."""
+        try:
+            return cls.Options.model_validate(recipe.model.options)
+        except ValidationError as error:
+            raise explain(error, f"Recipe {recipe.name}", cls.Options, "model") from None
 
     def default_classes(self) -> tuple[str, ...]:
         """Class names assumed where no data is at hand."""
@@ -301,7 +311,7 @@ class Model(nn.Module):
         for network in self.recipe.networks:
             if network not in shapes:
                 raise UserError(
-                    f"Recipe {name}: the model '{self.recipe.model.name}' has no network '{network}'; "
+                    f"Recipe {name}: the model '{self.recipe.model.name}' has no network '{quoted(network)}'; "
                     f"its networks are {', '.join(shapes)}."
                 )
 
@@ -334,9 +344,19 @@ class Posterior(NamedTuple):
         eps = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
         return self.mean + torch.exp(self.logvar / 2) * eps
 
+    def log_density(self, latents: Tensor) -> Tensor:
+        """Log-density `(B,)` of latents `(B, Z)`, in nats."""
+        scaled = (latents - self.mean) * torch.exp(-self.logvar / 2)
+        return log_normal(scaled) - 0.5 * self.logvar.sum(dim=1)
+
     def kl(self) -> Tensor:
         """KL divergence to the standard normal for each dimension, `(B, Z)`, in nats."""
         return 0.5 * (self.logvar.exp() + self.mean.square() - 1 - self.logvar)
+
+
+def log_normal(x: Tensor) -> Tensor:
+    """Log-density `(B,)` of `(B, N)` vectors under the standard normal distribution, in nats."""
+    return -0.5 * (x.square() + math.log(2 * math.pi)).sum(dim=1)
 
 
 @runtime_checkable
@@ -358,6 +378,43 @@ class Encodes(Protocol):
 
     def encode(self, images: Tensor, condition: Tensor | None = None) -> Posterior:
         """Returns the posterior of `(B, C, H, W)` images."""
+        ...
+
+
+@runtime_checkable
+class HasPrior(Protocol):
+    """A model with a posterior, and with a density of the prior that `draw_latents` draws from."""
+
+    @property
+    def prior_density(self) -> Literal["normal", "exact", "estimated"]:
+        """What `log_prior` gives: that of N(0, 1), another density, or an estimate of its logarithm without bias."""
+        ...
+
+    def encode(self, images: Tensor, condition: Tensor | None = None) -> Posterior:
+        """Returns the posterior of `(B, C, H, W)` images."""
+        ...
+
+    def log_prior(self, latents: Tensor, generator: torch.Generator) -> Tensor:
+        """Log-density `(B,)` of latents `(B, Z)` under the prior, in nats.
+
+        Args:
+            latents: where.
+            generator: draws what an estimate needs, on the CPU.
+        """
+        ...
+
+
+@runtime_checkable
+class HasLikelihood(HasPrior, Protocol):
+    """A model whose decoder gives a distribution of images."""
+
+    @property
+    def pixels(self) -> Literal["bernoulli", "gaussian", ""]:
+        """The distribution of a pixel; "" where the decoder gives none."""
+        ...
+
+    def log_likelihood(self, images: Tensor, latents: Tensor, condition: Tensor | None) -> Tensor:
+        """Log p(x|z) `(B,)` of `(B, C, H, W)` images, in nats: densities of pixels in the recipe's range, or masses."""
         ...
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from zeuxis.errors import UserError
 from zeuxis.models.base import ConditionalOptions, Inputs, Model, Step, Terms, phase
 from zeuxis.models.registry import register
 
@@ -48,7 +49,9 @@ class Classifier(Model):
     def features(self, images: Tensor) -> Tensor:
         """What the last layer decides by, `(B, F)`."""
         network = self.net("classifier")
-        last = max(i for i, layer in enumerate(network.trunk) if isinstance(layer, nn.Linear))
+        last = max((i for i, layer in enumerate(network.trunk) if isinstance(layer, nn.Linear)), default=None)
+        if last is None:
+            raise UserError(f"In {network.where}, there is no 'dense' layer, and so no features to measure in.")
         return network.features(images, last)
 
     @phase("classifier", updates="classifier")

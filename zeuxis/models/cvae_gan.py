@@ -31,7 +31,7 @@ __all__ = ["CVAEGAN"]
 class CVAEGANOptions(VAEGANOptions, ConditionalOptions):
     """Options of the conditional VAE-GAN with a classifier."""
 
-    class_weight: float = Field(0.1, gt=0, description="kappa: of the decoder's class loss")
+    class_weight: float = Field(0.1, gt=0, le=1e6, description="kappa: of the decoder's class loss")
 
 
 @register("cvae-gan")

@@ -31,7 +31,7 @@ __all__ = ["GAN", "GANOptions"]
 class GANOptions(AdversarialOptions):
     """Options of the generative adversarial network."""
 
-    latent: int = Field(100, ge=1, description="dimensions of the noise")
+    latent: int = Field(100, ge=1, le=100_000, description="dimensions of the noise")
 
 
 @register("gan")

@@ -39,18 +39,19 @@ __all__ = ["InfoGAN"]
 class InfoGANOptions(GANOptions):
     """Options of InfoGAN."""
 
-    latent: int = Field(62, ge=1, description="dimensions of the noise, codes not counted")
-    categorical: list[int] = Field([10], description="values of each categorical code")
-    continuous: int = Field(2, ge=0, description="number of continuous codes")
-    categorical_weight: float = Field(1.0, gt=0, description="of the categorical codes in the information loss")
-    continuous_weight: float = Field(0.1, gt=0, description="of the continuous codes, as published")
+    latent: int = Field(62, ge=1, le=100_000, description="dimensions of the noise, codes not counted")
+    categorical: list[int] = Field([10], max_length=100, description="values of each categorical code")
+    continuous: int = Field(2, ge=0, le=1000, description="number of continuous codes")
+    categorical_weight: float = Field(1.0, gt=0, le=1e6, description="of the categorical codes in the information loss")
+    continuous_weight: float = Field(0.1, gt=0, le=1e6, description="of the continuous codes, as published")
 
     @model_validator(mode="after")
     def _has_codes(self) -> InfoGANOptions:
         if not self.categorical and not self.continuous:
             raise ValueError("InfoGAN needs a code: give categorical, such as [10], or continuous, such as 2")
-        if any(size < 2 for size in self.categorical):
-            raise ValueError(f"a categorical code takes at least 2 values, not {min(self.categorical)}")
+        for size in self.categorical:
+            if not 2 <= size <= 10_000:
+                raise ValueError(f"a categorical code takes at least 2 values and at most 10,000, not {size}")
         return self
 
 

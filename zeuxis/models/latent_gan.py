@@ -32,8 +32,8 @@ class LatentGANOptions(GANOptions):
     """Options of the GAN on latents."""
 
     vae: str = Field("", description="the trained run that encoder and decoder come from: its folder, or its name")
-    latent: int = Field(16, ge=1, description="latent dimensions of that run")
-    noise: int = Field(16, ge=1, description="dimensions of the generator's noise")
+    latent: int = Field(16, ge=1, le=100_000, description="latent dimensions of that run")
+    noise: int = Field(16, ge=1, le=100_000, description="dimensions of the generator's noise")
 
 
 @register("latent-gan")

@@ -20,11 +20,15 @@ Inference with Inverse Autoregressive Flow, NeurIPS 2016, appendix C.8 (free bit
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from zeuxis.models.autoencoder import Autoencoder, AutoencoderOptions
-from zeuxis.models.base import Posterior, Step, Terms, Weighted, phase
+from zeuxis.models.base import Posterior, Step, Terms, Weighted, log_normal, phase
 from zeuxis.models.registry import register
 
 __all__ = ["VAE", "VAEOptions", "Variational"]
@@ -33,9 +37,9 @@ __all__ = ["VAE", "VAEOptions", "Variational"]
 class VAEOptions(AutoencoderOptions):
     """Options of the variational autoencoder."""
 
-    kl_weight: float = Field(1.0, ge=0, description="beta: larger smooths the latent space and blurs")
-    kl_warmup: float = Field(0.0, ge=0, description="epochs over which the weight rises from 0")
-    free_bits: float = Field(0.0, ge=0, description="nats a latent dimension may carry without cost")
+    kl_weight: float = Field(1.0, ge=0, le=1e6, description="beta: larger smooths the latent space and blurs")
+    kl_warmup: float = Field(0.0, ge=0, le=1e9, description="epochs over which the weight rises from 0")
+    free_bits: float = Field(0.0, ge=0, le=1e6, description="nats a latent dimension may carry without cost")
 
 
 class Variational(Autoencoder):
@@ -53,6 +57,15 @@ class Variational(Autoencoder):
         rising = (step.epoch / options.kl_warmup).clamp(max=1) if options.kl_warmup else 1
         return Weighted(self.reduced(each), options.kl_weight * rising)
 
+    @property
+    def prior_density(self) -> Literal["normal", "exact", "estimated"]:
+        """What `log_prior` gives."""
+        return "normal"
+
+    def log_prior(self, latents: Tensor, generator: torch.Generator) -> Tensor:
+        """Log-density `(B,)` of latents `(B, Z)` under N(0, 1), in nats."""
+        return log_normal(latents)
+
     def test(self, step: Step) -> dict[str, Tensor]:
         """`mse` as for all autoencoders, and the KL divergence, `kl`."""
         posterior = self.encode(step.images, self.condition(step))
@@ -65,6 +78,17 @@ class VAE(Variational):
 
     Options = VAEOptions
     options: VAEOptions
+
+    @property
+    def pixels(self) -> Literal["bernoulli", "gaussian", ""]:
+        """The distribution of a pixel; a squared error alone says no variance, so it gives none."""
+        kind = self.options.reconstruction
+        return "bernoulli" if kind == "bce" else "gaussian" if kind == "gaussian" else ""
+
+    def log_likelihood(self, images: Tensor, latents: Tensor, condition: Tensor | None) -> Tensor:
+        """Log p(x|z) `(B,)` of `(B, C, H, W)` images, in nats."""
+        constant = 0.5 * math.log(2 * math.pi) if self.pixels == "gaussian" else 0.0
+        return -(self.surprise(images, latents, condition) + constant).flatten(1).sum(dim=1)
 
     @phase("vae", updates="encoder decoder")
     def evidence_lower_bound(self, step: Step) -> Terms:

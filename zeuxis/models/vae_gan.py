@@ -40,10 +40,10 @@ class VAEGANOptions(AdversarialOptions, VAEOptions):
 
     reconstruction: Literal["mse"] = Field("mse", description="what a pixel is off by, squared")
     reduction: Literal["sum", "mean"] = Field("mean", description="over pixels, features and latent dimensions")
-    kl_weight: float = Field(0.01, ge=0, description="beta: larger smooths the latent space")
-    feature_weight: float = Field(1.0, ge=0, description="gamma: of the error in the discriminator's features")
-    pixel_weight: float = Field(1.0, ge=0, description="delta: of the error in pixels; published without, 0")
-    adversarial_weight: float = Field(0.1, gt=0, description="alpha: of the decoder's adversarial loss")
+    kl_weight: float = Field(0.01, ge=0, le=1e6, description="beta: larger smooths the latent space")
+    feature_weight: float = Field(1.0, ge=0, le=1e6, description="gamma: of the error in the discriminator's features")
+    pixel_weight: float = Field(1.0, ge=0, le=1e6, description="delta: of the error in pixels; published without, 0")
+    adversarial_weight: float = Field(0.1, gt=0, le=1e6, description="alpha: of the decoder's adversarial loss")
 
 
 @register("vae-gan")

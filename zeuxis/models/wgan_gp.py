@@ -34,8 +34,8 @@ class WGANGPOptions(GANOptions):
     """Options of the Wasserstein game; the published ones are the defaults."""
 
     loss: Loss = Field("wasserstein", description="of both players, see the model's page")
-    gradient_penalty: float = Field(10.0, ge=0, description="lambda of the penalty, between real and fake")
-    discriminator_updates: int = Field(5, ge=1, description="critic updates an iteration")
+    gradient_penalty: float = Field(10.0, ge=0, le=1e6, description="lambda of the penalty, between real and fake")
+    discriminator_updates: int = Field(5, ge=1, le=1000, description="critic updates an iteration")
 
 
 @register("wgan-gp")

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from zeuxis.errors import UserError, nearest
 from zeuxis.nets.convolution import Conv, Deconv
 
-__all__ = ["ACTIVATIONS", "WEIGHTED", "WORDS", "Residual", "Shape", "make_layer"]
+__all__ = ["ACTIVATIONS", "WEIGHTED", "WORDS", "Residual", "Shape", "make_layer", "require_parameters", "show"]
 
 Shape = tuple[int, ...]
 
@@ -59,7 +59,7 @@ class Spec:
                 raise UserError(f"'{self.word}' needs a size, as in '{self.word} 64'")
             return default
         text = self.arguments[0]
-        value = self.symbols.get(text, int(text) if text.isdigit() else 0)
+        value = self.symbols.get(text, _whole(text))
         if value < 1:
             raise UserError(f"'{text}' is no size for '{self.word}'.{nearest(text, self.symbols)}")
         return value
@@ -77,6 +77,12 @@ class Spec:
         return value
 
 
+# With gradients and Adam's moments they take 4 GiB; the largest recipe has 70 million.
+MOST_PARAMETERS = 2**28
+# Of one image at one place of a network: 256 MiB, for a batch as often.
+MOST_VALUES = 2**26
+# The largest kernel, and the largest stride.
+WIDEST = 255
 Made = tuple[nn.Module, Shape]
 Maker = Callable[[Spec, Shape], Made]
 WORDS: dict[str, Maker] = {}
@@ -113,9 +119,11 @@ def make_layer(text: str, shape: Shape, symbols: Mapping[str, int]) -> Made:
     allowed = _OPTIONS.get(word, set())
     arguments, flags, numbers = [], set(), {"k": 0, "s": 1}
     for part in rest:
-        match = re.fullmatch(r"([ks])(\d+)", part)
-        if match and match[1] in allowed and int(match[2]) > 0:
-            numbers[match[1]] = int(match[2])
+        number = _whole(part[1:])
+        if part[0] in allowed & {"k", "s"} and number:
+            if number > WIDEST:
+                raise UserError(f"a kernel or stride is at most {WIDEST}, not {number}")
+            numbers[part[0]] = number
         elif part in allowed:
             flags.add(part)
         else:
@@ -125,13 +133,24 @@ def make_layer(text: str, shape: Shape, symbols: Mapping[str, int]) -> Made:
     if "k" in allowed and not numbers["k"]:
         raise UserError(f"'{word}' needs a kernel size, as in '{word} 64 k3'")
     spec = Spec(word, tuple(arguments), numbers["k"], numbers["s"], frozenset(flags), symbols)
-    module, out = WORDS[word](spec, shape)
+    with torch.device("meta"):  # to see its size before it takes any memory
+        planned, out = WORDS[word](spec, shape)
     if min(out) < 1:
         raise UserError(f"nothing is left of a {show(shape)} input")
+    if math.prod(out) > MOST_VALUES:
+        raise UserError(f"an output of {show(out)} is too large: an image may have {MOST_VALUES:,} values")
+    require_parameters(sum(p.numel() for p in planned.parameters()))
+    module, _ = WORDS[word](spec, shape)
     if "sn" in flags:  # a layer that needs padding or cutting is a pair with it
         inner = [m for m in (module, *module.children()) if hasattr(m, "weight")]
         nn.utils.parametrizations.spectral_norm(inner[0])
     return module, out
+
+
+def require_parameters(count: int) -> None:
+    """Raises a `UserError` where a layer, or a network, has more parameters than can be trained."""
+    if count > MOST_PARAMETERS:
+        raise UserError(f"{count:,} parameters are more than the {MOST_PARAMETERS:,} that a network may have")
 
 
 def show(shape: Shape) -> str:
@@ -145,6 +164,11 @@ def _word(name: str) -> Callable[[Maker], Maker]:
         return maker
 
     return register
+
+
+def _whole(text: str) -> int:
+    """A whole number above 0 in plain digits; 0 for anything else, and where it is larger than any size."""
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
 
 
 def _vector(shape: Shape, word: str) -> int:
@@ -235,7 +259,7 @@ def _up(spec: Spec, shape: Shape) -> Made:
 @_word("reshape")
 def _reshape(spec: Spec, shape: Shape) -> Made:
     parts = (spec.arguments or ("",))[0].split("x")
-    sizes = [spec.symbols.get(part, int(part) if part.isdigit() else 0) for part in parts]
+    sizes = [spec.symbols.get(part, _whole(part)) for part in parts]
     if len(sizes) != 3 or min(sizes) < 1:
         raise UserError("'reshape' needs channels x height x width, as in 'reshape 128x8x8'")
     if math.prod(sizes) != math.prod(shape):

@@ -25,7 +25,7 @@ from zeuxis.figures import draw_all, kinds
 from zeuxis.figures.side_by_side import side_by_side
 from zeuxis.figures.style import write
 from zeuxis.figures.trade_off import Point, trade_off
-from zeuxis.files import require_place, write_file
+from zeuxis.files import path_part, require_place, write_file
 from zeuxis.progress import say
 from zeuxis.run import Run
 
@@ -58,7 +58,7 @@ def run_report(run: Run, out: Path | None = None) -> Path:
     measured = read_evaluation(run)
     return _write(
         "run.html", path, column=_column(run, run.name), rows=ranked([measured]),
-        samples=measured["samples"] if measured else 0,
+        samples=measured["samples"] if measured else 0, left_out=measured["left_out"] if measured else {},
     )  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def comparison(
         raise UserError(f"A comparison needs at least two runs, not {len(groups)}.")
     if len({run.path.resolve() for run in everyone}) < len(everyone):
         raise UserError("A comparison needs different runs; one was named twice.")
-    path = out or first[0].path.parent / f"compare-{'-'.join(run.name for run in first)}"[:120]
+    path = out or first[0].path.parent / path_part(f"compare-{'-'.join(run.name for run in first)}")
     path = path.with_name(path.name.removesuffix(".html") + ".html")
     require_place(path)
     if not labels:

@@ -15,6 +15,7 @@ from zeuxis.report import comparison
 from zeuxis.run import Run
 from zeuxis.study.plan import Part, repeats, train_all, write_results
 from zeuxis.training import finished
+from zeuxis.trust import NOTHING, Trust
 
 __all__ = ["benchmark", "compare", "recipe_for", "steps_for"]
 
@@ -33,6 +34,7 @@ def benchmark(
     samples: int = 2000,
     size: int | None = None,
     settings: Mapping[str, Any] | None = None,
+    trust: Trust = NOTHING,
     progress: bool = True,
 ) -> Path:
     """Trains models at one budget, measures them, and writes a report; the same call goes on where it was stopped.
@@ -47,6 +49,7 @@ def benchmark(
         samples: images that each makes to be measured.
         size: side of the images, for data that no recipe was written for.
         settings: further recipe settings of all.
+        trust: in modules of runs that they are built on.
         progress: show what happens.
 
     Returns:
@@ -58,6 +61,7 @@ def benchmark(
     if (minutes is None) == (images is None):
         raise UserError("A benchmark needs one budget for all: --minutes or --images.")
     recipes = [recipe_for(name, data, size, settings or {}) for name in names]
+    recipes = [recipe.trusting(recipe.trust | trust) for recipe in recipes]
     if len({recipe.name for recipe in recipes}) < max(len(names), 2):
         raise UserError(f"A benchmark needs at least two different models, not {', '.join(names) or 'none'}.")
     if len({recipe.data.shape for recipe in recipes}) > 1:

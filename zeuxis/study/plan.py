@@ -68,16 +68,19 @@ def train_all(parts: Sequence[Part], folder: Path, *, progress: bool = True) -> 
 
 def train_part(part: Part, folder: Path, *, progress: bool = True) -> Run:
     """Trains one part, goes on with it, or returns what is trained already; arguments as of `train_all`."""
-    path = folder / part.name
+    path, trust = folder / part.name, part.recipe.trust
     if path.is_dir():
         _require_same(part, Run(path), folder)
         if finished(path):
-            return Run(path)
+            return Run(path, trust=trust)
     observer = watching(resolved(part.recipe, folder), Display(visible=progress))
-    done = resume(path, observer) if path.is_dir() else start(part.recipe, folder, observer, name=part.name)[1]
+    if path.is_dir():
+        done = resume(path, observer, trust=trust)
+    else:
+        done = start(part.recipe, folder, observer, name=part.name)[1]
     if not done:
         raise StoppedError(f"Stopped; the same command goes on where it was, with what stands in {folder}.")
-    return Run(path)
+    return Run(path, trust=trust)
 
 
 def _require_same(part: Part, run: Run, folder: Path) -> None:

@@ -23,6 +23,7 @@ from zeuxis.evaluation.evaluate import applicable, evaluated
 from zeuxis.evaluation.measure import Value, by_name
 from zeuxis.figures.style import write
 from zeuxis.figures.sweep import Setting, sweep_figure
+from zeuxis.files import path_part
 from zeuxis.models import build_model
 from zeuxis.progress import say
 from zeuxis.recipe import Recipe, parse_override
@@ -135,7 +136,7 @@ def _estimated(
         yield {axis.key: _suggested(trial, axis) for axis in axes}
         if number in minimised:
             study.tell(trial, minimised[number])
-        else:  # it diverged
+        else:  # it diverged, or could not be measured
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
 
 
@@ -192,7 +193,7 @@ def sweep(
     found: list[tuple[dict[str, Any], Run, dict[str, Any]]] = []
     total = int(np.prod([len(axis.values) for axis in axes])) if search == "grid" else trials
     for number, settings in enumerate(settings_of(axes, search, trials, recipe.training.seed, minimised)):
-        name = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items()).replace("/", "-")
+        name = path_part(",".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items()))
         if progress:
             say(name, lead=f"{number + 1} of {total}  ")
         try:
@@ -204,7 +205,11 @@ def sweep(
         better = known[shown[1]].better
         if search == "tpe" and not better:
             raise UserError(f"A search lowers or raises the second measure, and '{shown[1]}' is no better either way.")
-        measured = evaluated(run, samples=samples, only=shown, progress=progress)["measures"]
+        evaluation = evaluated(run, samples=samples, only=shown, progress=progress)
+        measured = evaluation["measures"]
+        if missing := [each for each in shown if each not in measured]:
+            say(f"{name} is left out: of {missing[0]}, {evaluation['left_out'][missing[0]]}.")
+            continue
         minimised[number] = (-1.0 if better == "high" else 1.0) * measured[shown[1]]["value"]
         if run.name not in {run.name for _, run, _ in found}:
             found.append((settings, run, measured))

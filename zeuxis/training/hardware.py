@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import math
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,17 @@ from typing import Any
 import torch
 
 from zeuxis.errors import UserError
+from zeuxis.nets import Network
 
-__all__ = ["describe_machine", "keep_freed_memory", "peak_memory", "pick_device", "pick_precision", "reset_peak_memory"]
+__all__ = [
+    "describe_machine",
+    "keep_freed_memory",
+    "peak_memory",
+    "pick_device",
+    "pick_precision",
+    "require_memory",
+    "reset_peak_memory",
+]
 
 
 def pick_device(name: str) -> torch.device:
@@ -83,6 +94,22 @@ def _processor() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def require_memory(networks: Sequence[Network], batch_size: int, device: torch.device) -> None:
+    """Raises a `UserError` where a batch alone takes more memory than there is; what fits by this may still not."""
+    memory = math.inf
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+    else:
+        with contextlib.suppress(ValueError, OSError, AttributeError):  # not on every system
+            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed = batch_size * sum(network.kept_values * network.precision.itemsize for network in networks)
+    if needed > memory:
+        raise UserError(
+            f"A batch of {batch_size} images takes at least {needed / 2**30:,.1f} GiB in these networks, and there are "
+            f"{memory / 2**30:,.1f}; give a smaller training.batch_size, data.size or layers."
+        )
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -15,16 +15,17 @@ from typing import Any
 from torch import Tensor
 
 from zeuxis import data
-from zeuxis.errors import UserError
-from zeuxis.files import TEMPORARY, WriteError, make_folder, sweep, why, write_file
+from zeuxis.errors import UserError, shown
+from zeuxis.files import TEMPORARY, WriteError, exists, is_name, make_folder, sweep, why, write_file
 from zeuxis.models import build_model, models
 from zeuxis.progress import say
-from zeuxis.recipe import BUDGETS, Recipe, load_recipe
+from zeuxis.recipe import BUDGETS, Recipe, run_recipe
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights, tidy
 from zeuxis.training.display import Display
 from zeuxis.training.hardware import describe_machine, pick_device, pick_precision
 from zeuxis.training.lock import alone, is_trained
 from zeuxis.training.trainer import Observer, Trainer
+from zeuxis.trust import NOTHING, Trust, remember
 
 __all__ = ["finished", "resolved", "resume", "start"]
 
@@ -71,16 +72,20 @@ def start(recipe: Recipe, runs: Path, observer: Observer, *, name: str = "") -> 
         files["quarantine.txt"] = "".join(f"{file}\t{reason}\n" for file, reason in dataset.quarantine.items())
     with _new_run(runs, name, recipe.name, files) as folder:
         trainer.folder = folder
+        remember(folder, model.recipe.calls)
         return folder, trainer.fit()
 
 
-def resume(folder: Path, observer: Observer, overrides: Mapping[str, Any] | None = None) -> bool:
+def resume(
+    folder: Path, observer: Observer, overrides: Mapping[str, Any] | None = None, *, trust: Trust = NOTHING
+) -> bool:
     """Goes on with a run from its last good checkpoint.
 
     Args:
         folder: the run folder.
         observer: told of what happens.
         overrides: training settings to change, such as `{"training.epochs": 60}`.
+        trust: as of `Run`.
 
     Returns:
         Whether the budget was used up.
@@ -90,7 +95,7 @@ def resume(folder: Path, observer: Observer, overrides: Mapping[str, Any] | None
     """
     with alone(folder):
         sweep(folder)
-        given = load_recipe(folder / "recipe.toml")
+        given = run_recipe(folder, trust=trust)
         recipe = _as_hardware_allows(given.updated(overrides or {}))
         device = pick_device(recipe.training.device)
         dataset = data.load(recipe.data, recipe=recipe.name)
@@ -119,7 +124,7 @@ def resume(folder: Path, observer: Observer, overrides: Mapping[str, Any] | None
 
 def finished(folder: Path) -> bool:
     """Whether a run has used up its budget."""
-    options = load_recipe(folder / "recipe.toml").training
+    options = run_recipe(folder).training
     checkpoint = _last_good(folder, Display(visible=False), parts=())
     if checkpoint is None:
         return False
@@ -148,16 +153,16 @@ def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dic
     kind = models().get(recipe.model.name)
     if kind is None or not kind.trained_networks:
         return recipe, {}
-    named = recipe.model.options.get(kind.trained_option, "")
+    named = getattr(kind.read_options(recipe), kind.trained_option)
     key = f"model.{kind.trained_option}"
-    found = [folder for folder in (Path(named), runs / named) if named and (folder / "recipe.toml").is_file()]
+    found = [folder for folder in (Path(named), runs / named) if named and exists(folder / "recipe.toml")]
     if not found:
         raise UserError(
             f"The model '{recipe.model.name}' is built on a trained run, and {key} names none: "
-            f"{f'there is no run {named!r} in {runs}' if named else 'it is empty'}. Train one first, such as "
+            f"{f'there is no run {shown(named)} in {runs}' if named else 'it is empty'}. Train one first, such as "
             f"`zeuxis train mnist-vae-z16`, and name it, as in --set {key}=mnist-vae-z16-1."
         )
-    other = load_recipe(found[0] / "recipe.toml")
+    other = run_recipe(found[0], trust=recipe.trust)
     for network in kind.trained_networks:
         if network not in other.networks:
             raise UserError(f"{key} names {found[0]}, a '{other.model.name}', which has no network '{network}'.")
@@ -172,10 +177,11 @@ def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dic
     networks |= {name: other.networks[name].model_dump() for name in kind.trained_networks}
     changed = {
         "data": other.data.model_dump(),
-        "model.latent": other.model.options["latent"],
+        "model.latent": model.recipe.model.options["latent"],
         "networks": networks,
     }
-    return recipe.updated(changed), {name: model.net(name).state_dict() for name in kind.trained_networks}
+    trusting = recipe.updated(changed).trusting(other.trust)
+    return trusting, {name: model.net(name).state_dict() for name in kind.trained_networks}
 
 
 def _last_good(folder: Path, observer: Observer, parts: tuple[str, ...] = ("",)) -> Checkpoint | None:
@@ -203,8 +209,8 @@ def _new_run(runs: Path, name: str, recipe: str, files: Mapping[str, str]) -> It
         recipe: the recipe's name.
         files: what it holds at first.
     """
-    if name and (Path(name).name != name or name.startswith(".")):
-        raise UserError(f"'{name}' is no name for a run; it becomes a folder below {runs}.")
+    if name and not is_name(name):
+        raise UserError(f"{shown(name)} is no name for a run; it becomes a folder below {runs}.")
     if runs.exists() and not runs.is_dir():
         raise UserError(f"Runs cannot be kept in {runs}: it is a file.")
     if name and (runs / name).exists():

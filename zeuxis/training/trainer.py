@@ -33,7 +33,7 @@ from zeuxis.recipe import Interval
 from zeuxis.threads import paced, threads
 from zeuxis.training.capture import Captured, Numbers, recorder
 from zeuxis.training.checkpoint import Checkpoint, checkpoints, load_into
-from zeuxis.training.hardware import keep_freed_memory, peak_memory, pick_precision, reset_peak_memory
+from zeuxis.training.hardware import keep_freed_memory, peak_memory, pick_precision, require_memory, reset_peak_memory
 from zeuxis.training.journal import Journal, read_warnings
 from zeuxis.training.monitors import Monitors, not_finite
 from zeuxis.training.optimizer import AdamW
@@ -111,6 +111,7 @@ class Trainer:
         self._work = self._run_phases
         if self.options.capture:
             self._work = Captured(self._run_phases, recorder(device, self.generator))
+        require_memory([model.net(name) for name in model.networks], self.batches.batch_size, device)
         self._require_known_term()
 
     # -- progress -------------------------------------------------------------------------------------
