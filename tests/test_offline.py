@@ -44,7 +44,7 @@ def test_they_are_refused_in_processes_that_tests_start() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
 def test_this_machine_can_be_reached(host: str) -> None:
     """Nothing listens at port 9; the operating system says so, and not the hook."""
-    with pytest.raises(OSError, match=r"."):
+    with pytest.raises(OSError):
         socket.create_connection((host, 9), timeout=5)
 
 
