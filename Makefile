@@ -2,13 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types format docs bench gallery clean
+.PHONY: demo test test-data test-all lint types format docs bench gallery clean
 
 demo: .venv/installed
 	$(BIN)/zeuxis demo
 
+# Everything that is quick, without a data directory: tests that want real images are skipped by name.
 test: .venv/installed lint types
-	$(BIN)/pytest -n auto -m "not slow"
+	ZEUXIS_DATA= $(BIN)/pytest -n auto --dist worksteal -m "not slow"
+
+# The tests that want real images: ZEUXIS_DATA names the folder that holds them.
+test-data: .venv/installed
+	$(BIN)/pytest -n auto --dist worksteal -m data
+
+# Everything, each test once.
+test-all: test
+	$(BIN)/pytest -n auto --dist worksteal -m "slow or data"
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .
@@ -22,13 +31,19 @@ format: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# A step of the installation, $(call step,NAME,COMMAND): one line, and what the command printed if it fails.
+LOG := .venv/install.log
+step = @echo '$(1)'; $(2) >>$(LOG) 2>&1 || { cat $(LOG) >&2; echo '$(1): failed; all of the above is in $(LOG)' >&2; exit 1; }
+PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar off -c constraints.txt
+
 # PyTorch first and by itself: the constraints pin it, and nothing else may choose another build.
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Zeuxis needs Python 3.11 or newer; set PYTHON=...")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Zeuxis needs Python 3.11 or newer; set PYTHON=...")'
+	@mkdir -p .venv && : >$(LOG)
+	$(call step,Making the environment,$(PYTHON) -m venv .venv)
+	$(call step,Installing PyTorch (some minutes),$(PIP) torch)
+	$(call step,Installing Zeuxis and its tools,$(PIP) -e '.[dev]')
+	@touch $@
 
 # Writes the pages that come from the code, then the site: docs/_site/index.html.
 docs: .venv/installed

@@ -1,27 +1,64 @@
-"""What all tests share: folders of their own, and small trained runs made once."""
+"""What all tests share: no network, no data but their own, and small trained runs made once."""
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
+# The tests run side by side on few cores; more threads each would only wait for one another. Set before NumPy's
+# libraries read it, and for the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import loopback_only
 import pytest
 import torch
 
 import zeuxis
+from zeuxis.report import html
 from zeuxis.run import Run
 
-# The tests run side by side on few cores; more threads each would only wait for one another.
+# Real data, where a person has some: only tests marked `data` see it.
+DATA = os.environ.get("ZEUXIS_DATA", "")
+
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _folders(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Caches decoded images, and remembers runs, in folders that go away with the session."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("ZEUXIS_CACHE", str(tmp_path_factory.mktemp("cache")))
-    patch.setenv("ZEUXIS_STATE", str(tmp_path_factory.mktemp("state")))
-    yield
-    patch.undo()
+def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Empty folders for data and cache, and an environment in which the processes of tests stay offline as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZEUXIS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("ZEUXIS_STATE", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("ZEUXIS_DATA", str(tmp_path_factory.mktemp("data")))
+        patch.setenv("PYTHONPATH", str(Path(loopback_only.__file__).parent), prepend=os.pathsep)
+        for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+            patch.delenv(name)  # a proxy on this machine would lead beyond it
+        # A shell's background jobs ignore Ctrl-C, as would the processes of tests, which are interrupted.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+        yield
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips a test whose `data` marker names what the data directory lacks."""
+    for marker in item.iter_markers("data"):
+        for name in marker.args:
+            if not DATA:
+                pytest.skip(f"{name} is needed, and no data directory is set (ZEUXIS_DATA)")
+            if not (Path(DATA) / name).exists():
+                pytest.skip(f"{name} is not in the data directory {DATA}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Shows the real data to a test that is marked `data`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("data"):
+            patch.setenv("ZEUXIS_DATA", DATA)
+        return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +70,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
         model: zeuxis.train(f"digits-{model}", steps=40, settings=settings, runs=runs, name=model, progress=False)
         for model in ("vae", "gan", "cgan")
     }
+
+
+@pytest.fixture
+def short_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports show samples and no other figure of each run, for tests of what stands beside the figures."""
+    draw = html.draw_all
+    monkeypatch.setattr(html, "draw_all", lambda run: draw(run, only=["samples"]))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
+import signal
 import subprocess
 import sys
 import time
@@ -62,6 +62,7 @@ def test_summary_json_is_the_contract(capsys: pytest.CaptureFixture[str], monkey
     assert "2,330,944" in out
 
 
+@pytest.mark.usefixtures("short_reports")
 def test_the_tour(runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def say(*arguments: str) -> str:
         code, out = call(*arguments, capsys=capsys, monkeypatch=monkeypatch)
@@ -87,7 +88,7 @@ def test_the_tour(runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert len(say("figures", "mine").splitlines()) == 11
     assert Path(say("figures", "mine", "--only", "classes")).name == "classes.png"
     assert Path(say("report", "digits-vae-1")).stat().st_size > 50_000
-    assert Path(say("compare", "digits-vae-1", "mine")).is_file()
+    assert Path(say("compare", "digits-vae-1", "mine", "--samples", "100")).is_file()
     assert say("resume", "mine", "--steps", "6") == cgan
     assert Run(cgan).last("step") == 6
 
@@ -106,6 +107,7 @@ def test_data_info_counts_and_draws(
         assert min(image.size) > 400
 
 
+@pytest.mark.slow
 def test_the_demo_ends_in_a_report(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = run_demo(runs, share=0.03)
     assert path.read_text("utf-8").count("data:image/png") > 15
@@ -115,35 +117,35 @@ def test_the_demo_ends_in_a_report(runs: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("arguments", [["-c", "import zeuxis"], ["-m", "zeuxis", "--help"]])
 def test_start_up_is_quick(arguments: list[str]) -> None:
-    """Half a second on an idle machine; here as a ratio to starting Python, since tests share the processor."""
+    """Half a second on an idle machine; here processor time beside that of starting Python, as machines differ."""
     heavy = (
         "import sys, zeuxis.cli; sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'matplotlib', 'pydantic')))"
     )
     assert subprocess.run([sys.executable, "-c", heavy], check=False).returncode == 0
 
-    def seconds(command: list[str]) -> float:
+    def processor_time(command: list[str]) -> float:
         times = []
         for _ in range(3):
-            started = time.perf_counter()
+            before = os.times()
             subprocess.run([sys.executable, *command], check=True, capture_output=True)
-            times.append(time.perf_counter() - started)
-        return statistics.median(times)
+            after = os.times()
+            times.append(after.children_user - before.children_user + after.children_system - before.children_system)
+        return min(times)
 
-    assert seconds(arguments) < 15 * seconds(["-c", "pass"]) + 0.2
+    assert processor_time(arguments) < 15 * processor_time(["-c", "pass"]) + 0.2
 
 
 def test_interruption_says_how_to_resume(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "zeuxis", "train", "digits-vae", "--minutes", "2", "--runs", str(tmp_path)],
-        stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    words = ["train", "digits-vae", "--steps", "10000000", "--runs", str(tmp_path)]
+    process = subprocess.Popen([sys.executable, "-m", "zeuxis", *words], stderr=subprocess.PIPE, text=True)
     journal = tmp_path / "digits-vae-1" / "journal.jsonl"
-    for _ in range(600):
-        if journal.exists() and journal.stat().st_size:
-            break
+    while process.poll() is None and not (journal.exists() and journal.stat().st_size):
         time.sleep(0.1)
-    process.send_signal(2)
-    _, said = process.communicate(timeout=60)
+    process.send_signal(signal.SIGINT)
+    try:
+        _, said = process.communicate(timeout=300)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert f"zeuxis resume {tmp_path / 'digits-vae-1'}" in said
     assert f"at step {Run(tmp_path / 'digits-vae-1').step:,} (epoch " in said

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import http.server
 import os
+import socket
 import struct
 import threading
 import zipfile
@@ -21,17 +22,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from zeuxis.data import Batches, choose, load, sources, to_unit
+from zeuxis.data import Batches, Dataset, choose, load, sources, to_unit
 from zeuxis.data import cache as cache_module
 from zeuxis.data.batches import make_batch
 from zeuxis.data.dataset import _split
 from zeuxis.data.download import fetch
 from zeuxis.data.idx import read_idx
-from zeuxis.data.registry import find
+from zeuxis.data.registry import data_dir, find
 from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions
 
-REAL = Path(os.environ.get("ZEUXIS_DATA", Path(__file__).parents[2] / "shared" / "data"))
 CPU = torch.device("cpu")
 
 
@@ -73,8 +73,15 @@ def test_digits_need_nothing() -> None:
     assert np.array_equal(small.images[5, :, :, 0], np.asarray(original.read(5, 8)))
 
 
-def test_sprites_are_what_their_factors_say() -> None:
-    dataset = load(options(source="sprites", channels=3, size=32), progress=False)
+@pytest.fixture(scope="module")
+def sprites(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZEUXIS_CACHE", str(tmp_path_factory.mktemp("sprites")))
+        return load(options(source="sprites", channels=3, size=32), progress=False)
+
+
+def test_sprites_are_what_their_factors_say(sprites: Dataset) -> None:
+    dataset = sprites
     assert len(dataset.images) == 3 * 4 * 6 * 7 * 7 * 5 == len(np.unique(dataset.factors, axis=0))
     assert dataset.factor_names == ("shape", "scale", "angle", "across", "down", "colour")
     assert len({image.tobytes() for image in dataset.images}) == len(dataset.images), "no two alike"
@@ -301,11 +308,9 @@ def test_batches_are_a_function_of_seed_and_number() -> None:
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_images_held_by_the_device_make_the_same_batches(flip: bool) -> None:
-    chosen = options(source="sprites", channels=3, size=32, flip=False)
-    dataset = load(chosen, progress=False)
-    mirroring = chosen.model_copy(update={"flip": flip})
-    gathered, held = (Batches(dataset, mirroring, 64, 3, CPU, resident=resident) for resident in (False, True))
+def test_images_held_by_the_device_make_the_same_batches(flip: bool, sprites: Dataset) -> None:
+    chosen = options(source="sprites", channels=3, size=32, flip=flip)
+    gathered, held = (Batches(sprites, chosen, 64, 3, CPU, resident=resident) for resident in (False, True))
     for k in (0, 1, gathered.per_epoch + 1):
         assert torch.equal(gathered[k].images, held[k].images)
         assert held[k].images.is_contiguous(memory_format=torch.channels_last)
@@ -392,7 +397,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[str]:
     Handler.asked, Handler.sent, Handler.cut = [], 0, False
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+    try:
+        running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        socket.create_connection(running.server_address).close()
+    except OSError as error:
+        pytest.skip(f"nothing can be served on 127.0.0.1 here ({error})")
+    with running:
         thread = threading.Thread(target=running.serve_forever, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{running.server_address[1]}/file.gz"
@@ -436,31 +446,24 @@ def test_an_address_out_of_reach(tmp_path: Path) -> None:
 # -- the real sets ------------------------------------------------------------------------------------
 
 
-def real(name: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    if not (REAL / name).exists():
-        pytest.skip(f"{name} is not in the data directory {REAL}")
-    monkeypatch.setenv("ZEUXIS_DATA", str(REAL))
-    return REAL / name
-
-
-def test_real_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = real("mnist-10k", monkeypatch)
-    published = hashlib.md5((folder / "t10k-images-idx3-ubyte.gz").read_bytes()).hexdigest()
+@pytest.mark.data("mnist-10k")
+def test_real_mnist() -> None:
+    published = hashlib.md5((data_dir() / "mnist-10k" / "t10k-images-idx3-ubyte.gz").read_bytes()).hexdigest()
     assert published == "9fb629c4189551a2d022fa330f9573f3", "the checksum in the loader is the published file's"
     dataset = load(options(source="mnist", size=28, channels=1), progress=False)
     assert len(dataset.test) == 10_000
     assert dataset.labels[dataset.test[:10]].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
 
 
-def test_real_fashion(monkeypatch: pytest.MonkeyPatch) -> None:
-    real("fashion-mnist-900", monkeypatch)
+@pytest.mark.data("fashion-mnist-900")
+def test_real_fashion() -> None:
     dataset = load(options(source="fashion-mnist", size=28, channels=1), progress=False)
     assert np.bincount(dataset.labels[dataset.train]).tolist() == [80] * 10
     assert len(dataset.test) == 100
 
 
-def test_real_flowers(monkeypatch: pytest.MonkeyPatch) -> None:
-    real("flowers.zip", monkeypatch)
+@pytest.mark.data("flowers.zip")
+def test_real_flowers() -> None:
     collection = find("folder").open(options(source="folder", path="flowers.zip"))
     counts = dict(zip(collection.classes, np.bincount(collection.labels).tolist(), strict=True))
     assert counts == {"daisy": 764, "dandelion": 1052, "rose": 784, "sunflower": 733, "tulip": 984}
@@ -468,9 +471,9 @@ def test_real_flowers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert collection.read(0, 32).mode == "RGB"
 
 
+@pytest.mark.data("celeba")
 @pytest.mark.parametrize(("path", "count", "size"), [("", 22_621, 64), ("celeba/originals-200.zip", 200, 148)])
-def test_real_celeba(path: str, count: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    real("celeba", monkeypatch)
+def test_real_celeba(path: str, count: int, size: int) -> None:
     collection = find("celeba").open(options(source="celeba", path=path))
     assert (len(collection.names), len(collection.attribute_names)) == (count, 40)
     assert collection.attributes.shape == (count, 40)

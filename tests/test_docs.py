@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -22,15 +23,36 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text("utf-8"), flags=re.S)
 
 
-@pytest.mark.parametrize(
-    ("page", "function"),
-    [("recipes.md", "render"), ("figures.md", "render_figures"), ("measures.md", "render_measures")],
-)
-def test_pages_made_from_the_code_are_current(page: str, function: str) -> None:
+def test_pages_made_from_the_code_are_current() -> None:
+    makers = {"recipes.md": "render", "figures.md": "render_figures", "measures.md": "render_measures"}
     # In a process of its own, where no test has registered anything.
-    code = f"import runpy; print(runpy.run_path('docs/make_pages.py')['{function}'](), end='')"
+    code = (
+        "import json, runpy; made = runpy.run_path('docs/make_pages.py'); "
+        f"print(json.dumps({{page: made[maker]() for page, maker in {makers}.items()}}))"
+    )
     made = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, encoding="utf-8")
-    assert (ROOT / "docs" / page).read_text("utf-8") == made.stdout, "run `make docs`"
+    for page, text in json.loads(made.stdout).items():
+        assert (ROOT / "docs" / page).read_text("utf-8") == text, f"docs/{page} is out of date: run `make docs`"
+
+
+PAGES = ["README.md", "CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+
+
+def anchors(path: Path) -> set[str]:
+    """What a link to a heading of this page may name, as GitHub and MyST write it."""
+    headings = re.findall(r"^#+ +(.+)$", path.read_text("utf-8"), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text("utf-8")):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / name if name else ROOT / page
+        assert target.exists(), f"{page} links to {link}, which is not there"
+        assert not anchor or anchor in anchors(target), f"{page} links to {link}, a heading that is not there"
 
 
 def test_every_model_has_a_page_that_names_its_recipes() -> None:
@@ -49,6 +71,7 @@ def test_every_model_has_a_page_that_names_its_recipes() -> None:
                 assert f"`{recipe}`" in page, f"{recipe} is missing on the page of {name}"
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_warnings(tmp_path: Path) -> None:
     command = ["-m", "sphinx", "--fail-on-warning", "--keep-going", "-q", "-b", "html", "docs", str(tmp_path / "site")]
     made = subprocess.run([sys.executable, *command], cwd=ROOT, check=False, capture_output=True, encoding="utf-8")
@@ -66,11 +89,16 @@ def test_the_recipe_of_the_readme_builds(tmp_path: Path) -> None:
     assert model.net("generator").output_shape == (3, 32, 32)
 
 
+@pytest.mark.usefixtures("short_reports")
 def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: dict[str, Run]) -> None:
     (code,) = blocks("README.md", "python")
-    code = code.replace("epochs=5", "steps=3, progress=False").replace(
-        '"runs/mnist-cgan-1"', repr(str(trained["cgan"].path))
-    )
+    for written, quick in (
+        ("epochs=5", "steps=3, progress=False"),
+        ('"runs/mnist-cgan-1"', repr(str(trained["cgan"].path))),
+        ("compare([run, other])", "compare([run, other], samples=100)"),
+    ):
+        assert written in code
+        code = code.replace(written, quick)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)

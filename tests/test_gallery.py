@@ -32,7 +32,7 @@ def gallery(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 def test_the_command_trains_such_a_run_again(gallery: ModuleType, tmp_path: Path) -> None:
     settings = {
         "model.label_smoothing": 0.1, "training.batch_size": 16, "training.optimizer.betas": [0.5, 0.9],
-        "data.classes": ["3", "8"], "training.test_every": "never",
+        "data.classes": ["3", "8"], "training.test_every": "never", "training.precision": "float32",
     }  # fmt: skip
     run = zeuxis.train("digits-gan", steps=2, settings=settings, seed=4, runs=tmp_path, progress=False)
     zeuxis_, train, name, *words = shlex.split(gallery.command(run))

@@ -685,7 +685,6 @@ def test_a_cache_that_cannot_be_made(
 
 # -- what must not change -----------------------------------------------------------------------------
 
-REAL = Path(os.environ.get("ZEUXIS_DATA", Path(__file__).parents[2] / "shared" / "data"))
 FINGERPRINTS = {
     "digits": ({"source": "digits", "size": 8, "channels": 1}, "624d60480fc962cba1b9ead553202e26"),
     "mnist-10k": ({"source": "mnist", "size": 28, "channels": 1}, "a30656b72c46cd830691a1877015c3f4"),
@@ -701,12 +700,11 @@ FINGERPRINTS = {
 }
 
 
-@pytest.mark.parametrize("name", FINGERPRINTS)
-def test_pixels_labels_and_split_are_what_they_were(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.data(name)] * (name != "digits")) for name in FINGERPRINTS]
+)
+def test_pixels_labels_and_split_are_what_they_were(name: str) -> None:
     """Runs, and the judges in the package, are bound to these."""
-    if name != "digits" and not (REAL / name).exists():
-        pytest.skip(f"{name} is not in the data directory {REAL}")
-    monkeypatch.setenv("ZEUXIS_DATA", str(REAL))
     options, fingerprint = FINGERPRINTS[name]
     assert load(DataOptions(**options), progress=False).fingerprint == fingerprint
 

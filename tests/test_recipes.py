@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from _pytest.mark import ParameterSet
 from PIL import Image
 
 import zeuxis
@@ -34,7 +35,14 @@ def images(folder: Path, recipe: Recipe) -> dict[str, object]:
     return {"data.source": "folder", "data.path": str(folder), "data.attribute": ""}
 
 
-@pytest.mark.parametrize("name", recipe_names())
+def by_speed() -> list[ParameterSet]:
+    """All recipes; of each model the one with the smallest images is quick, and the others are slow."""
+    recipes = sorted(map(load_recipe, recipe_names()), key=lambda recipe: (recipe.data.size, recipe.data.channels))
+    quick = {recipe.model.name: recipe.name for recipe in reversed(recipes)}.values()
+    return [pytest.param(name, marks=[] if name in quick else [pytest.mark.slow]) for name in recipe_names()]
+
+
+@pytest.mark.parametrize("name", by_speed())
 def test_a_recipe_runs(name: str, tmp_path: Path) -> None:
     settings: dict[str, object] = {
         **images(tmp_path / "images", load_recipe(name)),

@@ -223,15 +223,15 @@ def read(path: Path) -> Links:
 
 
 def test_a_report_is_one_self_contained_file(trained: dict[str, Run]) -> None:
-    for run in trained.values():
-        page = read(run_report(run))
-        assert len(page.sources) >= 6
-        assert all(source.startswith("data:image/png;base64,") for source in page.sources)
-        assert not page.tags & {"script", "link", "iframe"}
-        last = run.journal[-1]
-        assert f"{last['images']:,} images in {last['step']:,} steps" in page.text
-        for table in run.summary["networks"].values():
-            assert f"{table['total']:,}" in page.text
+    run = trained["vae"]
+    page = read(run_report(run))
+    assert len(page.sources) >= 6
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert not page.tags & {"script", "link", "iframe"}
+    last = run.journal[-1]
+    assert f"{last['images']:,} images in {last['step']:,} steps" in page.text
+    for table in run.summary["networks"].values():
+        assert f"{table['total']:,}" in page.text
 
 
 def test_a_comparison_puts_runs_side_by_side(trained: dict[str, Run], tmp_path: Path) -> None:
@@ -241,10 +241,11 @@ def test_a_comparison_puts_runs_side_by_side(trained: dict[str, Run], tmp_path: 
         assert run.recipe.name in page.text
         assert f"{run.journal[-1]['step']:,}" in page.text
     assert sum(source.startswith("data:image/png") for source in page.sources) == 2 + sum(map(len, EXPECTED.values()))
-    assert "by digits-cnn" in page.text and "Welch&#39;s t test" in page.text
+    assert "by digits-cnn" in page.text and "Welch's t test" in page.text
     assert "not trained on the same images" not in page.text
 
 
+@pytest.mark.usefixtures("short_reports")
 def test_a_comparison_says_when_data_differs(trained: dict[str, Run], tmp_path: Path) -> None:
     other = zeuxis.train("digits-gan", steps=3, settings={"data.classes": ["3", "8"]}, runs=tmp_path, progress=False)
     page = read(zeuxis.compare([trained["gan"], other], out=tmp_path / "c.html", samples=200))

@@ -1,13 +1,16 @@
-"""Every table of the specification, through `zeuxis summary --json`."""
+"""Every table of the specification, as `zeuxis summary` gives them (test_cli.py calls it)."""
 
 from __future__ import annotations
 
-import json
-import sys
+from functools import cache
+from typing import Any
 
 import pytest
+import torch
 
-from zeuxis import cli
+from zeuxis.models import build_model
+from zeuxis.nets import summary
+from zeuxis.recipe import load_recipe, recipe_names
 
 # For each network: its layers in order as (what it is, output as height, width, channels, parameters), then the total
 # and, where the specification tells it, how many are not trainable. Activations are left out of the tables.
@@ -259,15 +262,16 @@ TABLES: dict[tuple[str, str], Table] = {
 ACTIVATIONS = {"relu", "lrelu", "elu", "silu", "gelu", "tanh", "sigmoid", "softmax"}
 
 
+@cache
+def networks(recipe: str) -> dict[str, Any]:
+    """Tables of a recipe's networks by name; on the meta device, where weights have shapes and no memory."""
+    with torch.device("meta"):
+        return summary(recipe, build_model(load_recipe(recipe)).networks)["networks"]
+
+
 @pytest.mark.parametrize(("recipe", "network"), list(TABLES))
-def test_the_tables_of_the_specification(
-    recipe: str, network: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["zeuxis", "summary", recipe, "--json"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 0
-    found = json.loads(capsys.readouterr().out)["networks"][network]
+def test_the_tables_of_the_specification(recipe: str, network: str) -> None:
+    found = networks(recipe)[network]
     layers, total, fixed = TABLES[recipe, network]
     rows = [row for row in found["layers"] if row["layer"].split(": ")[-1].split()[0] not in ACTIVATIONS]
     assert [(row["output"], row["parameters"]) for row in rows] == [(output, count) for _, output, count in layers]
@@ -289,8 +293,6 @@ NAMED = [
 
 
 def test_every_named_system_is_a_recipe() -> None:
-    from zeuxis.recipe import recipe_names
-
     assert set(NAMED) <= set(recipe_names())
 
 
@@ -320,10 +322,8 @@ def test_every_named_system_is_a_recipe() -> None:
     ],
 )
 def test_settings_of_the_specification(recipe: str, settings: dict[str, object]) -> None:
-    from zeuxis.models import build_model
-    from zeuxis.recipe import load_recipe
-
-    loaded = build_model(load_recipe(recipe)).recipe
+    with torch.device("meta"):
+        loaded = build_model(load_recipe(recipe)).recipe
     training = loaded.training
     everything = {**loaded.data.model_dump(), **loaded.model.options, **training.model_dump()}
     everything |= training.optimizer.model_dump()
@@ -334,12 +334,7 @@ def test_settings_of_the_specification(recipe: str, settings: dict[str, object])
 
 
 def parameters(recipe: str) -> int:
-    from zeuxis.models import build_model
-    from zeuxis.nets import summary
-    from zeuxis.recipe import load_recipe
-
-    tables = summary(recipe, build_model(load_recipe(recipe)).networks)["networks"]
-    return sum(table["total"] for table in tables.values())
+    return sum(table["total"] for table in networks(recipe).values())
 
 
 @pytest.mark.parametrize(

@@ -205,3 +205,15 @@ def test_a_batch_that_no_machine_holds_is_told_before_a_run_is_made(
     assert command("train", "digits-vae", "--steps", "1") == 2
     assert "A batch of 32 images takes at least" in capsys.readouterr().err
     assert not runs.exists()
+
+
+def test_resuming_does_not_follow_a_link_out_of_the_run(
+    trained: dict[str, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(trained["vae"].path, tmp_path / "copy"))
+    outside = Path(shutil.move(copy / "checkpoints", tmp_path / "outside"))
+    (outside / "best.safetensors").unlink(missing_ok=True)
+    (copy / "checkpoints").symlink_to(outside)
+    before = sorted(outside.iterdir())
+    assert command("resume", copy, "--steps", "41") == 2
+    assert "leads out of the run" in capsys.readouterr().err and sorted(outside.iterdir()) == before

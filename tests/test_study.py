@@ -17,6 +17,8 @@ from zeuxis.study.benchmark import recipe_for, steps_for
 from zeuxis.study.sweep import settings_of
 from zeuxis.training import finished
 
+pytestmark = pytest.mark.usefixtures("short_reports")
+
 SHORT = {"training.steps": 6, "training.test_every": "never", "training.snapshot_every": "never"}
 
 
@@ -64,7 +66,7 @@ def test_what_was_killed_goes_on(tmp_path: Path) -> None:
 
 def test_budgets_count_images(tmp_path: Path) -> None:
     assert steps_for(load_recipe("digits-vae", {"training.batch_size": 32}), 100) == 4
-    critic = load_recipe("mnist-wgan-gp", {"training.batch_size": 32})
+    critic = load_recipe("mnist-wgan-gp", {"training.batch_size": 32, "data.source": "digits", "data.convert": True})
     assert steps_for(critic, 32 * 5 * 7) == 7, "five critic updates, each with a batch of its own"
 
 

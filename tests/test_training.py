@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -243,11 +245,11 @@ def test_budgets(budget: dict[str, float], expected: int, tmp_path: Path) -> Non
     assert run.last("step") == expected
 
 
-def test_minutes_are_a_budget(tmp_path: Path) -> None:
-    start_time = time.perf_counter()
+def test_minutes_are_a_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: 0.1 * next(ticks))  # no machine is too slow for this clock
     run = zeuxis.train("digits-vae", minutes=0.02, runs=tmp_path, progress=False)
-    assert run.last("seconds") >= 1.2
-    assert time.perf_counter() - start_time < 30
+    assert 1.2 <= run.last("seconds") < 3
 
 
 def test_a_record_is_the_mean_since_the_last(tmp_path: Path) -> None:
@@ -277,7 +279,8 @@ def test_the_moving_average_follows_its_definition(tmp_path: Path) -> None:
         rate = min(decay, step / (step + 10))
         mean = rate * mean + (1 - rate) * model.net("generator").state_dict()[name]
     torch.testing.assert_close(weights(run)[f"average/generator.{name}"], mean)
-    torch.testing.assert_close(run.model.net("generator").state_dict()[name], mean), "runs are read with the average"
+    # Runs are read with the average.
+    torch.testing.assert_close(run.model.net("generator").state_dict()[name], mean)
 
 
 def test_the_best_checkpoint_is_the_one_with_the_lowest_test_term(tmp_path: Path) -> None:
@@ -435,8 +438,11 @@ def test_a_run_records_its_threads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("recipe", "at"),
-    [(name, at) for name in ("digits-vae", "digits-gan", "digits-cgan") for at in (3, 13)]
-    + [(name, 13) for name in WRITTEN],
+    [("digits-vae", 3), ("information", 13)]
+    + [
+        pytest.param(name, at, marks=pytest.mark.slow)
+        for name, at in (("digits-vae", 13), ("stages", 13), *product(("digits-gan", "digits-cgan"), (3, 13)))
+    ],
 )
 def test_killed_and_resumed_equals_never_interrupted(recipe: str, at: int, tmp_path: Path) -> None:
     if recipe in WRITTEN:

@@ -51,7 +51,7 @@ class InfoGANOptions(GANOptions):
             raise ValueError("InfoGAN needs a code: give categorical, such as [10], or continuous, such as 2")
         for size in self.categorical:
             if not 2 <= size <= 10_000:
-                raise ValueError(f"a categorical code takes at least 2 values and at most 10,000, not {size}")
+                raise ValueError(f"a categorical code takes at most 10,000 and at least 2 values, not {size}")
         return self
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zeuxis import data
 from zeuxis.errors import UserError, shown
-from zeuxis.files import TEMPORARY, WriteError, exists, is_name, make_folder, sweep, why, write_file
+from zeuxis.files import TEMPORARY, WriteError, exists, is_name, make_folder, subfolder, sweep, why, write_file
 from zeuxis.models import build_model, models
 from zeuxis.progress import say
 from zeuxis.recipe import BUDGETS, Recipe, run_recipe
@@ -99,7 +99,7 @@ def resume(
         device = pick_device(recipe.training.device)
         dataset = data.load(recipe.data, recipe=recipe.name)
         trainer = Trainer(folder, build_model(recipe, dataset.classes), dataset, device, observer)
-        tidy(folder / "checkpoints")
+        tidy(subfolder(folder, "checkpoints"))
         checkpoint = _last_good(folder, observer)
         if checkpoint is not None:
             for words in changes(checkpoint.state, given):
