@@ -157,7 +157,7 @@ def million(folder: Path) -> Dataset:
     return Dataset(
         images=images, labels=None, classes=(), attributes=None, attribute_names=(), factors=None, factor_names=(),
         names=[], train=np.arange(MILLION - 1000), test=np.arange(MILLION - 1000, MILLION), fingerprint="random",
-        quarantine={}, source={"channels": 3, "sizes": "32x32"},
+        left_out={}, notes=(), source={"channels": 3, "sizes": "32x32"},
     )  # fmt: skip
 
 

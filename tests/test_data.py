@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from zeuxis.data import Batches, Dataset, choose, load, sources, to_unit
-from zeuxis.data import dataset as dataset_module
+from zeuxis.data import cache as cache_module
 from zeuxis.data.batches import make_batch
 from zeuxis.data.dataset import _split
 from zeuxis.data.download import fetch
@@ -271,7 +271,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest
         def interrupted(*arguments: object) -> Image.Image:
             raise KeyboardInterrupt
 
-        patch.setattr(dataset_module, "_square", interrupted)
+        patch.setattr(cache_module, "_square", interrupted)
         with pytest.raises(KeyboardInterrupt):
             load(chosen, progress=False)
     assert not caches(tmp_path)
@@ -284,7 +284,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(dataset_module, "_decode_all", full)
+    monkeypatch.setattr(cache_module, "_decode_all", full)
     with pytest.raises(UserError, match="the disk is full"):
         load(chosen, progress=False)
     assert not caches(tmp_path)

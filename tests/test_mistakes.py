@@ -193,6 +193,16 @@ def test_too_few_images(fails: Say, tmp_path: Path) -> None:
     assert "1 images are too few" in fails("train", "digits-gan", "--data", tmp_path / "one")
 
 
+def test_batches_of_one_image(fails: Say, tmp_path: Path, runs: Path) -> None:
+    one = "Batches of one image cannot train networks with batch normalisation"
+    assert one in fails("train", "mnist-gan", "--data", "digits", "--set", "training.batch_size=1")
+    for name in "ab":
+        jpeg(tmp_path / "two" / f"{name * 3}.png", "L")
+    said = fails("train", "mnist-gan", "--data", tmp_path / "two")
+    assert one in said and "there is one training image" in said
+    assert not runs.exists()
+
+
 def test_corrupt_images_only(fails: Say, tmp_path: Path) -> None:
     good = jpeg(tmp_path / "good.jpg", "L", (64, 64)).read_bytes()
     folder = tmp_path / "bad"
@@ -275,7 +285,7 @@ def test_celeba(fails: Say, tmp_path: Path) -> None:
 def test_an_unwritable_cache(fails: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ZEUXIS_CACHE", str(tmp_path / "file"))
-    assert "set ZEUXIS_CACHE to another folder" in fails("train", "digits-gan")
+    assert "Set ZEUXIS_CACHE to another folder" in fails("train", "digits-gan")
 
 
 # -- runs ---------------------------------------------------------------------------------------------
@@ -486,9 +496,10 @@ def test_one_bad_file_among_good_ones_is_left_out(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert not ended.value.code
-    assert "broken.jpg cannot be read and is left out" in capsys.readouterr().err.replace("\n", " ")
-    assert (runs / "m" / "quarantine.txt").read_text().startswith("broken.jpg\t")
-    assert Run(runs / "m").environment["data"]["unreadable"] == 1
+    said = "1 of 31 images is left out as unreadable, such as broken.jpg"
+    assert said in capsys.readouterr().err.replace("\n", " ")
+    assert (runs / "m" / "left-out.txt").read_text().startswith("broken.jpg\t")
+    assert said in Run(runs / "m").environment["data"]["notes"][0]
 
 
 def test_the_data_directory_may_be_read_only(

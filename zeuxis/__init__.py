@@ -30,7 +30,7 @@ def runs_dir(given: str | Path | None = None) -> Path:
 
 def train(
     recipe: str | Path,
-    data: str | Path | None = None,
+    data: Any = None,
     *,
     epochs: float | None = None,
     steps: int | None = None,
@@ -46,7 +46,8 @@ def train(
 
     Args:
         recipe: a recipe's name, or the path of a TOML file.
-        data: a data source's name, or a folder or zip of images; else the recipe's own.
+        data: a data source's name; a folder or zip of images; arrays as a .npy or .npz file, or in memory: images
+            `(N, H, W)`, `(N, H, W, C)` or `(N, C, H, W)`, or a pair of images and labels; else the recipe's own.
         epochs: train for this many passes over the images, instead of the recipe's budget.
         steps: train for this many iterations.
         minutes: train for this long.
@@ -69,7 +70,7 @@ def train(
 
     overrides = dict(settings or {})
     if data is not None:
-        overrides |= choose(str(data))
+        overrides |= choose(data)
     given = {"epochs": epochs, "steps": steps, "minutes": minutes, "seed": seed}
     overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
     chosen = load_recipe(recipe, overrides, trust=Trust(trust))

@@ -22,6 +22,8 @@ __all__ = ["app", "main"]
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 # Training images below which `evaluate` says that they are few.
 FEW = 500
+# Files that `data info` names, of those left out.
+SHOWN = 20
 
 
 class Search(StrEnum):
@@ -50,7 +52,8 @@ Settings = Annotated[
 ]
 Runs = Annotated[Path | None, typer.Option(help="folder of runs [default: runs, or ZEUXIS_RUNS]")]
 DataOption = Annotated[
-    str | None, typer.Option("--data", metavar="NAME_OR_PATH", help="a data source, or a folder or zip of images")
+    str | None,
+    typer.Option("--data", metavar="NAME_OR_PATH", help="a data source, a folder or zip of images, or .npy or .npz"),
 ]
 Classes = Annotated[str | None, typer.Option(help="train on these classes alone, separated by commas")]
 Attribute = Annotated[str | None, typer.Option(help="a binary attribute that becomes the class, such as Smiling")]
@@ -66,9 +69,7 @@ Trusted = Annotated[
 ]
 
 
-def _overrides(
-    settings: list[str] | None, data: str | None, classes: str | None, attribute: str | None
-) -> dict[str, Any]:
+def _overrides(settings: list[str] | None, data: str | None, attribute: str | None) -> dict[str, Any]:
     from zeuxis.recipe import parse_override
 
     found: dict[str, Any] = {}
@@ -76,8 +77,6 @@ def _overrides(
         from zeuxis.data import choose
 
         found |= choose(data)
-    if classes is not None:
-        found["data.classes"] = _names(classes)
     if attribute is not None:
         found["data.attribute"] = attribute
     return found | dict(parse_override(text) for text in settings or [])
@@ -173,13 +172,16 @@ def data_list(context: typer.Context) -> None:
 
 @data_app.command("info")
 def data_info(
-    data: Annotated[str, typer.Argument(metavar="NAME_OR_PATH", help="a data source, or a folder or zip of images")],
+    data: Annotated[
+        str, typer.Argument(metavar="NAME_OR_PATH", help="a data source, a folder or zip, or .npy or .npz")
+    ],
     size: Annotated[int, typer.Option(min=4, max=256, help="side of the images on the sample sheet")] = 64,
     path: Annotated[str, typer.Option(help="folder or archive, for a source that takes one")] = "",
     out: Out = None,
 ) -> None:
     """Print counts, sizes and classes or attributes of a data set, and draw a sample sheet."""
-    from zeuxis.data import choose, load
+    from zeuxis.data import TO_COLOUR, choose, load
+    from zeuxis.data.notes import LONGEST
     from zeuxis.figures.datasheet import datasheet
     from zeuxis.recipe import DataOptions
 
@@ -200,9 +202,12 @@ def data_info(
     if dataset.attributes is not None:
         shares = zip(dataset.attribute_names, dataset.attributes.mean(axis=0), strict=True)
         lines.append("attributes  " + ", ".join(f"{name} {share:.0%}" for name, share in shares))
-    if dataset.quarantine:
-        lines.append(f"unreadable  {len(dataset.quarantine)}")
-        lines += [f"            {name}: {why}" for name, why in list(dataset.quarantine.items())[:20]]
+    # The sheet is in colour; of a set that is grey altogether this says nothing.
+    notes = [note for note in dataset.notes if not (note.what == TO_COLOUR and dataset.source["channels"] == 1)]
+    lines += [f"{note.kind:<11} {note}" for note in notes]
+    lines += [f"            {name[:LONGEST]}: {reason}" for name, reason in list(dataset.left_out.items())[:SHOWN]]
+    if len(dataset.left_out) > SHOWN:
+        lines.append(f"            and {len(dataset.left_out) - SHOWN:,} more")
     sheet = datasheet(dataset, out or Path(path_part(f"{Path(data).stem}-sheet.png")))
     lines.append(f"sheet       {sheet}")
     _echo("\n".join(lines))
@@ -230,11 +235,15 @@ def train(
     """Train a recipe into a new run folder."""
     from zeuxis.recipe import load_recipe
 
-    overrides = _overrides(settings, data, classes, attribute) | _budget(epochs, steps, minutes)
+    overrides = _overrides(settings, data, attribute) | _budget(epochs, steps, minutes)
     given = {"seed": seed, "device": device, "until": until}
     overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
     # Before PyTorch is imported, which takes seconds: a mistake is told at once.
     chosen = load_recipe(recipe, overrides, trust=Trust(trust))
+    if classes is not None:
+        from zeuxis.data import choose_classes
+
+        chosen = chosen.updated({"data.classes": choose_classes(classes, chosen.data)})
 
     from zeuxis import runs_dir
     from zeuxis.evaluation.running import watching
@@ -477,7 +486,7 @@ def sweep(
     """Train a recipe over settings, and draw what they trade; goes on where it was stopped."""
     from zeuxis.recipe import load_recipe
 
-    overrides = _overrides(settings, data, None, None) | _budget(epochs, steps, minutes)
+    overrides = _overrides(settings, data, None) | _budget(epochs, steps, minutes)
     overrides |= {"training.seed": seed} if seed is not None else {}
     # Before PyTorch is imported, which takes seconds: a mistake is told at once.
     varied = load_recipe(recipe, overrides, trust=Trust(trust))

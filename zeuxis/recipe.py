@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -62,7 +63,7 @@ class DataOptions(Section):
     """Which images, and how they reach the networks."""
 
     source: str = Field("digits", description="name of a data source; `zeuxis data` lists them")
-    path: str = Field("", description="folder or zip, for the sources that read one")
+    path: str = Field("", description="folder, zip, .npy or .npz, for the sources that read one")
     size: int = Field(28, ge=4, le=2048, description="images are size x size pixels")
     channels: Literal[1, 3] = Field(1, description="1 for grey, 3 for colour")
     range: Literal["0..1", "-1..1"] = Field("0..1", description="pixel values the networks see")
@@ -76,6 +77,14 @@ class DataOptions(Section):
     source_size: int = Field(256, ge=4, le=2048, description="size kept by `loading = 'batch'`")
     test_fraction: float = Field(0.1, gt=0, lt=1, description="held out where no split is published")
     split_seed: int = Field(0, ge=0, le=LAST_SEED, description="seed of that split, apart from the training seed")
+
+    @field_validator("classes", "attribute")
+    @classmethod
+    def _composed(cls, value: list[str] | str) -> list[str] | str:
+        """Names as the data has them: accents composed (NFC), which a Mac's file names are not."""
+        if isinstance(value, str):
+            return unicodedata.normalize("NFC", value)
+        return [unicodedata.normalize("NFC", name) for name in value]
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -7,6 +7,7 @@ recipe's pixel range stay inside.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
@@ -57,6 +58,7 @@ class _Data(_Record):
     train_images: int = Field(ge=1)
     test_images: int = Field(ge=1)
     sizes: str
+    notes: list[str] = []
 
 
 class _Environment(_Record):
@@ -281,7 +283,9 @@ class Run:
 
     def one_hot(self, names: list[str]) -> np.ndarray:
         """Returns `(len(names), K)` class weights."""
-        known = self.model.class_names
+        # Accents may be typed composed or not.
+        known = [unicodedata.normalize("NFC", name) for name in self.model.class_names]
+        names = [unicodedata.normalize("NFC", name) for name in names]
         for name in names:
             if name not in known:
                 raise one_of("class", name, known)

@@ -1,16 +1,21 @@
 """Where images come from: sources, the cache of decoded images, splits and batches."""
 
 from zeuxis.data.batches import Batch, Batches, from_unit, to_bytes, to_unit
-from zeuxis.data.dataset import Dataset, choose, load
+from zeuxis.data.cache import TO_COLOUR
+from zeuxis.data.dataset import Dataset, choose, choose_classes, load
+from zeuxis.data.notes import Note
 from zeuxis.data.registry import Collection, cache_dir, data_dir, source, sources
 
 __all__ = [
+    "TO_COLOUR",
     "Batch",
     "Batches",
     "Collection",
     "Dataset",
+    "Note",
     "cache_dir",
     "choose",
+    "choose_classes",
     "data_dir",
     "from_unit",
     "load",

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zeuxis.data.files import Archive
+from zeuxis.data.files import CHANGES, SIZE, Archive
 from zeuxis.data.registry import Collection, data_dir, locate, source
 from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions
@@ -56,16 +56,19 @@ def celeba(options: DataOptions) -> Collection:
         # 0 is train, 1 validation, 2 test; a set without test rows is tested on its validation rows.
         held_out = [parts.get(file, 0) for file in files]
         split = np.array([int(part == 2 or (part == 1 and 2 not in held_out)) for part in held_out])
-    channels, sizes = archive.survey()
+    survey = archive.survey()
     return Collection(
         fingerprint=f"celeba {archive.fingerprint}",
         names=archive.names,
-        channels=channels,
-        sizes=sizes,
+        channels=survey.channels,
+        sizes=survey.sizes,
         read=lambda i, size: _cropped(archive.image(archive.names[i], size * 2)),
         attributes=np.stack([table[file] for file in files]),
         attribute_names=names,
         split=split if split is not None and 0 < split.sum() < len(split) else None,
+        sampled=survey.sampled,
+        notes=archive.notes(),
+        left_out=archive.left_out,
     )
 
 
@@ -74,7 +77,10 @@ def _cropped(image: Image.Image) -> Image.Image:
         return image
     side = round(min(image.size) * _CROP)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side))
+    cropped = image.crop((left, top, left + side, top + side))
+    changes = [*image.info.get(CHANGES, ()), "not square: the middle, where the face is, is used"]
+    cropped.info = {SIZE: cropped.size, CHANGES: changes}
+    return cropped
 
 
 def _attributes(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:

@@ -1,25 +1,77 @@
-"""Image files in a folder or a zip, read in place, and their decoding."""
+"""Image files in a folder or a zip, read in place, and their decoding.
+
+Both may come from strangers. Pillow is told which formats to try, so that no file starts a program; sizes are bounded
+before something is read or decoded; what cannot be read is named and left out.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import os
 import posixpath
+import stat
+import struct
 import threading
+import unicodedata
+import warnings
 import zipfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
+from zeuxis.data.notes import Note, of_left_out
 from zeuxis.errors import UserError
+from zeuxis.files import why
 
-__all__ = ["Archive", "decode", "path_parts"]
+__all__ = ["CHANGES", "SIZE", "Archive", "Survey", "decode", "limits", "path_parts", "readable", "size_words"]
 
+# Formats that Pillow may try, whatever a file is called: it would hand an EPS to Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 # An image above this is refused before it is decoded: 64 million pixels are 192 MB in colour, far beyond any
 # photograph one would shrink to a training image, and a small file can claim many more.
 MAX_PIXELS = 64_000_000
+# A file, or what an entry of a zip unpacks to: more than MAX_PIXELS in colour take without compression.
+MAX_BYTES = 256 * 2**20
+# Names of files are held in memory; the largest public sets of images are near this.
+MAX_FILES = 20_000_000
+# Folders in which the system shows itself; links there lead everywhere.
+SYSTEM = (Path("/proc"), Path("/sys"))
+# Methods that unpack in pieces; the others of the format give a whole block, however large, at once.
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# Keys in a decoded image's `info`: its size in the file, `(W, H)`, upright; and what was done to its pixels.
+SIZE, CHANGES = "zeuxis size", "zeuxis changes"
+GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"}
+NO_IMAGE = "not an image"
+# The least and the greatest value over all images whose values are floats, or integers.
+Extent = Callable[[bool], tuple[float, float]]
+
+
+class Survey(NamedTuple):
+    """What the headers of some files say.
+
+    Attributes:
+        channels: 3 if any is in colour, else 1.
+        sizes: of the images, in words.
+        sampled: whether there are files that were not looked at.
+    """
+
+    channels: int
+    sizes: str
+    sampled: bool
+
+
+class _Entries(NamedTuple):
+    """Files by name with a stamp that changes with their content, all folders, and what is left out and why."""
+
+    stamps: dict[str, str]
+    folders: set[str]
+    left_out: dict[str, str]
 
 
 class Archive:
@@ -29,78 +81,205 @@ class Archive:
         path: the folder or zip.
         names: paths of the image files relative to it, with forward slashes, sorted.
         others: paths of the other files.
-        folders: the folders at the top level.
+        folders: parts of the paths of all folders that hold images, or nothing at all.
+        left_out: files and links that are not read, and why; the other files are among them.
         fingerprint: of names, sizes, and checksums (zip) or modification times (folder).
+
+    Raises:
+        UserError: if it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
-        if path.is_dir():
-            entries = {f.relative_to(path).as_posix(): f.stat() for f in sorted(path.rglob("*")) if f.is_file()}
-            stamps = {name: f"{stat.st_size} {stat.st_mtime_ns}" for name, stat in entries.items()}
-            folders = [f.name for f in path.iterdir() if f.is_dir()]
-            self._zipped = False
-        else:
-            try:
-                self._local.zip = zipfile.ZipFile(path)
-            except (zipfile.BadZipFile, OSError) as error:
-                raise UserError(f"{path} is neither a folder nor a readable zip file ({error}).") from error
-            infos = self._local.zip.infolist()
-            if any(info.flag_bits & 1 for info in infos):
-                raise UserError(f"{path} is encrypted; unpack it first.")
-            stamps = {
-                i.filename: f"{i.file_size} {i.CRC}" for i in sorted(infos, key=lambda i: i.filename) if not i.is_dir()
-            }
-            split = [(path_parts(info.filename), info.is_dir()) for info in infos]
-            folders = [parts[0] for parts, is_folder in split if len(parts) > (0 if is_folder else 1)]
-            self._zipped = True
-        visible = [name for name in stamps if not _hidden(name)]
+        self._infos: dict[str, zipfile.ZipInfo] | None = None
+        self._lock, self._extents = threading.Lock(), dict[bool, tuple[float, float]]()
+        entries = _walk(path) if path.is_dir() else self._unzip()
+        visible = [name for name in entries.stamps if not _hidden(name)]
         self.names = [name for name in visible if _is_image(name)]
         self.others = [name for name in visible if not _is_image(name)]
-        self.folders = sorted({name for name in folders if not _hidden(name)})
-        stamp = "\n".join(f"{name} {stamps[name]}" for name in self.names)
-        self.fingerprint = hashlib.sha256(stamp.encode()).hexdigest()
+        self.left_out = {readable(name): reason for name, reason in entries.left_out.items()}
+        self.left_out |= {readable(name): "hidden" for name in entries.stamps if _is_image(name) and _hidden(name)} | {
+            readable(name): NO_IMAGE for name in self.others
+        }
+        with_images, with_others = _above(self.names), _above(self.others)
+        # Written as `./flowers`, a folder has another above it, of no parts.
+        self.folders = [
+            parts
+            for name in sorted(entries.folders | with_images)
+            if not _hidden(name) and (name in with_images or name not in with_others)
+            if (parts := tuple(path_parts(name)))
+        ]
+        stamp = "\n".join(f"{name} {entries.stamps[name]}" for name in self.names)
+        self.fingerprint = hashlib.sha256(stamp.encode("utf-8", "surrogateescape")).hexdigest()
+
+    def notes(self, used: tuple[str, ...] = ()) -> list[Note]:
+        """What is left out, in sentences, but for the other files that are used."""
+        return of_left_out(self.left_out, used)
 
     def bytes(self, name: str) -> bytes:
-        """Returns a file's content; safe to call from several threads."""
-        if not self._zipped:
-            return (self.path / name).read_bytes()
-        # A ZipFile has one file position, so each thread opens its own.
-        if not hasattr(self._local, "zip"):
-            self._local.zip = zipfile.ZipFile(self.path)
-        return self._local.zip.read(name)  # type: ignore[no-any-return]
+        """Returns a file's content; safe to call from several threads.
+
+        Raises:
+            ValueError: if it is larger than MAX_BYTES, or packed by a method that is not read.
+        """
+        if self._infos is None:
+            with (self.path / name).open("rb") as file:
+                content = file.read(MAX_BYTES + 1)
+        else:
+            info = self._infos[name]
+            if info.compress_type not in METHODS:
+                raise ValueError("it is packed by a method other than deflate")
+            if info.file_size > MAX_BYTES:
+                raise ValueError(f"it unpacks to {info.file_size:,} bytes, and {MAX_BYTES:,} are allowed")
+            # A ZipFile has one file position, so each thread opens its own. It stops at the size that was declared.
+            if not hasattr(self._local, "zip"):
+                self._local.zip = zipfile.ZipFile(self.path)
+            with self._local.zip.open(info) as file:
+                content = file.read()
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"it holds more than the {MAX_BYTES:,} bytes allowed")
+        return content
 
     def image(self, name: str, size: int) -> Image.Image:
         """Decodes an image file to grey or RGB, at no less than `size` pixels a side where it has them."""
-        return decode(self.bytes(name), size)
+        return decode(self.bytes(name), size, self._extent)
 
-    def survey(self, count: int = 48) -> tuple[int, str]:
-        """Looks at the headers of some files.
-
-        Returns:
-            3 if any of them is in colour, else 1; and their sizes in words.
-        """
-        step = max(len(self.names) // count, 1)
+    def survey(self, count: int = 48) -> Survey:
+        """Looks at the headers of some files, drawn at random; what decoding finds in all of them counts."""
+        chosen = np.random.default_rng(0).permutation(len(self.names))[:count]
         modes, sizes = set(), set()
-        for name in self.names[::step]:
-            try:
-                with Image.open(io.BytesIO(self.bytes(name))) as image:
-                    modes.add(image.mode)
-                    sizes.add(image.size)
-            except Exception:  # noqa: BLE001 - whatever the decoder raises; the file is named when it is decoded
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            for i in np.sort(chosen).tolist():
+                try:
+                    with _opened(self.bytes(self.names[i])) as image:
+                        modes.add(image.mode)
+                        sizes.add(image.size)
+                except Exception:  # noqa: BLE001 - whatever the decoder raises; the file is named when it is decoded
+                    continue
+        return Survey(1 if modes and modes <= GREY else 3, size_words(sizes), len(self.names) > count)
+
+    def _extent(self, floating: bool) -> tuple[float, float]:
+        """Range of the values of all images of more than 8 bits, so that all are scaled alike."""
+        with self._lock:
+            if floating not in self._extents:
+                found = []
+                for name in self.names:
+                    try:
+                        with _opened(self.bytes(name)) as image:
+                            if _is_deep(image) and (image.mode == "F") == floating:
+                                found.append(_range(_values(image, _raw_mode(image))))
+                    except Exception:  # noqa: BLE001 - whatever the decoder raises; the file is named when it is decoded
+                        continue
+                self._extents[floating] = (min(low for low, _ in found), max(high for _, high in found))
+            return self._extents[floating]
+
+    def _unzip(self) -> _Entries:
+        if not self.path.is_file():
+            raise UserError(f"{self.path} is neither a folder nor a file.")
+        try:
+            self._local.zip = zipfile.ZipFile(self.path)
+        # A damaged list of entries shows itself in any of these.
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error, EOFError) as error:
+            raise UserError(f"{self.path} is neither a folder nor a readable zip file ({error}).") from error
+        infos = self._local.zip.infolist()
+        _require_few(self.path, len(infos))
+        if any(info.flag_bits & 1 for info in infos):
+            raise UserError(f"{self.path} is encrypted; unpack it first.")
+        named = sorted(((_entry_name(info), info) for info in infos), key=lambda pair: pair[0])
+        files = [(name, info) for name, info in named if not name.endswith("/")]
+        last = self._infos = dict(files)
+        twice = {
+            f"{name} (an earlier entry)": "a later entry has its name" for name, info in files if last[name] is not info
+        }
+        folders = {name.rstrip("/") for name, _ in named if name.endswith("/")}
+        return _Entries({name: f"{i.file_size} {i.CRC}" for name, i in self._infos.items()}, folders, twice)
+
+
+def _walk(root: Path) -> _Entries:
+    """Lists a folder; links are followed unless they lead back to a folder above them, or into the system's own."""
+    stamps: dict[str, str] = {}
+    folders: set[str] = set()
+    left_out: dict[str, str] = {}
+    if _of_the_system(root):
+        raise UserError(f"{root} belongs to the system, and holds no images.")
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
+    while waiting:
+        folder, above = waiting.pop()
+        try:
+            here = (root / folder).stat()
+            if (here.st_dev, here.st_ino) in above:
+                left_out[folder] = "a link back to a folder above it"
                 continue
-        if not sizes:
-            return 3, "unreadable"
-        low, high = min(sizes), max(sizes)
-        words = "{}x{}".format(*low) if low == high else "{}x{} to {}x{}".format(*low, *high)
-        grey = modes <= {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"}
-        return (1 if grey else 3), words
+            entries = list(os.scandir(root / folder))
+        except OSError as error:
+            if not folder:
+                raise UserError(f"The folder {root} cannot be opened: {why(error)}.") from error
+            left_out[folder] = f"its folder cannot be opened: {why(error)}"
+            continue
+        if folder:
+            folders.add(folder)
+        for entry in entries:
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            try:
+                known = entry.stat()
+            except OSError as error:
+                left_out[name] = "a link that leads nowhere" if entry.is_symlink() else why(error)
+                continue
+            if stat.S_ISDIR(known.st_mode):
+                if entry.is_symlink() and _of_the_system(Path(entry.path)):
+                    left_out[name] = "a link to a folder of the system"
+                else:
+                    waiting.append((name, (*above, (here.st_dev, here.st_ino))))
+            elif stat.S_ISREG(known.st_mode):
+                stamps[name] = f"{known.st_size} {known.st_mtime_ns}"
+            elif _is_image(name):
+                left_out[name] = "neither a file nor a folder"
+        _require_few(root, len(stamps) + len(waiting))
+    # In the order of paths, not of text: all of a folder before a file whose name goes on with a dot.
+    return _Entries(
+        {name: stamps[name] for name in sorted(stamps, key=lambda name: name.split("/"))}, folders, left_out
+    )
+
+
+def _of_the_system(path: Path) -> bool:
+    real = Path(os.path.realpath(path))
+    return any(real.is_relative_to(folder) for folder in SYSTEM)
+
+
+def _require_few(path: Path, count: int) -> None:
+    if count > MAX_FILES:
+        raise UserError(f"{path} holds more than the {MAX_FILES:,} files allowed; is it the folder of your images?")
+
+
+def _entry_name(info: zipfile.ZipInfo) -> str:
+    """The name of a zip's entry, with forward slashes; names in UTF-8 are not always marked as such."""
+    name = info.filename
+    if not info.flag_bits & 0x800 and not name.isascii():
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")
+
+
+def readable(name: str) -> str:
+    """A file's name as text that can be stored and compared: composed (NFC), bytes that are no UTF-8 written out."""
+    return unicodedata.normalize("NFC", name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 def path_parts(name: str) -> list[str]:
     """Parts of a path inside an archive, as `PurePosixPath` has them, which takes too long for 20,000 names."""
     return [part for part in name.split("/") if part not in ("", ".")]
+
+
+def _above(names: list[str]) -> set[str]:
+    """All folders above some files."""
+    found: set[str] = set()
+    waiting = {posixpath.dirname(name) for name in names}
+    while waiting:
+        found |= waiting
+        waiting = {posixpath.dirname(name) for name in waiting} - found
+    return found - {""}
 
 
 def _hidden(name: str) -> bool:
@@ -111,32 +290,106 @@ def _is_image(name: str) -> bool:
     return posixpath.splitext(name)[1].lower() in SUFFIXES
 
 
-def decode(content: bytes, size: int) -> Image.Image:
-    """Decodes image bytes to mode L or RGB, turned upright.
+def size_words(sizes: set[tuple[int, int]]) -> str:
+    """Sizes `(W, H)` in words, such as `"28x28"`."""
+    if not sizes:
+        return "unreadable"
+    low, high = min(sizes), max(sizes)
+    return "{}x{}".format(*low) if low == high else "{}x{} to {}x{}".format(*low, *high)
 
-    Transparent pixels are laid on white, 16-bit greys are scaled to 8 bits, of an animation the first frame is
-    taken. A JPEG is decoded at a fraction of its size where that is still at least `size` pixels a side.
 
-    Raises:
-        ValueError: for an image of more than MAX_PIXELS.
-        OSError: for bytes that are no whole image.
-    """
-    image: Image.Image = Image.open(io.BytesIO(content))
+def _opened(content: bytes) -> Image.Image:
+    image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels are more than the {MAX_PIXELS:,} allowed")
+    return image
+
+
+def decode(content: bytes, size: int, extent: Extent | None = None) -> Image.Image:
+    """Decodes image bytes to mode L or RGB, turned upright.
+
+    Transparent pixels are laid on white, values of more than 8 bits are scaled to 8, of an animation or of several
+    pages the first is taken. A JPEG is decoded at a fraction of its size where that is still at least `size` pixels a
+    side. The image's `info` holds its `SIZE` before that, and the `CHANGES` made, in words.
+
+    Args:
+        content: the file.
+        size: side in pixels that will be kept.
+        extent: range of the values of all images of the set; else that of this image.
+
+    Raises:
+        ValueError: for an image of more than MAX_PIXELS, and for values that cannot be scaled.
+        OSError: for bytes that are no whole image.
+    """
+    image = _opened(content)
+    changes = []
+    if getattr(image, "is_animated", False):
+        changes.append("animated or of several pages: the first is used")
+    whole, raw = image.size, _raw_mode(image)
     image.draft(None, (size, size))
     image.load()
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.float64)
-        image = Image.fromarray(np.round(np.clip(wide, 0, 65535) / 257).astype(np.uint8))
-    elif image.mode == "F":
-        image = Image.fromarray(np.clip(np.round(np.asarray(image)), 0, 255).astype(np.uint8))
+    if _is_deep(image):
+        values = _values(image, raw)
+        floating = image.mode == "F"
+        low, high = limits(*(extent(floating) if extent else _range(values)), floating)
+        changes.append(f"of more than 8 bits: values from {low:g} to {high:g} are scaled to 0 to 255")
+        image = Image.fromarray(np.round(np.clip((values - low) / ((high - low) / 255), 0, 255)).astype(np.uint8))
     elif image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or (image.mode == "P" and "transparency" in image.info):
-        clear = image.convert("RGBA")
+        grey, clear = image.mode in ("LA", "La"), image.convert("RGBA")
+        if clear.getchannel("A").getextrema() != (255, 255):
+            changes.append("transparent in places: these are laid on white")
         ground = Image.new("RGBA", clear.size, "white")
         flat = Image.alpha_composite(ground, clear).convert("RGB")
-        image = flat.convert("L") if image.mode in ("LA", "La") else flat
+        image = flat.convert("L") if grey else flat
+    elif image.mode not in ("1", "L", "P", "RGB"):
+        changes.append(f"in the colours of {image.mode}: these are turned to RGB")
     if image.mode == "1":
-        return image.convert("L")
-    return image if image.mode in ("L", "RGB") else image.convert("RGB")
+        image = image.convert("L")
+    image = image if image.mode in ("L", "RGB") else image.convert("RGB")
+    if raw.endswith((";16L", ";16B", ";16N")) and image.mode == "RGB":
+        if np.asarray(image).max() < 16:
+            raise ValueError("of its 16 bits a channel only the lower 12 are used, and only the upper 8 can be read")
+        changes.append("of 16 bits a channel: the upper 8 are used")
+    image.info = {SIZE: whole[::-1] if turned else whole, CHANGES: changes}
+    return image
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How an image's values lie in its file, in Pillow's words; to be asked before it is loaded."""
+    tiles = getattr(image, "tile", None)
+    arguments = tiles[0].args if tiles else ""
+    return arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _values(image: Image.Image, raw: str) -> np.ndarray:
+    """Values of a grey image of more than 8 bits."""
+    values = np.asarray(image)
+    if raw in ("I;32", "I;32N", "I;32L", "I;32B"):  # Pillow's own integers have a sign
+        values = values.view(np.uint32)
+    if not np.isfinite(values).all():
+        raise ValueError("it holds values that are infinite or no numbers")
+    return values.astype(np.float64)
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
+
+
+def limits(low: float, high: float, floating: bool) -> tuple[float, float]:
+    """The values that are shown black and white, of images whose values run from `low` to `high`.
+
+    Floats are taken to lie in 0..1 or -1..1 where they fit. Integers, and floats that look like them, fill as many
+    bits as the greatest needs: 8, 10, 12, 14 or 16 of them. Anything else is stretched.
+    """
+    if floating and low >= -1 and high <= 1:
+        return (0.0 if low >= 0 else -1.0), 1.0
+    if low < 0 or (floating and high < 64):
+        return (low, high) if low < high else (min(low, 0.0), max(high, 1.0))
+    bits = max(int(high).bit_length(), 1)
+    return 0.0, float(2 ** (bits + bits % 2 if 8 < bits < 16 else bits) - 1)

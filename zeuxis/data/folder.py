@@ -1,59 +1,80 @@
-"""The user's own images: a folder or zip with one folder per class, or flat without labels."""
+"""The user's own images: a folder or zip with one folder per class, or flat, with or without a file of labels; arrays.
+
+Folders around the class folders are looked through, however many; folders named like the parts of a split become one.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.data.files import Archive, path_parts
+from zeuxis.data.arrays import ARRAYS, arrays
+from zeuxis.data.files import Archive, path_parts, readable
+from zeuxis.data.labels import read_labels
 from zeuxis.data.registry import Collection, locate, source
 from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions
 
 _SPLITS = {"train": 0, "training": 0, "test": 1, "val": 1, "valid": 1, "validation": 1}
+Parts = list[tuple[str, ...]]
 
 
-@source("folder", "a folder or zip of images: one folder per class, or flat without labels", mirrors=True)
+@source("folder", "your images: a folder or zip, with or without classes, or arrays in .npy or .npz", mirrors=True)
 def folder(options: DataOptions) -> Collection:
     if not options.path:
         raise UserError("The data source 'folder' needs a path: --data PATH, or data.path in the recipe.")
-    archive = Archive(locate(options.path))
+    path = locate(options.path)
+    if path.suffix.lower() in ARRAYS and path.is_file():
+        return arrays(path)
+    archive = Archive(path)
     if not archive.names:
         hint = f"; it holds {len(archive.others)} other files" if archive.others else ""
         raise UserError(f"{archive.path} holds no images (JPEG, PNG, WebP, GIF, BMP or TIFF){hint}.")
-    parts = [path_parts(name) for name in archive.names]
-    folders = archive.folders
-    # A zip often wraps everything in one folder of its own name; nothing is learned from it.
-    wrapped = all(len(p) > 2 for p in parts) and len({p[0] for p in parts}) == 1 and len(folders) == 1
-    if wrapped:
-        parts = [p[1:] for p in parts]
-        folders = sorted({p[0] for p in parts})
-    split = None
-    tops = {p[0].lower() for p in parts}
-    if all(len(p) > 1 for p in parts) and len(tops) > 1 and tops <= set(_SPLITS):
-        split = np.array([_SPLITS[p[0].lower()] for p in parts])
-        parts = [p[1:] for p in parts]
-        folders = sorted({p[0] for p in parts if len(p) > 1})
-    channels, sizes = archive.survey()
+    parts, folders, split = _layout([tuple(path_parts(name)) for name in archive.names], archive.folders)
+    kinds = {top: readable(top) for top in {p[0] for p in parts if len(p) > 1}}
+    named = read_labels(archive, [kinds[p[0]] if len(p) > 1 else "" for p in parts])
+    survey = archive.survey()
     labels, classes = None, []
-    if any(len(p) > 1 for p in parts):
+    if named:
+        labels, classes = named.labels, named.classes
+    elif kinds:
         stray = next((name for name, p in zip(archive.names, parts, strict=True) if len(p) == 1), None)
         if stray:
             raise UserError(
                 f"{archive.path} mixes class folders with images beside them, such as {stray}; "
                 "put every image into a class folder, or all of them into one."
             )
-        classes = sorted({p[0] for p in parts})
-        empty = sorted(set(folders) - set(classes))
+        classes = sorted(set(kinds.values()))
+        empty = sorted({readable(f[0]) for f in folders} - set(classes))
         if empty:
             raise UserError(f"The class folder '{empty[0]}' in {archive.path} holds no image; fill it or remove it.")
-        labels = np.array([classes.index(p[0]) for p in parts])
+        numbers = {top: classes.index(kind) for top, kind in kinds.items()}
+        labels = np.array([numbers[p[0]] for p in parts])
+    used = named.files if named else ()
     return Collection(
         fingerprint=archive.fingerprint,
-        names=archive.names,
-        channels=channels,
-        sizes=sizes,
+        names=[readable(name) for name in archive.names],
+        channels=survey.channels,
+        sizes=survey.sizes,
         read=lambda i, size: archive.image(archive.names[i], size),
         labels=labels,
         classes=classes,
         split=split,
+        sampled=survey.sampled,
+        notes=[*archive.notes(used), *(named.notes if named else ())],
+        left_out={name: reason for name, reason in archive.left_out.items() if name not in used},
     )
+
+
+def _layout(parts: Parts, folders: Parts) -> tuple[Parts, Parts, np.ndarray | None]:
+    """Paths of images and folders as seen from where the class folders are, and the split, 0 and 1, if there is one."""
+    split = None
+    while True:
+        tops = {p[0] for p in parts}
+        if all(len(p) > 2 for p in parts) and len(tops) == 1 == len({f[0] for f in folders}):
+            pass  # a folder around all others, from which nothing is learned
+        elif split is None and len(tops) > 1 and all(len(p) > 1 and p[0].lower() in _SPLITS for p in parts):
+            split = np.array([_SPLITS[p[0].lower()] for p in parts])
+        else:
+            return parts, folders, split
+        parts = [p[1:] for p in parts]
+        folders = [f[1:] for f in folders if len(f) > 1]

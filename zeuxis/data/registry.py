@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,7 @@ from pkgutil import iter_modules
 import numpy as np
 from PIL import Image
 
+from zeuxis.data.notes import Note
 from zeuxis.errors import UserError, one_of
 from zeuxis.recipe import DataOptions
 
@@ -28,11 +30,12 @@ class Collection:
 
     Attributes:
         fingerprint: changes whenever the content may have; part of the cache's key.
-        names: one per image, for messages and the quarantine list.
+        names: one per image, for messages and the list of what is left out.
         channels: 1 if all images are grey, else 3.
         sizes: the sizes of the images in words, such as `"28x28"`.
         read: decodes image i; called from several threads; raises on an unreadable one. Its second
-            argument is the side in pixels that will be kept, so that it may decode at less than full size.
+            argument is the side in pixels that will be kept, so that it may decode at less than full size. The
+            image's `info` may hold its `SIZE` and `CHANGES` (`zeuxis.data.files`).
         labels: class index of each image, -1 for none.
         classes: names of the classes, in the order of their indices.
         attributes: `(N, A)` zeros and ones.
@@ -40,6 +43,9 @@ class Collection:
         factors: `(N, F)` indices of the values that each image was drawn by, where they are known.
         factor_names: F names.
         split: 0 for train and 1 for test where a split is published.
+        sampled: whether channels and sizes are those of some images; decoding looks at all.
+        notes: what is left out already, in sentences.
+        left_out: files that are left out already, and why.
     """
 
     fingerprint: str
@@ -54,6 +60,9 @@ class Collection:
     factors: np.ndarray | None = None
     factor_names: list[str] = field(default_factory=list)
     split: np.ndarray | None = None
+    sampled: bool = False
+    notes: list[Note] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,8 +130,16 @@ def cache_dir() -> Path:
 
 def locate(path: str) -> Path:
     """Finds a path as given, else inside the data directory."""
-    given = Path(path).expanduser()
-    for candidate in (given, data_dir() / given):
-        if candidate.exists():
-            return candidate
-    raise UserError(f"There is no file or folder '{path}', neither here nor in the data directory {data_dir()}.")
+    found = lookup(path)
+    if found is None:
+        raise UserError(f"There is no file or folder '{path}', neither here nor in the data directory {data_dir()}.")
+    return found
+
+
+def lookup(path: str) -> Path | None:
+    """A path as given, else inside the data directory; None if there is neither."""
+    # No path can hold what `expanduser` and `exists` refuse: an unknown user, a null character, 5,000 letters.
+    with suppress(OSError, ValueError, RuntimeError):
+        given = Path(path).expanduser()
+        return next((candidate for candidate in (given, data_dir() / given) if candidate.exists()), None)
+    return None

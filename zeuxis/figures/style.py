@@ -148,9 +148,9 @@ def show_tiles(
     ax.imshow(sheet(images, columns, gap), interpolation="nearest" if height <= 64 else "antialiased", aspect="equal")
     tile_axes(ax)
     if rows:
-        ax.set_yticks([(height + gap) * i + height / 2 for i in range(len(rows))], labels=list(rows))
+        ax.set_yticks([(height + gap) * i + height / 2 for i in range(len(rows))], labels=list(rows), parse_math=False)
         ax.tick_params(axis="y", length=0)
     if heads:
         ax.xaxis.tick_top()
-        ax.set_xticks([(width + gap) * i + width / 2 for i in range(len(heads))], labels=list(heads))
+        ax.set_xticks([(width + gap) * i + width / 2 for i in range(len(heads))], labels=list(heads), parse_math=False)
         ax.tick_params(axis="x", length=0)

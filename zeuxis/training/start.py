@@ -48,10 +48,8 @@ def start(recipe: Recipe, runs: Path, observer: Observer, *, name: str = "") -> 
     device = pick_device(recipe.training.device)
     recipe, trained = _trained_networks(_as_hardware_allows(recipe), runs)
     dataset = data.load(recipe.data, recipe=recipe.name)
-    for file, reason in list(dataset.quarantine.items())[:3]:
-        observer.say(f"{file} cannot be read and is left out ({reason}).")
-    if len(dataset.quarantine) > 3:
-        observer.say(f"{len(dataset.quarantine)} files cannot be read in all; quarantine.txt in the run lists them.")
+    for note in dataset.notes:
+        observer.say(str(note))
     model = build_model(recipe, dataset.classes)
     for network, weights in trained.items():
         # A learned decoder variance belongs to the other run's loss.
@@ -68,8 +66,9 @@ def start(recipe: Recipe, runs: Path, observer: Observer, *, name: str = "") -> 
         "environment.json": json.dumps(environment, indent=2) + "\n",
         "journal.jsonl": "",
     }
-    if dataset.quarantine:
-        files["quarantine.txt"] = "".join(f"{file}\t{reason}\n" for file, reason in dataset.quarantine.items())
+    if dataset.left_out:
+        lines = (f"{file}\t{reason}".replace("\n", "\\n") for file, reason in dataset.left_out.items())
+        files["left-out.txt"] = "".join(f"{line}\n" for line in lines)
     with _new_run(runs, name, recipe.name, files) as folder:
         trainer.folder = folder
         remember(folder, model.recipe.calls)

@@ -96,6 +96,7 @@ class Trainer:
         self.batches = Batches(dataset, model.recipe.data, self.options.batch_size, self.options.seed, device)
         self.phases = model.phases
         self._require_known_names()
+        self._require_several()
         self.optimizers = {phase.name: self._optimizer(phase.name, phase.updates) for phase in self.phases}
         self.average = copy.deepcopy(self._generating()) if self.options.ema else None
         self.generator = torch.Generator(device)
@@ -459,6 +460,17 @@ class Trainer:
                 raise UserError(
                     f"training.optimizers.{name} names no phase of this model; its phases are {', '.join(names)}."
                 )
+
+    def _require_several(self) -> None:
+        """Batch normalisation has no variance to divide by in a batch of one image."""
+        normalised = next((m for m in self.model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)), None)
+        if normalised is not None and self.batches.batch_size == 1:
+            given = f"training.batch_size is {self.options.batch_size}, and there"
+            count = len(self.dataset.train)
+            raise UserError(
+                f"Batches of one image cannot train networks with batch normalisation (bn): {given} "
+                f"{f'are {count:,} training images' if count > 1 else 'is one training image'}; two or more are needed."
+            )
 
     def _require_known_term(self) -> None:
         """What `until` or `best` names must be measured; said before anything is trained."""

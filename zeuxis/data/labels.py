@@ -1,0 +1,212 @@
+"""Labels in a file beside the images: a CSV, or what Hugging Face's image folders and StyleGAN's sets have.
+
+A CSV names a file and a class in each row, with or without a line of names above. `metadata.csv` and `metadata.jsonl`
+have a column `file_name` and one that is called label, or like it. `dataset.json` is
+`{"labels": [["00000/img00000000.png", 3], ...]}`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import posixpath
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zeuxis.data.files import Archive, path_parts, readable
+from zeuxis.data.notes import Note
+from zeuxis.errors import UserError
+
+__all__ = ["Labels", "read_labels"]
+
+# Files that are there for labels or captions alone; other CSVs may be about anything.
+OWN = {"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv"}
+FILE_COLUMNS = ("file_name", "filename", "file", "image", "path", "image_path", "image_name", "name", "img", "id")
+LABEL_COLUMNS = ("label", "class", "labels", "class_name", "label_name", "category", "target", "classes")
+Rows = list[tuple[str, str]]
+
+
+class Labels(NamedTuple):
+    """What files of labels say.
+
+    Attributes:
+        labels: class index of each image, -1 for those that are not named.
+        classes: names of the classes.
+        files: the files that were read.
+        notes: what was left out.
+    """
+
+    labels: np.ndarray
+    classes: list[str]
+    files: tuple[str, ...]
+    notes: list[Note]
+
+
+def read_labels(archive: Archive, folders: Sequence[str]) -> Labels | None:
+    """Reads the labels that stand in files of an archive; None where none do.
+
+    Args:
+        archive: the images and the files beside them.
+        folders: the class that each image's folder would give, or "".
+
+    Raises:
+        UserError: if a file cannot be read or names none of the images, or if two sources contradict each other.
+    """
+    candidates = [n for n in archive.others if posixpath.basename(n).lower() in OWN or n.lower().endswith(".csv")]
+    if not candidates:
+        return None
+    places = _Places([readable(name) for name in archive.names])
+    found: dict[int, tuple[str, str]] = {}
+    used, notes = [], []
+    for file in candidates:
+        where = f"{archive.path}/{readable(file)}"
+        rows = _rows(file, _text(archive, file, where), where, places)
+        folder = readable(posixpath.dirname(file))
+        placed = [(places.find(name, folder), name, label) for name, label in rows]
+        missing = [name for place, name, _ in placed if place is None]
+        if len(missing) == len(placed):
+            if not rows or posixpath.basename(file).lower() not in OWN:
+                archive.left_out[readable(file)] = "it holds no labels of these images"
+                continue
+            raise UserError(f"None of the {len(rows)} rows of {where} names an image here; the first, '{rows[0][0]}'.")
+        if missing:
+            notes.append(
+                Note(
+                    "left out",
+                    len(missing),
+                    f"left out ({readable(file)}: no such image)",
+                    missing[0],
+                    len(rows),
+                    "row",
+                )
+            )
+        used.append(readable(file))
+        for place, _, label in placed:
+            if place is None or not label:
+                continue
+            before, other = found.setdefault(place, (label, where))
+            if before != label:
+                raise UserError(
+                    f"{places.names[place]} is called '{before}' in {other}, and '{label}' in {where}; "
+                    "correct one of them, or remove it."
+                )
+    if not found:
+        return None
+    called = {place: label for place, (label, _) in found.items()}
+    _require_agreement(called, folders, places.names, used)
+    classes = sorted(set(called.values()), key=lambda label: (0, int(label), "") if _whole(label) else (1, 0, label))
+    numbers = {label: i for i, label in enumerate(classes)}
+    labels = np.array([numbers[called[i]] if i in called else -1 for i in range(len(places.names))])
+    bare = np.flatnonzero(labels < 0)
+    if len(bare):
+        what = f"left out (without a label in {' and '.join(used)})"
+        notes.append(Note("left out", len(bare), what, places.names[bare[0]], len(labels)))
+    return Labels(labels, classes, tuple(used), notes)
+
+
+class _Places:
+    """Where an image stands in the list of names, by its path, its name alone, or that without its ending."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self._by_path = {"/".join(path_parts(name)): i for i, name in enumerate(names)}
+        self._by_name: dict[str, int | None] = {}
+        for path, i in self._by_path.items():
+            base = posixpath.basename(path)
+            for key in {base, posixpath.splitext(base)[0], posixpath.splitext(path)[0]}:
+                # A name that several have tells nothing.
+                self._by_name[key] = None if key in self._by_name else i
+
+    def find(self, name: str, folder: str = "") -> int | None:
+        """The image that a row means, in a file inside `folder`."""
+        path = "/".join(path_parts(readable(name.strip()).replace("\\", "/")))
+        for tried in ("/".join(path_parts(f"{folder}/{path}")), path):
+            if tried in self._by_path:
+                return self._by_path[tried]
+        return self._by_name.get(path, self._by_name.get(posixpath.basename(path)) if path else None)
+
+
+def _text(archive: Archive, file: str, where: str) -> str:
+    try:
+        return archive.bytes(file).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{where} cannot be read as text in UTF-8: {error}.") from error
+
+
+def _rows(file: str, text: str, where: str, places: _Places) -> Rows:
+    """File names and labels; none where the file holds no labels."""
+    try:
+        if file.lower().endswith(".json"):
+            tree = json.loads(text)
+            labels = tree.get("labels") if isinstance(tree, dict) else None
+            pairs = labels.items() if isinstance(labels, dict) else labels or []
+            return [(str(name), _word(label)) for name, label in pairs if not isinstance(label, list | dict)]
+        if file.lower().endswith(".jsonl"):
+            lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+            names = list(dict.fromkeys(str(key) for line in lines for key in line))
+            table = [names, *([_word(line.get(name)) for name in names] for line in lines)]
+        else:
+            first = text.partition("\n")[0]
+            delimiter = max(",;\t", key=first.count)
+            table = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
+    except (ValueError, TypeError, AttributeError, RecursionError, csv.Error) as error:
+        raise UserError(f"{where} cannot be read: {error}.") from error
+    return _columns(table, places)
+
+
+def _columns(table: list[list[str]], places: _Places) -> Rows:
+    if not table:
+        return []
+    head = [cell.strip().lower() for cell in table[0]]
+    named = [i for i, cell in enumerate(table[0]) if places.find(cell) is not None]
+    file = next((head.index(name) for name in FILE_COLUMNS if name in head), None)
+    label = next((head.index(name) for name in LABEL_COLUMNS if name in head), None)
+    if named:  # no line of names: the first is a row like the others
+        file, label, rows = named[0], None, table
+    else:
+        rows = table[1:]
+        if label is None:
+            label = next((i for i, name in enumerate(head) if "label" in name or "class" in name), None)
+    if len(head) == 2 and label is None:
+        label = 1 - (file or 0)
+        # Captions differ from row to row; classes come again.
+        if not named and len({row[label] for row in rows if len(row) > label}) * 2 > len(rows):
+            return []
+    if file is None and label is not None:
+        file = 0 if label else 1
+    if file is None or label is None:
+        return []
+    return [(row[file], _word(row[label])) for row in rows if len(row) > max(file, label)]
+
+
+def _word(value: Any) -> str:
+    """A label as the name of a class."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return readable(str(value)).strip()
+
+
+def _whole(label: str) -> bool:
+    return label.isascii() and label.removeprefix("-").isdigit() and len(label) < 19
+
+
+def _require_agreement(called: dict[int, str], folders: Sequence[str], names: list[str], used: list[str]) -> None:
+    """Raises where folders name the same classes as the files do, and differ; numbered folders are no classes."""
+    kinds = {folder for folder in folders if folder}
+    if len(kinds) < 2 or all(kind.isdigit() for kind in kinds):
+        return
+    known, means = set(called.values()), dict[str, str]()
+    for place, label in called.items():
+        folder = folders[place]
+        # Other words for the same classes, such as numbers, must go with one folder each.
+        expected = folder if folder in known else means.setdefault(folder, label) if len(known) == len(kinds) else label
+        if expected != label:
+            raise UserError(
+                f"{names[place]} is called '{label}' in {' and '.join(used)}, but images of its folder are "
+                f"'{expected}'; move the image, correct the label, or remove the file of labels."
+            )
