@@ -55,6 +55,7 @@ def test_inferred_shapes_are_the_real_ones(layers: list[str]) -> None:
 
 
 def test_spectral_normalisation_bounds_the_gain() -> None:
+    torch.manual_seed(0)
     network = Network(NetworkOptions(layers=["dense 30 sn"]), (30,), {}, "a test").train()
     for _ in range(30):  # each pass is one power iteration
         network(torch.rand(2, 30))
