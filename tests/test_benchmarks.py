@@ -49,6 +49,7 @@ def test_the_plain_loop_trains_the_same_network(benchmarks: ModuleType, name: st
             assert torch.allclose(plain(x), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_workers_train_in_rounds(benchmarks: ModuleType, tmp_path: Path) -> None:
     images = tmp_path / "images.npz"
     np.savez(images, train=np.zeros((12, 28, 28, 1), np.uint8), labels=np.zeros(12), test=np.zeros((1, 28, 28, 1)))
@@ -104,6 +105,7 @@ def test_laps_tell_what_batches_take(performance: ModuleType) -> None:
     assert (laps.steps, laps.fetching, laps.seconds) == (11, 11, 3 * 11 + 1), "the last reading comes on top"
 
 
+@pytest.mark.slow
 def test_a_million_images_leave_memory_flat(
     performance: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

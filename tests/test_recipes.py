@@ -42,18 +42,23 @@ def by_speed() -> list[ParameterSet]:
     return [pytest.param(name, marks=[] if name in quick else [pytest.mark.slow]) for name in recipe_names()]
 
 
-@pytest.mark.parametrize("name", by_speed())
-def test_a_recipe_runs(name: str, tmp_path: Path) -> None:
+def started(name: str, folder: Path) -> Run:
+    """A run of a recipe after its first steps."""
     settings: dict[str, object] = {
-        **images(tmp_path / "images", load_recipe(name)),
+        **images(folder / "images", load_recipe(name)),
         "training.batch_size": 4, "training.record_every": 1, "training.snapshot_every": "1 step",
         "training.checkpoint_every": "never", "training.test_every": "1 step", "training.best": "",
         "data.flip": False,
     }  # fmt: skip
     if name == "latent-gan":
         first = {key: value for key, value in settings.items() if key != "model.vae"}
-        zeuxis.train("mnist-vae-z16", steps=1, settings=first, runs=tmp_path, progress=False)
-    run = zeuxis.train(name, steps=BEFORE, settings=settings, runs=tmp_path, progress=False)
+        zeuxis.train("mnist-vae-z16", steps=1, settings=first, runs=folder, progress=False)
+    return zeuxis.train(name, steps=BEFORE, settings=settings, runs=folder, progress=False)
+
+
+@pytest.mark.parametrize("name", by_speed())
+def test_a_recipe_runs(name: str, tmp_path: Path) -> None:
+    run = started(name, tmp_path)
     assert resume(run.path, Display(visible=False), {"training.steps": AFTER})
     run = Run(run.path)
     assert run.step == run.journal[-1]["step"] == AFTER
@@ -70,6 +75,12 @@ def test_a_recipe_runs(name: str, tmp_path: Path) -> None:
         assert run.read_codes(run.sample(5)).shape == (5, len(run.codes))
     if run.classifies:
         assert np.allclose(run.classify(run.images(run.choose_images("test"))).sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipe_names())
+def test_all_figures_of_a_recipe_are_drawn(name: str, tmp_path: Path) -> None:
+    run = started(name, tmp_path)
     drawn = draw_all(run, progress=False)
     assert set(drawn) == {kind.name for kind in kinds() if kind.applies(run)}
     assert all(path.stat().st_size > 2000 for path in drawn.values())

@@ -234,6 +234,7 @@ def test_a_report_is_one_self_contained_file(trained: dict[str, Run]) -> None:
         assert f"{table['total']:,}" in page.text
 
 
+@pytest.mark.slow
 def test_a_comparison_puts_runs_side_by_side(trained: dict[str, Run], tmp_path: Path) -> None:
     path = zeuxis.compare(trained.values(), out=tmp_path / "c.html", samples=200)
     page = read(path)

@@ -107,6 +107,7 @@ def test_mistakes_of_a_benchmark(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_repeats_stand_beside_their_run(tmp_path: Path) -> None:
     runs = [zeuxis.train(name, settings=SHORT, runs=tmp_path, progress=False) for name in ("digits-vae", "digits-gan")]
     path = compare(runs, tmp_path / "c.html", seeds=2, samples=100)
@@ -156,6 +157,7 @@ def test_an_estimator_draws_where_it_was_good_and_the_same_again() -> None:
     assert np.median(miss[25:]) < 0.6 * np.median(miss[:13])
 
 
+@pytest.mark.slow
 def test_a_sweep_draws_the_trade_off_and_goes_on(tmp_path: Path) -> None:
     recipe = load_recipe("digits-vae", SHORT)
     axes = [Axis("model.kl_weight", (0.5, 4)), Axis("model.latent", (2, 5))]
@@ -176,6 +178,7 @@ def test_a_sweep_draws_the_trade_off_and_goes_on(tmp_path: Path) -> None:
         sweep(recipe, [Axis("model.kl_wait", (1, 2))], tmp_path, progress=False)
 
 
+@pytest.mark.slow
 def test_a_setting_that_diverges_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = load_recipe("digits-vae", {**SHORT, "training.steps": 10, "training.record_every": 1})
     axes = [Axis("training.optimizer.learning_rate", (1e-4, 100.0, 1e-3))]

@@ -277,6 +277,7 @@ def test_copies_and_very_bad_images_are_counted(numbers: np.random.Generator) ->
     assert suspects[:100].all() and not suspects[100:].any()
 
 
+@pytest.mark.slow
 def test_the_importance_bound_reaches_the_exact_likelihood_of_a_linear_vae(tmp_path: Path) -> None:
     """p(x) of x = W z + b + noise is normal with covariance W W^T + s^2, whatever the encoder says."""
     settings = {
@@ -368,6 +369,7 @@ def test_the_density_of_many_latents_is_estimated_without_bias(monkeypatch: pyte
     assert (error > 0).all() and ((found.mean(dim=0) - exact).abs() < 4 * error).all()
 
 
+@pytest.mark.slow
 def test_the_likelihood_of_a_two_stage_vae_is_of_the_prior_it_samples_from(
     tmp_path: Path, numbers: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
