@@ -2,9 +2,9 @@
 
     python -m benchmarks.performance busy
 
-Beside 0, 1, 2 and 4 busy processes a recipe trains, and a model samples, on one thread, on all, and on as many as
-`zeuxis.threads` chooses, each in a process of its own and in turn; the ratio is to the best fixed number of the same
-round, and the median over rounds is shown. Last, two trainings run side by side against one alone.
+Beside 0, 1, 2 and 4 busy processes a recipe trains, and a model samples. One process does the work on one thread, on
+all, and on as many as `zeuxis.threads` chooses, a few seconds each and round after round; the ratio is to the better
+fixed number of the same round, and the median over rounds is shown. Last, two trainings run side by side against one.
 """
 
 from __future__ import annotations
@@ -16,73 +16,82 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
+from zeuxis import data
+from zeuxis.models import build_model
+from zeuxis.recipe import load_recipe
+from zeuxis.threads import threads
+from zeuxis.training import Observer, Trainer
+
 Rows = list[dict[str, Any]]
-# Seconds that a process has to find its number of threads, and in which its rate is then taken.
-SETTLE, SECONDS, ROUNDS = 4.0, 5.0, 2
+# Seconds that the choice has to settle, seconds of each turn, and rounds.
+SETTLE, SECONDS, ROUNDS = 4.0, 2.5, 5
 BUSY = (0, 1, 2, 4)
 WORKS = (("mnist-vae-z2", "train"), ("mnist-gan", "sample"))
+MOST = str(os.cpu_count())
 
 
-def worker(recipe: str, work: str, number: str) -> None:
-    """Works for a while and prints its rate, in images a second."""
-    from zeuxis import data
-    from zeuxis.models import build_model
-    from zeuxis.recipe import load_recipe
-    from zeuxis.threads import paced, threads
-    from zeuxis.training import Observer, Trainer
-    from zeuxis.training.hardware import pick_device
+class Turns:
+    """Counts images in turns on each number of threads.
 
-    settings = [
-        "data.source=digits",
-        "training.steps=10000000",
-        "training.batch_size=128",
-        f"training.threads={number}",
-    ]
+    Args:
+        numbers: of threads, or `auto`.
+    """
+
+    def __init__(self, numbers: Sequence[str]) -> None:
+        self.rates: dict[str, list[float]] = {number: [] for number in numbers}
+        self.turns = [number for _ in range(ROUNDS) for number in numbers]
+        self.held = ExitStack()
+        self.until, self.images, self.began = time.perf_counter() + SETTLE, -1, 0.0
+
+    def over(self, images: int) -> bool:
+        """Whether all turns are over, after so many images."""
+        now = time.perf_counter()
+        if now < self.until or not self.turns:
+            return not self.turns
+        if self.images >= 0:
+            self.rates[self.turns.pop(0)].append((images - self.images) / (now - self.began))
+        self.held.close()
+        if not self.turns:
+            return True
+        number = self.turns[0]
+        self.held.enter_context(threads.fixed(0 if number == "auto" else int(number)))
+        self.images, self.began, self.until = images, now, now + SECONDS
+        return False
+
+
+def worker(recipe: str, work: str, *numbers: str) -> None:
+    """Works for a while and prints its rates, in images a second, by the number of threads."""
+    turns = Turns(numbers)
     never = [f"training.{each}_every=never" for each in ("snapshot", "checkpoint", "test")]
-    chosen = load_recipe(recipe, [*settings, *never, "training.best="])
-    dataset, device = data.load(chosen.data, progress=False), pick_device("cpu")
+    settings = ["data.source=digits", "training.steps=10000000", "training.batch_size=128", "training.best=", *never]
+    chosen = load_recipe(recipe, settings)
+    dataset = data.load(chosen.data, progress=False)
     model = build_model(chosen, dataset.classes)
 
     class Watch(Observer):
-        began = counted = 0.0
-        rate = 0.0
-
         def stepped(self, trainer: Trainer) -> None:
-            now = time.perf_counter()
-            if not self.began:
-                self.began = now
-            elif not self.counted and now - self.began > SETTLE:
-                self.counted, self.images = now, trainer.images
-            elif self.counted and now - self.counted > SECONDS:
-                self.rate = (trainer.images - self.images) / (now - self.counted)
+            if turns.over(trainer.images):
                 trainer.stop("enough")
 
     if work == "train":
-        watch = Watch()
         with TemporaryDirectory() as folder:
-            Trainer(Path(folder), model, dataset, device, watch).fit()
-        rate = watch.rate
+            Trainer(Path(folder), model, dataset, torch.device("cpu"), Watch()).fit()
     else:
-        import torch
-
         model.eval()
-        made, began, since = 0, time.perf_counter(), 0.0
-        with torch.no_grad(), threads.fixed(0 if number == "auto" else int(number)):
-            for _ in paced(iter(int, 1), "decode"):
-                model.generate(model.draw_latents(256, torch.Generator()))  # type: ignore[operator]
-                now = time.perf_counter()
-                if not since and now - began > SETTLE:
-                    made, since = 0, now
-                elif since and now - since > SECONDS:
-                    break
+        made = 0
+        with torch.no_grad():
+            while not turns.over(made):
+                with threads.unit("decode"):
+                    model.generate(model.draw_latents(256, torch.Generator()))  # type: ignore[operator]
                 made += 256
-        rate = made / (now - since)
-    print(json.dumps({"rate": rate}))
+    print(json.dumps(turns.rates))
 
 
 @contextmanager
@@ -97,39 +106,38 @@ def busy(count: int) -> Iterator[None]:
             other.wait()
 
 
-def rates(recipe: str, work: str, numbers: Sequence[str]) -> list[float]:
-    """Images a second of processes side by side, one for each number of threads."""
-    command = [sys.executable, "-m", "benchmarks.busy", recipe, work]
-    running = [subprocess.Popen([*command, number], stdout=subprocess.PIPE, text=True) for number in numbers]
-    said = [process.communicate()[0] for process in running]
-    return [json.loads(text.splitlines()[-1])["rate"] for text in said]
+def measured(recipe: str, work: str, *numbers: str) -> subprocess.Popen[str]:
+    """Starts a process that does the work."""
+    command = [sys.executable, "-m", "benchmarks.busy", recipe, work, *numbers]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def rates(process: subprocess.Popen[str]) -> dict[str, list[float]]:
+    """What it measured, once it ends."""
+    return json.loads(process.communicate()[0].splitlines()[-1])  # type: ignore[no-any-return]
 
 
 def busy_machine() -> Rows:
     """The table."""
-    rows, most = [], str(os.cpu_count())
+    rows = []
     for recipe, work in WORKS:
         for count in BUSY:
-            found: dict[str, list[float]] = {number: [] for number in ("1", most, "auto")}
             with busy(count):
-                for _ in range(ROUNDS):
-                    for number in found:
-                        found[number] += rates(recipe, work, [number])
-            best = [max(one, all_) for one, all_ in zip(found["1"], found[most], strict=True)]
-            ratio = statistics.median(auto / fixed for auto, fixed in zip(found["auto"], best, strict=True))
+                found = rates(measured(recipe, work, "1", MOST, "auto"))
+            ratios = [auto / max(fixed) for auto, *fixed in zip(*(found[n] for n in ("auto", "1", MOST)), strict=True)]
+            shown = {n: f"{statistics.median(each):,.0f}" for n, each in found.items()}
             rows.append(
                 {
-                    "recipe": recipe, "work": work, "busy processes": count,
-                    **{f"{n} thread{'s' * (n != '1')}": f"{statistics.median(v):,.0f}" for n, v in found.items()},
-                    "chosen to best fixed": f"{ratio:.2f}",
+                    "recipe": recipe, "work": work, "busy processes": count, "1 thread": shown["1"],
+                    f"{MOST} threads": shown[MOST], "chosen": shown["auto"],
+                    "chosen to best fixed": f"{statistics.median(ratios):.2f}",
                 }
             )  # fmt: skip
             print(rows[-1], flush=True)
-    pairs = []
-    for _ in range(ROUNDS):
-        (alone,) = rates("mnist-vae-z2", "train", ["auto"])
-        pairs.append(sum(rates("mnist-vae-z2", "train", ["auto", "auto"])) / alone)
-    print(f"two trainings side by side, together to one alone: {statistics.median(pairs):.2f}", flush=True)
+    alone = statistics.median(rates(measured("mnist-vae-z2", "train", "auto"))["auto"])
+    pair = [measured("mnist-vae-z2", "train", "auto") for _ in range(2)]
+    together = sum(statistics.median(rates(process)["auto"]) for process in pair)
+    print(f"two trainings side by side, together to one alone: {together / alone:.2f}", flush=True)
     return rows
 
 

@@ -5,9 +5,10 @@ rest wait for it: two threads on two cores can then be slower than one, by 2 to 
 (a training iteration, a chunk of samples) is watched, and another number of threads is tried for a moment where it
 may pay:
 
-- fewer, where the process gets less processor time than its threads could use;
+- fewer, where other processes take processor time;
 - more, where cores are idle;
-- either, once a minute, as the causes do not always show.
+- either, now and then, as causes do not always show. Beside two busy processes on two cores, two threads get the time
+  of one core together, a single one two thirds of it.
 
 What is at least a twentieth cheaper stays. A number that failed is left alone for a while, twice as long each time.
 
@@ -30,11 +31,9 @@ WINDOW, TRIAL = 0.5, 0.25
 # What must be gained by a change, and how much dearer a unit ends a trial at once.
 GAIN, ABORT = 0.95, 1.5
 # Seconds until what failed is tried again, at first and at most; and until something is tried for no reason.
-FIRST, LAST, EXPLORE = 2.0, 60.0, 60.0
-# Of the processor time that the threads could use, a share below this means that something else takes it.
-CROWDED = 0.9
-# Idle cores that are worth a thread.
-ROOM = 0.5
+FIRST, LAST, EXPLORE = 2.0, 60.0, 5.0
+# Cores that others use, from which on a thread may be one too many; and idle cores that are worth a thread.
+CROWDED, ROOM = 0.3, 0.5
 
 
 class Clock:
@@ -65,7 +64,7 @@ class Threads:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
-        self.most = 0
+        self.most = self.cores = 0
         self.number = 0
         self._is_fixed = False
         self._began = self._now()
@@ -117,9 +116,10 @@ class Threads:
         import torch
 
         self.most = torch.get_num_threads()
+        self.cores = max(os.cpu_count() or 1, self.most)
         wall, used, idle = (now - then for now, then in zip(self._now(), self._began, strict=True))
         free = (idle + used) / wall if wall > 0 else self.most
-        others = max((os.cpu_count() or self.most) - free, 0.0)
+        others = max(self.cores - free, 0.0)
         self._set(max(self.most - round(others), 1))
         self._window()
 
@@ -179,12 +179,12 @@ class Threads:
         """Looks back at a window: is another number of threads worth a trial?"""
         wall, used, idle = (now - then for now, then in zip(self._now(), self._began, strict=True))
         wall = max(wall, 1e-3)  # a clock may be set back
-        share = used / (wall * self.number)
         free = idle / wall
-        fewer = max(min(round(share * self.number), self.number - 1), 1)
+        others = self.cores - free - used / wall
+        fewer = max(min(round(self.cores - others), self.number - 1), 1)
         more = min(self.number + max(round(free), 1), self.most)
         wanted = 0
-        if self.number > 1 and share < CROWDED:
+        if self.number > 1 and others > CROWDED:
             wanted = fewer
         elif self.number < self.most and free > ROOM:
             wanted = more
