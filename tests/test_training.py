@@ -341,6 +341,15 @@ def test_a_journal_that_lacks_its_end_is_told(tmp_path: Path, capsys: pytest.Cap
     assert "lines after step 2 are missing" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_run_without_its_journal_opens_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = train("digits-vae", tmp_path, training__steps=6).path
+    (folder / "journal.jsonl").unlink()
+    assert len(Run(folder).sample(2)) == 2 and Run(folder).journal == []
+    assert "journal.jsonl is gone" in " ".join(capsys.readouterr().err.split())
+    assert resume(folder, QUIET, {"training.steps": 8})
+    assert Run(folder).last("step") == 8
+
+
 def test_a_damaged_snapshot_is_named_and_left_out(
     trained: dict[str, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

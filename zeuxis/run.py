@@ -83,9 +83,7 @@ class Run:
 
     def __init__(self, path: str | Path, *, trust: Trust = NOTHING) -> None:
         self.path, self.trust = Path(path), trust
-        missing = [
-            name for name in ("recipe.toml", "environment.json", "journal.jsonl") if not (self.path / name).is_file()
-        ]
+        missing = [name for name in ("recipe.toml", "environment.json") if not (self.path / name).is_file()]
         if missing:
             kind = "not a run" if self.path.is_dir() else "no folder"
             raise UserError(f"{self.path} is {kind}: it holds no {missing[0]}. A run is what `zeuxis train` makes.")

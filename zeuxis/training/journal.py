@@ -37,7 +37,9 @@ class Journal:
 
     def __init__(self, path: Path, keep: int = 0) -> None:
         self.path = path
-        self.lines = [line for line in read_journal(path, keep) if line["step"] <= keep] if path.exists() else []
+        self.lines = (
+            [line for line in read_journal(path, keep) if line["step"] <= keep] if path.exists() or keep else []
+        )
         write_file(path, "".join(json.dumps(line) + "\n" for line in self.lines))
         self._file = path.open("a", encoding="utf-8")
 
@@ -64,7 +66,7 @@ class Journal:
 
 
 def read_journal(path: Path, checkpoint: int = 0) -> list[Line]:
-    """Reads a journal; damaged lines are named and left out.
+    """Reads a journal; damaged lines are named and left out, and so is a file that is gone.
 
     A last line that was cut by a kill is passed over: it belongs to steps after the last checkpoint.
 
@@ -75,10 +77,16 @@ def read_journal(path: Path, checkpoint: int = 0) -> list[Line]:
     Raises:
         UserError: if the file cannot be read.
     """
+    if not path.exists():
+        say(f"{path} is gone: it cannot be told how the training went.", style=TROUBLE)
+        return []
     lines = _read(path, _is_record)
     if checkpoint and not any(line["step"] == checkpoint for line in lines):
         last = max((line["step"] for line in lines if line["step"] < checkpoint), default=0)
-        say(f"{path}: lines after step {last} are missing; the checkpoint is of step {checkpoint}.", style=TROUBLE)
+        say(
+            f"{path} is damaged: lines after step {last} are missing, and the checkpoint is of step {checkpoint}.",
+            style=TROUBLE,
+        )
     return lines
 
 

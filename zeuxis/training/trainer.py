@@ -438,9 +438,9 @@ class Trainer:
         except WriteError as error:
             kept = checkpoints(self.folder / "checkpoints")
             safe = f"Its last good checkpoint, {kept[0].name}, is kept" if kept else "It has no checkpoint yet"
+            more = f" {safe}. Once it can be written, go on with: zeuxis resume {self.folder}"
             raise WriteError(
-                f"Training of {self.folder} stopped at step {self.step}: {error} {safe}. Once it can be written, go on "
-                f"with: zeuxis resume {self.folder}"
+                f"Training of {self.folder} stopped at step {self.step}: {error}{more if self.folder.exists() else ''}"
             ) from error
 
     # -- set-up ---------------------------------------------------------------------------------------
