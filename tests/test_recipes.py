@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from _pytest.mark import ParameterSet
 from PIL import Image
 
 import zeuxis
@@ -35,15 +34,14 @@ def images(folder: Path, recipe: Recipe) -> dict[str, object]:
     return {"data.source": "folder", "data.path": str(folder), "data.attribute": ""}
 
 
-def by_speed() -> list[ParameterSet]:
-    """All recipes; of each model the one with the smallest images is quick, and the others are slow."""
+def quick() -> list[str]:
+    """Of each model the recipe with the smallest images."""
     recipes = sorted(map(load_recipe, recipe_names()), key=lambda recipe: (recipe.data.size, recipe.data.channels))
-    quick = {recipe.model.name: recipe.name for recipe in reversed(recipes)}.values()
-    return [pytest.param(name, marks=[] if name in quick else [pytest.mark.slow]) for name in recipe_names()]
+    return sorted({recipe.model.name: recipe.name for recipe in reversed(recipes)}.values())
 
 
-def started(name: str, folder: Path) -> Run:
-    """A run of a recipe after its first steps."""
+def tried(name: str, folder: Path) -> Run:
+    """Trains a recipe, resumes it, and asks the run for all that it can."""
     settings: dict[str, object] = {
         **images(folder / "images", load_recipe(name)),
         "training.batch_size": 4, "training.record_every": 1, "training.snapshot_every": "1 step",
@@ -53,12 +51,7 @@ def started(name: str, folder: Path) -> Run:
     if name == "latent-gan":
         first = {key: value for key, value in settings.items() if key != "model.vae"}
         zeuxis.train("mnist-vae-z16", steps=1, settings=first, runs=folder, progress=False)
-    return zeuxis.train(name, steps=BEFORE, settings=settings, runs=folder, progress=False)
-
-
-@pytest.mark.parametrize("name", by_speed())
-def test_a_recipe_runs(name: str, tmp_path: Path) -> None:
-    run = started(name, tmp_path)
+    run = zeuxis.train(name, steps=BEFORE, settings=settings, runs=folder, progress=False)
     assert resume(run.path, Display(visible=False), {"training.steps": AFTER})
     run = Run(run.path)
     assert run.step == run.journal[-1]["step"] == AFTER
@@ -75,12 +68,18 @@ def test_a_recipe_runs(name: str, tmp_path: Path) -> None:
         assert run.read_codes(run.sample(5)).shape == (5, len(run.codes))
     if run.classifies:
         assert np.allclose(run.classify(run.images(run.choose_images("test"))).sum(axis=1), 1, atol=1e-5)
+    return run
+
+
+@pytest.mark.parametrize("name", quick())
+def test_a_recipe_runs(name: str, tmp_path: Path) -> None:
+    tried(name, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", recipe_names())
-def test_all_figures_of_a_recipe_are_drawn(name: str, tmp_path: Path) -> None:
-    run = started(name, tmp_path)
+def test_a_recipe_runs_and_is_drawn(name: str, tmp_path: Path) -> None:
+    run = tried(name, tmp_path)
     drawn = draw_all(run, progress=False)
     assert set(drawn) == {kind.name for kind in kinds() if kind.applies(run)}
     assert all(path.stat().st_size > 2000 for path in drawn.values())

@@ -73,7 +73,7 @@ def _overrides(settings: list[str] | None, data: str | None, attribute: str | No
     from zeuxis.recipe import parse_override
 
     found: dict[str, Any] = {}
-    if data:
+    if data is not None:
         from zeuxis.data import choose
 
         found |= choose(data)

@@ -90,7 +90,7 @@ def choose(data: Any) -> dict[str, str]:
     given = str(data)
     if given in sources():
         return {"data.source": given, "data.path": ""}
-    path = lookup(given)
+    path = lookup(given) if given.strip() else None  # an empty path would be the folder one is in
     if path is None:
         raise UserError(
             f"'{given}' is neither a data source nor a folder or zip that exists.{nearest(given, sources())}"
