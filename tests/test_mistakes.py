@@ -147,6 +147,7 @@ def test_recipe_files(fails: Say, tmp_path: Path, text: str, part: str) -> None:
 def test_no_such_data(fails: Say) -> None:
     assert "Did you mean 'mnist'?" in fails("train", "digits-gan", "--data", "minst")
     assert "neither a data source nor a folder" in fails("data", "info", "/no/such/folder")
+    assert "neither a data source nor a folder" in fails("train", "digits-vae", "--data", "", "--steps", "1")
 
 
 def test_colour_images_for_a_grey_recipe(fails: Say, tmp_path: Path) -> None:
