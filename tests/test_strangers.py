@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -201,7 +202,7 @@ def test_no_name_leaves_the_folder_of_runs(name: str, runs: Path, capsys: pytest
 def test_a_batch_that_no_machine_holds_is_told_before_a_run_is_made(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(hardware.os, "sysconf", lambda name: 2**10)
+    monkeypatch.setattr(hardware.psutil, "virtual_memory", lambda: SimpleNamespace(total=2**20))
     assert command("train", "digits-vae", "--steps", "1") == 2
     assert "A batch of 32 images takes at least" in capsys.readouterr().err
     assert not runs.exists()

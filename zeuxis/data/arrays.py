@@ -8,12 +8,12 @@ bits, or floats in 0..1, in -1..1 or in 0..255.
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from zeuxis.data.files import CHANGES, SIZE, limits, readable
@@ -111,7 +111,7 @@ def _tables(path: Path) -> dict[str, np.ndarray]:
             return {"arr_0": np.load(path, mmap_mode="r", allow_pickle=False)}
         with zipfile.ZipFile(path) as archive:
             size = sum(info.file_size for info in archive.infolist())
-        room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 2**33
+        room = psutil.virtual_memory().total // 2
         if size > room:
             raise UserError(
                 f"{path} unpacks to {size / 2**30:.1f} GiB, more than half of this machine's memory; "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import math
 import os
 import platform
 import sys
@@ -14,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from zeuxis.errors import UserError
@@ -98,12 +98,10 @@ def _processor() -> str:
 
 def require_memory(networks: Sequence[Network], batch_size: int, device: torch.device) -> None:
     """Raises a `UserError` where a batch alone takes more memory than there is; what fits by this may still not."""
-    memory = math.inf
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory
     else:
-        with contextlib.suppress(ValueError, OSError, AttributeError):  # not on every system
-            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = psutil.virtual_memory().total
     needed = batch_size * sum(network.kept_values * network.precision.itemsize for network in networks)
     if needed > memory:
         raise UserError(
