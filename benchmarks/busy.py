@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from zeuxis import data
-from zeuxis.models import build_model
+from zeuxis.models import Generates, build_model
 from zeuxis.recipe import load_recipe
 from zeuxis.threads import threads
 from zeuxis.training import Observer, Trainer
@@ -84,12 +84,13 @@ def worker(recipe: str, work: str, *numbers: str) -> None:
         with TemporaryDirectory() as folder:
             Trainer(Path(folder), model, dataset, torch.device("cpu"), Watch()).fit()
     else:
+        assert isinstance(model, Generates)
         model.eval()
         made = 0
         with torch.no_grad():
             while not turns.over(made):
                 with threads.unit("decode"):
-                    model.generate(model.draw_latents(256, torch.Generator()))  # type: ignore[operator]
+                    model.generate(model.draw_latents(256, torch.Generator()))
                 made += 256
     print(json.dumps(turns.rates))
 
@@ -114,7 +115,8 @@ def measured(recipe: str, work: str, *numbers: str) -> subprocess.Popen[str]:
 
 def rates(process: subprocess.Popen[str]) -> dict[str, list[float]]:
     """What it measured, once it ends."""
-    return json.loads(process.communicate()[0].splitlines()[-1])  # type: ignore[no-any-return]
+    found: dict[str, float] = json.loads(process.communicate()[0].splitlines()[-1])
+    return found
 
 
 def busy_machine() -> Rows:

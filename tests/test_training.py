@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import zeuxis
 from zeuxis.data import load as load_data
 from zeuxis.errors import UserError
-from zeuxis.files import WriteError
+from zeuxis.files import WriteError, is_locked, locked
 from zeuxis.models import Model, ModelOptions, Step, build_model, phase, register
 from zeuxis.recipe import load_recipe
 from zeuxis.run import Run
@@ -34,7 +34,6 @@ from zeuxis.training import (
     Trainer,
     checkpoints,
     finished,
-    is_trained,
     read_journal,
     read_tiles,
     resume,
@@ -43,7 +42,6 @@ from zeuxis.training import (
 )
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, tidy
 from zeuxis.training.hardware import keep_freed_memory, peak_memory, reset_peak_memory
-from zeuxis.training.lock import alone
 from zeuxis.training.monitors import WINDOW, Monitors
 from zeuxis.training.optimizer import AdamW
 
@@ -602,17 +600,17 @@ def test_what_killed_starts_left_is_removed_by_the_next(tmp_path: Path) -> None:
     for name in (".writing-1", ".writing-2"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "lock").touch()
-    with alone(tmp_path / ".writing-2"):
+    with locked(tmp_path / ".writing-2"):
         train("digits-vae", tmp_path, training__steps=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".writing-2", "digits-vae-1"], "one is being made"
 
 
 def test_a_second_process_is_told_that_one_trains_the_run(tmp_path: Path) -> None:
     folder = train("digits-vae", tmp_path, training__steps=1).path
-    assert not is_trained(folder)
-    with alone(folder):
-        assert is_trained(folder)
-        with pytest.raises(UserError, match="is being trained by another process"):
+    assert not is_locked(folder)
+    with locked(folder):
+        assert is_locked(folder)
+        with pytest.raises(UserError, match="is in use by another process"):
             resume(folder, Display(visible=False), {"training.steps": 2})
     resume(folder, Display(visible=False), {"training.steps": 2})
 

@@ -3,6 +3,9 @@
 Everything that Zeuxis leaves on a disk is written by `write_file`: beside its place, synced, and renamed over it. A
 process that is killed, or a disk that fills, leaves the old file or the new one. What a kill left beside it carries the
 prefix `TEMPORARY` and is removed by `sweep`. A failure is one sentence.
+
+A folder that takes long to fill appears whole too: `unfinished` makes it beside its place, under a lock that dies with
+its owner, to be renamed when it is full.
 """
 
 from __future__ import annotations
@@ -10,29 +13,39 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from secrets import token_hex
 from urllib.parse import quote
 
 from zeuxis.errors import UserError
 
 __all__ = [
+    "LOCK",
     "TEMPORARY",
+    "LockedError",
     "WriteError",
     "exists",
+    "is_locked",
     "is_name",
+    "locked",
     "make_folder",
     "path_part",
     "require_place",
     "subfolder",
     "sweep",
+    "unfinished",
     "why",
     "write_file",
 ]
 
 # What the names of unfinished files begin with.
 TEMPORARY = ".writing-"
+# A folder's lock, in the folder.
+LOCK = "lock"
 # Bytes of a name that becomes a file's or a folder's: systems allow 255, and numbers and suffixes are added.
 LONGEST = 150
 # What no name of a file may hold on one system or another; `%` stands for what is written out.
@@ -41,6 +54,10 @@ FORBIDDEN = frozenset('/\\:*?"<>|%')
 
 class WriteError(UserError):
     """A file or folder that cannot be written: a full disk, missing rights, a folder that is gone."""
+
+
+class LockedError(UserError):
+    """A folder that another process works on."""
 
 
 def why(error: BaseException) -> str:
@@ -154,6 +171,67 @@ def sweep(folder: Path) -> None:
     """Removes what a killed process left unfinished in a folder and below; nobody else may be writing there."""
     for path in folder.rglob(f"{TEMPORARY}*"):
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a folder's lock while the block runs; the lock of a process that dies is free.
+
+    Raises:
+        LockedError: if another process holds it.
+        WriteError: if the folder is gone or cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise LockedError(f"{folder} is in use by another process; wait until it ends, or stop it.") from None
+    except OSError as error:
+        raise WriteError(f"{folder} cannot be written: {why(error)}.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds a folder's lock; False where nobody can tell, as in a folder of somebody else."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with locked(folder):
+            return False
+    except WriteError:
+        return False
+    except LockedError:
+        return True
+
+
+@contextmanager
+def unfinished(parent: Path) -> Iterator[Path]:
+    """A new folder below `parent`, locked, to be filled and renamed; it is removed if it was not renamed.
+
+    What killed processes left of theirs is removed first.
+
+    Raises:
+        WriteError: if it cannot be made.
+    """
+    for abandoned in parent.glob(f"{TEMPORARY}*"):
+        if abandoned.is_dir() and not is_locked(abandoned):
+            shutil.rmtree(abandoned, ignore_errors=True)
+    with ExitStack() as held:
+        for attempts_left in reversed(range(5)):
+            folder = make_folder(parent / f"{TEMPORARY}{token_hex(4)}")
+            held.callback(shutil.rmtree, folder, ignore_errors=True)
+            try:
+                held.enter_context(locked(folder))
+                break
+            except (WriteError, LockedError):  # another process may have removed it as abandoned before it was locked
+                if not attempts_left:
+                    raise
+        yield folder
 
 
 def is_name(text: str) -> bool:

@@ -2,7 +2,7 @@
 
 A folder holds `images.bin`, `(N, H, W, C)` bytes; `digests.bin`, eight bytes for each image, equal for equal pixels;
 and `index.json`. The index holds checksums of both and of itself, and all are checked before pixels are used. A damaged
-folder is made again. It is built beside its place, under a lock that dies with its owner, and renamed.
+folder is made again. It is built beside its place and renamed (`zeuxis.files.unfinished`).
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 from PIL import Image, UnidentifiedImageError
 
 from zeuxis.data.files import CHANGES, SIZE, size_words
 from zeuxis.data.notes import Note, Tally
 from zeuxis.data.registry import Collection, cache_dir
 from zeuxis.errors import UserError
-from zeuxis.files import why, write_file
+from zeuxis.files import LOCK, unfinished, why, write_file
 from zeuxis.progress import bar, say
 from zeuxis.recipe import DataOptions
 
@@ -42,9 +41,6 @@ _FORMAT = 2
 FILES = ("images.bin", "digests.bin")
 # Bytes that are hashed at once.
 _BLOCK = 2**26
-_LOCK = "lock"
-# Seconds after which a folder that was made, but never locked, has no owner any more.
-_UNLOCKED = 3600
 TO_COLOUR, TO_GREY = "grey, and turned to colour", "in colour, and turned grey"
 
 
@@ -100,7 +96,6 @@ def decoded(collection: Collection, options: DataOptions, progress: bool) -> Dec
             except _DamagedError as damage:
                 say(f"The cache of decoded images {folder} is damaged ({damage}); it is made again.")
                 _remove(folder)
-        _sweep(folder.parent)
         with _building(folder) as building:
             _decode_all(collection, options, building, progress)
         return _read(folder, options)
@@ -223,12 +218,9 @@ def _remove(folder: Path) -> None:
 @contextmanager
 def _building(folder: Path) -> Iterator[Path]:
     """A folder to build a cache in, that takes its place afterwards; nothing of it stays if that fails."""
-    building = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
-    lock = FileLock(building / _LOCK)
-    try:
-        lock.acquire()
+    with unfinished(folder.parent) as building:
         yield building
-        (building / _LOCK).unlink(missing_ok=True)
+        (building / LOCK).unlink()
         try:
             building.rename(folder)
             # They were summed as they were written.
@@ -237,20 +229,6 @@ def _building(folder: Path) -> Iterator[Path]:
             # Another process may have made the same cache meanwhile: its result is as good as ours.
             if not (folder / "index.json").is_file():
                 raise
-    finally:
-        lock.release()
-        shutil.rmtree(building, ignore_errors=True)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes caches that were half built when their process was killed: nobody holds their lock any more."""
-    for path in folder.glob("*-*"):
-        with suppress(OSError, Timeout):
-            if (path / _LOCK).exists():
-                with FileLock(path / _LOCK, blocking=False):
-                    shutil.rmtree(path)
-            elif time.time() - path.stat().st_mtime > _UNLOCKED:
-                shutil.rmtree(path)
 
 
 def _decode_all(collection: Collection, options: DataOptions, folder: Path, progress: bool) -> None:

@@ -17,6 +17,7 @@ import torch
 
 from zeuxis.data import to_bytes
 from zeuxis.errors import UserError
+from zeuxis.threads import paced
 
 __all__ = ["Inception"]
 
@@ -51,7 +52,7 @@ class Inception:
     def features(self, images: np.ndarray) -> np.ndarray:
         """Features `(N, 2048)` of `(N, H, W, C)` images in 0..1 or bytes; grey ones as three equal channels."""
         parts = []
-        for start in range(0, len(images), CHUNK):
+        for start in paced(range(0, len(images), CHUNK), "judge"):
             part = images[start : start + CHUNK]
             pixels = torch.as_tensor(np.array(to_bytes(part))).permute(0, 3, 1, 2)
             with torch.no_grad():

@@ -19,7 +19,6 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -31,11 +30,12 @@ from zeuxis.data.registry import cache_dir
 from zeuxis.errors import StoppedError, UserError
 from zeuxis.evaluation.inception import Inception
 from zeuxis.evaluation.judges import judges
-from zeuxis.files import WriteError, make_folder, path_part
+from zeuxis.files import WriteError, make_folder, path_part, unfinished
 from zeuxis.nets import Shape
 from zeuxis.progress import say
 from zeuxis.recipe import DataOptions, Recipe
 from zeuxis.run import Run
+from zeuxis.threads import paced
 from zeuxis.training import Display, start
 
 __all__ = ["Judge", "RandomFeatures", "find_judge", "find_or_train_judge", "judge_name", "train_judge"]
@@ -76,7 +76,7 @@ class RandomFeatures:
         """Mean and maximum over the places of each channel, `(N, 2 C)`, for `(N, H, W, C)` in 0..1 or bytes."""
         parts = []
         with torch.no_grad():
-            for start in range(0, len(images), CHUNK):
+            for start in paced(range(0, len(images), CHUNK), "judge"):
                 part = images[start : start + CHUNK]
                 pixels = torch.as_tensor(np.array(part)).permute(0, 3, 1, 2).float()
                 seen: Tensor = self.network(pixels / (127.5 if part.dtype == np.uint8 else 0.5) - 1)
@@ -133,9 +133,9 @@ def train_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str
         f"{MINUTES:g} minutes: {folder}"
     )
     make_folder(folder.parent)
-    with TemporaryDirectory(prefix=".training-", dir=folder.parent) as aside:
+    with unfinished(folder.parent) as aside:
         try:
-            if not start(recipe, Path(aside), Display(), name=recipe.name)[1]:
+            if not start(recipe, aside, Display(), name=recipe.name)[1]:
                 raise StoppedError("Stopped before there was a classifier to judge with.")
         except (StoppedError, WriteError):
             raise
@@ -143,7 +143,7 @@ def train_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str
             say(f"No classifier can be trained on these images, so distances are measured in random features. {error}")
             return _random(options.shape)
         with suppress(OSError):  # another process was there first: its judge is as good
-            (Path(aside) / recipe.name).rename(folder)
+            (aside / recipe.name).rename(folder)
     return find_judge(options, classes, fingerprint) or _random(options.shape)
 
 

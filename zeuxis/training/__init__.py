@@ -3,7 +3,6 @@
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, checkpoints, load_weights
 from zeuxis.training.display import Display
 from zeuxis.training.journal import Journal, read_journal, read_warnings
-from zeuxis.training.lock import is_trained
 from zeuxis.training.snapshots import draw, read_snapshots, read_tiles, save_tiles
 from zeuxis.training.start import finished, resolved, resume, start
 from zeuxis.training.trainer import Observer, Trainer
@@ -18,7 +17,6 @@ __all__ = [
     "checkpoints",
     "draw",
     "finished",
-    "is_trained",
     "load_weights",
     "read_journal",
     "read_snapshots",

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 from torch import Tensor
 
 from zeuxis import data
 from zeuxis.errors import UserError, shown
-from zeuxis.files import TEMPORARY, WriteError, exists, is_name, make_folder, subfolder, sweep, why, write_file
+from zeuxis.files import WriteError, exists, is_name, locked, subfolder, sweep, unfinished, why, write_file
 from zeuxis.models import build_model, models
 from zeuxis.progress import say
 from zeuxis.recipe import BUDGETS, Recipe, run_recipe
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights, tidy
 from zeuxis.training.display import Display
 from zeuxis.training.hardware import describe_machine, pick_device, pick_precision
-from zeuxis.training.lock import alone, is_trained
 from zeuxis.training.trainer import Observer, Trainer
 from zeuxis.trust import NOTHING, Trust, remember
 
@@ -92,7 +89,7 @@ def resume(
     Raises:
         UserError: if the run is finished, its checkpoints are damaged, or its data has changed.
     """
-    with alone(folder):
+    with locked(folder):
         sweep(folder)
         given = run_recipe(folder, trust=trust)
         recipe = _as_hardware_allows(given.updated(overrides or {}))
@@ -200,8 +197,6 @@ def _last_good(folder: Path, observer: Observer, parts: tuple[str, ...] = ("",))
 def _new_run(runs: Path, name: str, recipe: str, files: Mapping[str, str]) -> Iterator[Path]:
     """A new run, which appears whole, and is locked while the block runs.
 
-    It is made under a name of its own and renamed: what is seen of a run is never half of it.
-
     Args:
         runs: where runs are kept.
         name: the folder's name; else the recipe's, numbered.
@@ -215,12 +210,10 @@ def _new_run(runs: Path, name: str, recipe: str, files: Mapping[str, str]) -> It
     if name and (runs / name).exists():
         raise UserError(f"There is a run {runs / name} already; resume it, or choose another --name.")
     first = not runs.exists()
-    beside = runs / f"{TEMPORARY}{token_hex(4)}"
     try:
         with ExitStack() as held:
             try:
-                make_folder(beside)
-                held.enter_context(alone(beside))
+                beside = held.enter_context(unfinished(runs))
                 for file, content in files.items():
                     write_file(beside / file, content)
                 folder = _placed(beside, runs, name, recipe)
@@ -229,14 +222,11 @@ def _new_run(runs: Path, name: str, recipe: str, files: Mapping[str, str]) -> It
                 raise WriteError(
                     f"No run can be begun in {runs}: {reason}. Choose another folder with --runs."
                 ) from error
-            _remove_abandoned(runs)
             yield folder
     finally:
-        if beside.exists():
-            shutil.rmtree(beside, ignore_errors=True)
-            if first:
-                with suppress(OSError):  # another run may have come since
-                    runs.rmdir()
+        if first:
+            with suppress(OSError):  # it holds a run
+                runs.rmdir()
 
 
 def _placed(beside: Path, runs: Path, name: str, recipe: str) -> Path:
@@ -255,10 +245,3 @@ def _placed(beside: Path, runs: Path, name: str, recipe: str) -> Path:
             if name:
                 raise UserError(f"There is a run {folder} already; resume it, or choose another --name.") from error
             number += 1
-
-
-def _remove_abandoned(runs: Path) -> None:
-    """Removes what processes that were killed before their runs had a name have left."""
-    for folder in runs.glob(f"{TEMPORARY}*"):
-        if folder.is_dir() and not is_trained(folder):
-            shutil.rmtree(folder, ignore_errors=True)
