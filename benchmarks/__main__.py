@@ -33,6 +33,7 @@ from zeuxis.figures.style import INK, LINES, heading, new_figure
 from zeuxis.models import build_model
 from zeuxis.recipe import load_recipe
 from zeuxis.training.hardware import describe_machine
+from zeuxis.training.optimizers import optimizer_of
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -94,11 +95,11 @@ def described(name: str, images: Path, device: str = "cpu") -> dict[str, Any]:
         if network.heads:  # of the VAE: mean and log-variance, as one layer
             layers.append(f"dense {2 * options.latent}")
         networks[each] = {"layers": layers, "shape": list(model.net(each).input_shape)}
-    optimizer = recipe.training.optimizer
+    optimizer = optimizer_of(recipe)[1]
     return {
         "recipe": name, "overrides": overrides, "networks": networks, "latent": options.latent,
         "conditional": bool(classes), "batch": recipe.training.batch_size, "rate": optimizer.learning_rate,
-        "betas": list(optimizer.betas), "generator_updates": getattr(options, "generator_updates", 1),
+        "betas": list(optimizer.model_dump()["betas"]), "generator_updates": getattr(options, "generator_updates", 1),
         "range": recipe.data.range, "images": str(images), "device": device,
     }  # fmt: skip
 

@@ -27,7 +27,7 @@ from zeuxis import data
 from zeuxis.models import Generates, build_model
 from zeuxis.recipe import load_recipe
 from zeuxis.threads import threads
-from zeuxis.training import Observer, Trainer
+from zeuxis.training import Callback, Trainer
 
 Rows = list[dict[str, Any]]
 # Seconds that the choice has to settle, seconds of each turn, and rounds.
@@ -75,14 +75,14 @@ def worker(recipe: str, work: str, *numbers: str) -> None:
     dataset = data.load(chosen.data, progress=False)
     model = build_model(chosen, dataset.classes)
 
-    class Watch(Observer):
-        def stepped(self, trainer: Trainer) -> None:
+    class Watch(Callback):
+        def iterated(self, trainer: Trainer) -> None:
             if turns.over(trainer.images):
                 trainer.stop("enough")
 
     if work == "train":
         with TemporaryDirectory() as folder:
-            Trainer(Path(folder), model, dataset, torch.device("cpu"), Watch()).fit()
+            Trainer(Path(folder), model, dataset, torch.device("cpu"), [Watch()]).fit()
     else:
         assert isinstance(model, Generates)
         model.eval()

@@ -34,6 +34,7 @@ from zeuxis.figures.side_by_side import side_by_side
 from zeuxis.figures.style import sheet, write
 from zeuxis.recipe import BUDGETS, flat, load_recipe
 from zeuxis.run import Run
+from zeuxis.training import completed
 
 GALLERY = Path(__file__).parents[1] / "docs" / "gallery"
 # Pictures of a page, in this order, as far as they apply; and at most how many.
@@ -76,8 +77,8 @@ def command(run: Run) -> str:
     """The command that trains such a run: what differs from the recipe of its name."""
     from zeuxis.models import build_model
 
-    given = flat(run.recipe.model_dump())
-    named = flat(build_model(load_recipe(run.recipe.name), run.classes or None).recipe.model_dump())
+    given = flat(completed(run.recipe).model_dump())
+    named = flat(completed(build_model(load_recipe(run.recipe.name), run.classes or None).recipe).model_dump())
     words = ["zeuxis train", run.recipe.name]
     for key, value in given.items():
         if value == named.get(key) or key == "data.path":
@@ -97,8 +98,8 @@ def measure(run: Run) -> dict[str, str]:
     tested = [line for line in run.journal if line["step"] <= run.step and "test/error" in line]
     if tested:
         found["test images named wrongly"] = f"{tested[-1]['test/error']:.2%}"
-    if run.last("information/mutual_information") is not None:
-        found["information about the categorical codes"] = f"{run.last('information/mutual_information'):.2f} nats"
+    for name in run.named("information"):
+        found["information about the categorical codes"] = f"{run.last(name):.2f} nats"
     judge = find_or_train_judge(run)
     names = [name for name in NUMBERS if name in applicable(run, judge)]
     measured = evaluate(run, samples=SAMPLES, judge=judge, only=names)

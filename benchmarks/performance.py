@@ -41,7 +41,7 @@ from zeuxis.figures.style import LINES, heading, new_figure
 from zeuxis.models import build_model
 from zeuxis.recipe import Recipe, load_recipe
 from zeuxis.run import Run
-from zeuxis.training import Observer, Trainer
+from zeuxis.training import Callback, Trainer
 from zeuxis.training.hardware import describe_machine, pick_precision
 
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ SAMPLES, AT_ONCE = 50_000, 500
 Rows = list[dict[str, Any]]
 
 
-class Laps(Observer):
+class Laps(Callback):
     """Watches a training for so many seconds after it is warm; then it is stopped.
 
     Attributes:
@@ -68,7 +68,7 @@ class Laps(Observer):
     def begin(self, trainer: Any) -> None:
         trainer.batches = _Clocked(trainer.batches)
 
-    def stepped(self, trainer: Any) -> None:
+    def iterated(self, trainer: Any) -> None:
         if self.steps:
             return  # the iteration in which a training ends
         self.taken += 1
@@ -113,7 +113,7 @@ def trained(recipe: Recipe, laps: Laps, dataset: Dataset | None = None) -> Laps:
     """Trains until the laps are taken."""
     dataset = dataset or data.load(recipe.data, progress=False)
     with TemporaryDirectory() as folder:
-        Trainer(Path(folder), build_model(recipe, dataset.classes), dataset, CPU, laps).fit()
+        Trainer(Path(folder), build_model(recipe, dataset.classes), dataset, CPU, [laps]).fit()
     return laps
 
 
@@ -378,7 +378,7 @@ def _measured(folder: Path, entry: dict[str, Any], name: str) -> float | None:
     if name != "loss":
         return None
     run = Run(folder / entry["run"])
-    losses = [key for key in run.journal[-1] if key.endswith("/loss") and not key.startswith("test/")]
+    losses = run.named("loss")
     lines = [line[losses[-1]] for line in run.journal if losses[-1] in line]
     return statistics.mean(lines[-10:])
 

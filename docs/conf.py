@@ -11,7 +11,7 @@ from docutils import nodes
 from latex2mathml.converter import convert
 
 from zeuxis import __version__
-from zeuxis.models import models
+from zeuxis.models import MODELS
 
 HERE = Path(__file__).parent
 make_pages = runpy.run_path(str(HERE / "make_pages.py"))
@@ -82,8 +82,9 @@ def skip(app: Any, what: str, name: str, obj: Any, skipped: bool, options: Any) 
 
 def fill_in(app: Any, page: str, source: list[str]) -> None:
     """Puts a model's options, as a table from the code, where a page says `<!-- options: NAME -->`."""
-    known = models()
-    source[0] = re.sub(r"<!-- options: (\S+) -->", lambda match: make_pages["rows"](known[match[1]].Options), source[0])
+    source[0] = re.sub(
+        r"<!-- options: (\S+) -->", lambda match: make_pages["rows"](MODELS[match[1]].Options), source[0]
+    )
 
 
 def mathml(formula: str, display: str) -> str:

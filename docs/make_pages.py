@@ -11,9 +11,11 @@ from pydantic import BaseModel
 from zeuxis.evaluation.judges import judges
 from zeuxis.evaluation.measure import measures
 from zeuxis.figures import kinds
-from zeuxis.models import build_model, models
+from zeuxis.models import MODELS, build_model
 from zeuxis.nets import layers, summary
-from zeuxis.recipe import DataOptions, NetworkOptions, OptimizerOptions, TrainingOptions, load_recipe, recipe_names
+from zeuxis.recipe import DataOptions, NetworkOptions, TrainingOptions, load_recipe, recipe_names
+from zeuxis.training.optimizers import OPTIMIZERS
+from zeuxis.training.schedules import SCHEDULES
 
 HEAD = """# Recipes
 
@@ -191,10 +193,16 @@ def render() -> str:
     sections: dict[str, type[BaseModel]] = {
         "`[data]`": DataOptions,
         "`[training]`": TrainingOptions,
-        "`[training.optimizer]`, and `[training.optimizers.PHASE]` where a phase differs": OptimizerOptions,
         "`[networks.NAME]`": NetworkOptions,
     }
-    sections |= {f'`[model]` with `name = "{name}"`': cls.Options for name, cls in models().items()}
+    sections |= {
+        f'`[training.optimizer]` with `name = "{name}"`: {kind.description}': kind.Options
+        for name, kind in OPTIMIZERS.items()
+    }
+    sections |= {
+        f'`[training.schedule]` with `name = "{name}"`: {kind.description}': kind for name, kind in SCHEDULES.items()
+    }
+    sections |= {f'`[model]` with `name = "{name}"`': cls.Options for name, cls in MODELS.items()}
     parts += [f"\n## {title}\n\n{rows(schema)}\n" for title, schema in sections.items()]
     words = inspect.getdoc(layers) or ""
     parts.append("\n## Layer specs\n\n" + words.partition("\n\n")[2] + "\n")

@@ -22,13 +22,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from zeuxis.data import Batches, Dataset, choose, load, sources, to_unit
+from zeuxis.data import SOURCES, Batches, Dataset, choose, load, to_unit
 from zeuxis.data import cache as cache_module
 from zeuxis.data.batches import make_batch
 from zeuxis.data.dataset import _split
 from zeuxis.data.download import fetch
 from zeuxis.data.idx import read_idx
-from zeuxis.data.registry import data_dir, find
+from zeuxis.data.registry import data_dir
 from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions
 
@@ -68,7 +68,7 @@ def test_digits_need_nothing() -> None:
     for part in (dataset.train, dataset.test):
         shares = np.bincount(dataset.labels[part], minlength=10) / len(part)
         assert np.abs(shares - np.bincount(dataset.labels) / 1797).max() < 0.004, "stratified"
-    original = find("digits").open(options())
+    original = SOURCES["digits"].open(options())
     small = load(options(source="digits", channels=1, size=8), progress=False)
     assert np.array_equal(small.images[5, :, :, 0], np.asarray(original.read(5, 8)))
 
@@ -156,7 +156,7 @@ def test_choose(tmp_path: Path) -> None:
     assert choose("mine") == {"data.source": "folder", "data.path": str(tmp_path / "data" / "mine")}
     with pytest.raises(UserError, match="neither a data source nor a folder"):
         choose("yours")
-    assert set(sources()) >= {"celeba", "digits", "fashion-mnist", "folder", "mnist"}
+    assert set(SOURCES) >= {"celeba", "digits", "fashion-mnist", "folder", "mnist"}
 
 
 def idx(path: Path, array: np.ndarray, *, zipped: bool = True) -> None:
@@ -464,7 +464,7 @@ def test_real_fashion() -> None:
 
 @pytest.mark.data("flowers.zip")
 def test_real_flowers() -> None:
-    collection = find("folder").open(options(source="folder", path="flowers.zip"))
+    collection = SOURCES["folder"].open(options(source="folder", path="flowers.zip"))
     counts = dict(zip(collection.classes, np.bincount(collection.labels).tolist(), strict=True))
     assert counts == {"daisy": 764, "dandelion": 1052, "rose": 784, "sunflower": 733, "tulip": 984}
     assert (collection.channels, collection.sizes) == (3, "128x128")
@@ -474,7 +474,7 @@ def test_real_flowers() -> None:
 @pytest.mark.data("celeba")
 @pytest.mark.parametrize(("path", "count", "size"), [("", 22_621, 64), ("celeba/originals-200.zip", 200, 148)])
 def test_real_celeba(path: str, count: int, size: int) -> None:
-    collection = find("celeba").open(options(source="celeba", path=path))
+    collection = SOURCES["celeba"].open(options(source="celeba", path=path))
     assert (len(collection.names), len(collection.attribute_names)) == (count, 40)
     assert collection.attributes.shape == (count, 40)
     assert {collection.read(i, 64).size for i in range(20)} == {(size, size)}

@@ -85,6 +85,8 @@ def more(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     for name, text in RECIPES.items():
         (folder / f"{name}.toml").write_text(text)
         settings = {"training.record_every": 1, "training.batch_size": 16, "training.test_every": "never"}
+        if name == "large":
+            settings["training.schedule.name"] = "cosine"
         steps = 200 if name == "classifier" else 4
         runs[name] = zeuxis.train(
             folder / f"{name}.toml", steps=steps, settings=settings, runs=folder / "runs", progress=False
@@ -135,7 +137,7 @@ def test_every_kind_of_figure_is_drawn_for_some_run(more: dict[str, Run], faces:
         "acgan": COMMON | {"pairs", "scales", "jumps", "accuracy"},
         "wgan-gp": COMMON | {"critic", "scales", "jumps", "updates"},
         "classifier": {"confusion", "losses", "gradients"},
-        "large": COMMON | {"large", "scales", "jumps", "accuracy"},
+        "large": COMMON | {"large", "scales", "jumps", "accuracy", "rates"},
     }
     for kind in kinds():  # test_run.py draws all that apply to a run
         run = next(run for run in (*more.values(), faces, *trained.values()) if kind.applies(run))

@@ -39,14 +39,14 @@ def path_here() -> Path:
 
 
 def numbers(name: str, folder: Path) -> dict[str, list[float]]:
-    """Every number of a training's first steps by its name in the journal, costs aside."""
+    """Every number of a training's first steps by its name in the journal, costs and rates aside."""
     if name == "latent-gan":
         zeuxis.train("mnist-vae-z16", steps=1, settings=SETTINGS, runs=folder, progress=False)
     run = zeuxis.train(name, steps=STEPS, settings=SETTINGS, runs=folder, progress=False)
     found: dict[str, list[float]] = {}
     for line in run.journal:
         for key, value in line.items():
-            if "/" in key and not key.startswith("cost/"):
+            if run.journal.roles.get(key, "cost") not in ("cost", "rate"):
                 found.setdefault(key, []).append(value)
     return found
 

@@ -24,7 +24,7 @@ from zeuxis.data import Dataset, choose, choose_classes, load
 from zeuxis.data import cache as cache_module
 from zeuxis.data import files as files_module
 from zeuxis.data.files import Archive, decode
-from zeuxis.data.registry import find
+from zeuxis.data.registry import SOURCES
 from zeuxis.errors import UserError
 from zeuxis.figures.datasheet import datasheet
 from zeuxis.recipe import DataOptions
@@ -643,7 +643,7 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, file: str, how: str, caps
 
 def test_what_a_killed_build_left_is_removed(tmp_path: Path) -> None:
     place = tmp_path / "cache" / "images"
-    killed, alive = place / "0123-dead", place / "0123-busy"
+    killed, alive = place / ".writing-dead", place / ".writing-busy"
     for folder in (killed, alive):
         write(folder / "images.bin", b"half")
         write(folder / "lock", b"")
@@ -712,7 +712,7 @@ def test_pixels_labels_and_split_are_what_they_were(name: str) -> None:
 def test_a_folders_fingerprint(tmp_path: Path) -> None:
     names = [f"{kind}/{i}{end}" for kind in ("a", "a.b", "A") for i in range(6) for end in (".png", "/0.png")]
     for path in sets(names, tmp_path):
-        assert find("folder").open(DataOptions(source="folder", path=str(path))).classes == ["A", "a", "a.b"]
+        assert SOURCES["folder"].open(DataOptions(source="folder", path=str(path))).classes == ["A", "a", "a.b"]
     assert read(tmp_path / "set").names == [
         str(f.relative_to(tmp_path / "set")) for f in sorted((tmp_path / "set").rglob("*.png"))
     ]

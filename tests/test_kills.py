@@ -20,11 +20,10 @@ import zeuxis.training.checkpoint
 from zeuxis.data import load
 from zeuxis.files import TEMPORARY
 from zeuxis.recipe import load_recipe
-from zeuxis.training import Display, journal, resume, start
+from zeuxis.training import journal, resume, start
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked, which this system cannot")
 
-QUIET = Display(visible=False)
 RECIPE = """
 extends = "digits-vae"
 name = "run"
@@ -69,7 +68,7 @@ class Moments:
         self._before(journal.Journal, "write", self._half_a_line)
 
     @staticmethod
-    def _half_a_line(log: Any, line: dict[str, Any]) -> None:
+    def _half_a_line(log: Any, line: dict[str, Any], roles: object) -> None:
         log._file.write(json.dumps(line)[:12])
         log._file.flush()
 
@@ -103,9 +102,9 @@ def train(runs: Path, moments: Moments | None = None, count: Path | None = None)
     if moments:
         moments.watch()
     if (runs / "run").exists():
-        resume(runs / "run", QUIET)
+        resume(runs / "run", visible=False)
     else:
-        start(load_recipe(runs.parent / "recipe.toml"), runs, QUIET, name="run")
+        start(load_recipe(runs.parent / "recipe.toml"), runs, name="run", visible=False)
     if count and moments:
         found = moments.count
         with count.open("w") as file:

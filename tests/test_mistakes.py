@@ -86,8 +86,14 @@ def png_claiming(width: int, height: int) -> bytes:
     [
         (["train", "mnist-vae"], "no recipe 'mnist-vae'. Did you mean 'mnist-vae-z16'?"),
         (["train", "mnist-vea-z2"], "no recipe 'mnist-vea-z2'. Did you mean 'mnist-vae-z2'?"),
-        (["train", "digits-gan", "--set", "model.loss=hing"], "model.loss should be 'non-saturating', 'least-squares'"),
-        (["train", "digits-gan", "--set", "model.augmentation=['colour']"], "should be 'color', 'translation' or"),
+        (
+            ["train", "digits-gan", "--set", "model.loss=hing"],
+            "model.loss: There is no loss 'hing'. Did you mean 'hinge'?",
+        ),
+        (["train", "digits-gan", "--set", "model.augmentation=['colour']"], "no augmentation 'colour'"),
+        (["train", "digits-vae", "--set", "training.optimizer.lr=3"], "no key 'training.optimizer.lr'"),
+        (["train", "digits-vae", "--set", "training.optimizer.name=adm"], "no optimizer 'adm'. Did you mean 'adam'"),
+        (["train", "digits-vae", "--set", "training.schedule.name=cos"], "no schedule 'cos'"),
         (
             ["train", "digits-gan", "--set", "model.loss=wasserstein", "--set", "model.label_smoothing=0.1"],
             "needs a loss with labels",

@@ -16,10 +16,11 @@ from torch.utils.flop_counter import flop_registry
 from zeuxis.data import Batch
 from zeuxis.errors import UserError
 from zeuxis.models import Classifies, Encodes, Generates, HasCodes, Model, Posterior, Step, build_model
-from zeuxis.models.adversarial import discriminator_loss, generator_loss, squared_gradient
+from zeuxis.models.adversarial import squared_gradient
 from zeuxis.models.augmentation import AUGMENTATIONS, augment
 from zeuxis.models.autoencoder import CEILING
 from zeuxis.models.base import Weighted
+from zeuxis.models.losses import LOSSES
 from zeuxis.recipe import load_recipe
 
 DIGITS = tuple("0123456789")
@@ -184,8 +185,8 @@ def test_adversarial_losses_are_binary_cross_entropies(name: str, merged: bool) 
     expected = (on_real + on_fake) * (0.5 if merged else 1.0)
     assert total(judged).item() == pytest.approx(expected.item(), rel=1e-4)
     assert total(fooled).item() == pytest.approx(-fake.log().mean().item(), rel=1e-4)
-    assert step.recorded["accuracy_real"].item() == pytest.approx((real > 0.5).double().mean().item())
-    assert step.recorded["accuracy_fake"].item() == pytest.approx((fake < 0.5).double().mean().item())
+    assert step.recorded["accuracy_real"][0].item() == pytest.approx((real > 0.5).double().mean().item())
+    assert step.recorded["accuracy_fake"][0].item() == pytest.approx((fake < 0.5).double().mean().item())
 
 
 def test_merged_batches_share_batch_statistics() -> None:
@@ -243,18 +244,18 @@ DEFINED = {
 @pytest.mark.parametrize("kind", list(DEFINED))
 def test_adversarial_losses_are_their_definitions(kind: str) -> None:
     judged, fooled = DEFINED[kind]
-    assert sum(discriminator_loss(kind, REAL, FAKE).values()).item() == pytest.approx(judged.item(), rel=1e-5)
-    assert generator_loss(kind, FAKE, REAL).item() == pytest.approx(fooled.item(), rel=1e-5)
+    assert sum(LOSSES[kind].discriminator(REAL, FAKE).values()).item() == pytest.approx(judged.item(), rel=1e-5)
+    assert LOSSES[kind].generator(FAKE, REAL).item() == pytest.approx(fooled.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", list(DEFINED))
 def test_every_loss_pulls_both_ways(kind: str) -> None:
     """The discriminator raises real scores above fake ones, the generator raises fake ones."""
     real, fake = REAL.clone().requires_grad_(), FAKE.clone().requires_grad_()
-    sum(discriminator_loss(kind, real, fake).values()).backward()
+    sum(LOSSES[kind].discriminator(real, fake).values()).backward()
     assert (real.grad[real < 1] < 0).all()
     assert (fake.grad[fake > 0] > 0).all()
-    (slope,) = torch.autograd.grad(generator_loss(kind, fake, REAL), fake)
+    (slope,) = torch.autograd.grad(LOSSES[kind].generator(fake, REAL), fake)
     assert (slope[fake < 1] < 0).all()
 
 
@@ -263,7 +264,7 @@ def test_label_smoothing_moves_the_best_real_score() -> None:
     optimizer = torch.optim.SGD([scores], lr=2.0)
     for _ in range(300):
         optimizer.zero_grad()
-        discriminator_loss("non-saturating", scores, FAKE, 0.1)["real"].backward()
+        LOSSES["non-saturating"].discriminator(scores, FAKE, 0.1)["real"].backward()
         optimizer.step()
     assert torch.sigmoid(scores).item() == pytest.approx(0.9, abs=1e-3)
 
@@ -308,8 +309,8 @@ def test_squared_gradients_match_finite_differences() -> None:
 def test_relativistic_pairs_need_no_absolute_score() -> None:
     """Moving every score by the same amount changes nothing."""
     for shift in (0.0, 4.0):
-        moved = discriminator_loss("relativistic", REAL + shift, FAKE + shift)["pairs"]
-        torch.testing.assert_close(moved, discriminator_loss("relativistic", REAL, FAKE)["pairs"])
+        moved = LOSSES["relativistic"].discriminator(REAL + shift, FAKE + shift)["pairs"]
+        torch.testing.assert_close(moved, LOSSES["relativistic"].discriminator(REAL, FAKE)["pairs"])
 
 
 @pytest.mark.parametrize("loss", list(DEFINED))
@@ -464,7 +465,7 @@ def test_information_is_the_bound_of_the_codes() -> None:
     guessed = model.net("q")(model.net("discriminator").features(model.generate(latents)), heads=True, logits=True)
     categorical = F.cross_entropy(guessed["categorical_1"], latents[:, 62:72].argmax(1))
     torch.testing.assert_close(terms["categorical"].value, categorical)
-    assert step.recorded["mutual_information"].item() == pytest.approx(np.log(10) - categorical.item(), abs=1e-6)
+    assert step.recorded["mutual_information"][0].item() == pytest.approx(np.log(10) - categorical.item(), abs=1e-6)
     mean, logvar = guessed["continuous"].chunk(2, 1)
     normal = Normal(mean, torch.exp((-4 + F.softplus(logvar + 4)) / 2))
     constant = np.log(2 * np.pi) / 2 * 2
@@ -546,7 +547,7 @@ def test_an_adversarial_autoencoder_judges_latents() -> None:
     drawn = model.draw_latents(6, torch.Generator().manual_seed(0))
     encoded = model.encode(step.images).mean
     real, fake = (model.score(z, None)["real"] for z in (drawn, encoded))
-    torch.testing.assert_close(total(terms), sum(discriminator_loss("non-saturating", real, fake).values()))
+    torch.testing.assert_close(total(terms), sum(LOSSES["non-saturating"].discriminator(real, fake).values()))
     total(terms).backward()
     assert all(p.grad is None for p in model.net("encoder").parameters())
     with pytest.raises(UserError, match="augmentation is for images"):

@@ -14,7 +14,7 @@ import pytest
 
 from zeuxis.figures import draw_all
 from zeuxis.run import Run
-from zeuxis.training import Display, resume
+from zeuxis.training import resume
 
 OLD = Path(__file__).parent / "old"
 
@@ -38,7 +38,7 @@ def test_its_figures_are_drawn(run: Run) -> None:
 
 
 def test_it_goes_on_as_it_did(run: Run) -> None:
-    assert resume(run.path, Display(visible=False), {"training.steps": 30})
+    assert resume(run.path, {"training.steps": 30}, visible=False)
     lines = [line for line in Run(run.path).journal if line["step"] > 20]
     known = [json.loads(line) for line in (OLD / f"{run.name}-goes-on.jsonl").read_text("utf-8").splitlines()]
     for line, then in zip(lines, known, strict=True):

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from zeuxis import progress
 from zeuxis.run import Run
-from zeuxis.training import display
+from zeuxis.training.callbacks import display
 
 # Stands for any command: a signal comes while it has a temporary folder and does what the body says.
 STAND_IN = """
@@ -151,12 +151,15 @@ def test_names_reach_a_terminal_as_they_are(monkeypatch: pytest.MonkeyPatch) -> 
     with progress.bar(HOSTILE, 2) as advance:
         advance(1)
     shown = display.Display()
-    trainer = SimpleNamespace(folder=Path(HOSTILE), images=0, progress=0.5, epoch=0.5, step=3)
+    journal = SimpleNamespace(roles={f"{HOSTILE}/loss": "loss"})
+    trainer = SimpleNamespace(
+        folder=Path(HOSTILE), images=0, progress=0.5, complete=False, epoch=0.5, step=3, journal=journal
+    )
     shown.begin(trainer)
-    shown.recorded({f"{HOSTILE}/loss": 1.0})
-    shown.stepped(trainer)
-    shown.say(HOSTILE)
-    shown.end()
+    shown.recorded(trainer, {f"{HOSTILE}/loss": 1.0})
+    shown.iterated(trainer)
+    shown.warned(HOSTILE)
+    shown.end(trainer)
     said = screen.getvalue()
     assert said.count(r"[/] [bold]x \x1b[31mred \x1b]0;title\x07 \u202e") >= 8
     assert "\x1b[31mred" not in said and "\x1b]0;title" not in said and "\u202e" not in said

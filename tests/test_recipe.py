@@ -75,7 +75,6 @@ def test_overrides_reach_nested_keys_and_new_optimizers() -> None:
     [
         ("training.batchsize=3", "no key 'training.batchsize'. Did you mean 'batch_size'"),
         ("trainin.seed=3", "no key 'trainin'. Did you mean 'training'"),
-        ("training.optimizer.lr=3", "training.optimizer.lr"),
         ("training.batch_size=many", "training.batch_size should be a whole number"),
         ("training.batch_size=0", "training.batch_size should be greater than or equal to 1"),
         ("model.latnt=3", "no key 'model.latnt'. Did you mean 'latent'"),

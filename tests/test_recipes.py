@@ -13,7 +13,7 @@ import zeuxis
 from zeuxis.figures import draw_all, kinds
 from zeuxis.recipe import Recipe, load_recipe, recipe_names
 from zeuxis.run import Run
-from zeuxis.training import Display, resume
+from zeuxis.training import resume
 
 # Steps that a run has before it is resumed, and after.
 BEFORE, AFTER = 2, 3
@@ -52,7 +52,7 @@ def tried(name: str, folder: Path) -> Run:
         first = {key: value for key, value in settings.items() if key != "model.vae"}
         zeuxis.train("mnist-vae-z16", steps=1, settings=first, runs=folder, progress=False)
     run = zeuxis.train(name, steps=BEFORE, settings=settings, runs=folder, progress=False)
-    assert resume(run.path, Display(visible=False), {"training.steps": AFTER})
+    assert resume(run.path, {"training.steps": AFTER}, visible=False)
     run = Run(run.path)
     assert run.step == run.journal[-1]["step"] == AFTER
     shape = (run.recipe.data.size, run.recipe.data.size, run.recipe.data.channels)

@@ -330,7 +330,7 @@ def test_settings_of_the_specification(recipe: str, settings: dict[str, object])
     assert {name: everything[name] for name in settings} == settings
     if recipe in ("faces-vae-64-z512", "faces-dcgan-64", "faces-wgan-gp-64", "faces-acgan-64-z100", "faces-infogan-64"):
         optimizer = training.optimizer
-        assert (optimizer.learning_rate, optimizer.betas, training.batch_size) == (2e-4, (0.5, 0.999), 64)
+        assert (optimizer.learning_rate, optimizer.options["betas"], training.batch_size) == (2e-4, [0.5, 0.999], 64)
 
 
 def parameters(recipe: str) -> int:

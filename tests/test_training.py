@@ -29,8 +29,7 @@ from zeuxis.models import Model, ModelOptions, Step, build_model, phase, registe
 from zeuxis.recipe import load_recipe
 from zeuxis.run import Run
 from zeuxis.training import (
-    Display,
-    Observer,
+    Callback,
     Trainer,
     checkpoints,
     finished,
@@ -42,11 +41,11 @@ from zeuxis.training import (
 )
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, tidy
 from zeuxis.training.hardware import keep_freed_memory, peak_memory, reset_peak_memory
+from zeuxis.training.journal import role_of
 from zeuxis.training.monitors import WINDOW, Monitors
-from zeuxis.training.optimizer import AdamW
+from zeuxis.training.optimizers import unwrapped
 
 SMALL = {"training.batch_size": 32, "training.checkpoint_every": "5 steps", "training.record_every": 2}
-QUIET = Display(visible=False)
 
 
 def train(recipe: str, runs: Path, name: str = "", **settings: object) -> Run:
@@ -63,7 +62,7 @@ def test_the_optimiser_is_pytorchs_and_brings_no_compiler(tmp_path: Path) -> Non
     weights[1].data.copy_(weights[0].data)
     made = [
         kind([w], lr=0.1, betas=(0.5, 0.9), weight_decay=0.01, fused=True)
-        for kind, w in zip((AdamW, torch.optim.AdamW), weights, strict=True)
+        for kind, w in zip((unwrapped(torch.optim.AdamW), torch.optim.AdamW), weights, strict=True)
     ]
     for _ in range(3):
         for optimizer, w in zip(made, weights, strict=True):
@@ -97,10 +96,10 @@ def test_an_iteration_waits_for_no_number(recipe: str, tmp_path: Path, monkeypat
     monkeypatch.setattr(torch.nn.functional, "one_hot", lambda places, size: torch.eye(size).long()[places])
     loaded = load_recipe(recipe, ["data.source=digits", "data.convert=true", "training.batch_size=8"])
     dataset = load_data(loaded.data, progress=False)
-    trainer = Trainer(tmp_path, build_model(loaded, dataset.classes), dataset, torch.device("cpu"), QUIET)
-    trainer._iterate()
+    trainer = Trainer(tmp_path, build_model(loaded, dataset.classes), dataset, torch.device("cpu"))
+    trainer.iterate()
     with NoWaiting():
-        trainer._iterate()
+        trainer.iterate()
     with pytest.raises(AssertionError, match="waits"), NoWaiting():
         float(torch.ones(1).sum())
 
@@ -112,7 +111,7 @@ def test_precision_can_be_left_to_the_hardware(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     run = train("digits-vae", tmp_path, training__precision="auto", training__steps=1, training__device="cpu")
     assert run.recipe.training.precision == expected, "the run records what was chosen"
-    resume(run.path, QUIET, {"training.steps": 2, "training.precision": "auto"})
+    resume(run.path, {"training.steps": 2, "training.precision": "auto"}, visible=False)
     assert Run(run.path).recipe.training.precision == expected
 
 
@@ -198,7 +197,7 @@ def test_a_phase_updates_its_networks_and_no_others(tmp_path: Path) -> None:
     from zeuxis.models import build_model
 
     model = build_model(recipe, dataset.classes)
-    trainer = Trainer(tmp_path, model, dataset, torch.device("cpu"), QUIET)
+    trainer = Trainer(tmp_path, model, dataset, torch.device("cpu"))
     trainer.phases = [p for p in trainer.phases if p.name == "discriminator"]
     before = {k: v.clone() for k, v in model.networks.state_dict().items() if "running" not in k and "num_" not in k}
     trainer.fit()
@@ -269,11 +268,11 @@ def test_the_moving_average_follows_its_definition(tmp_path: Path) -> None:
     from zeuxis.models import build_model
 
     model = build_model(recipe, dataset.classes)
-    trainer = Trainer(tmp_path, model, dataset, torch.device("cpu"), QUIET)
+    trainer = Trainer(tmp_path, model, dataset, torch.device("cpu"))
     name = "trunk.0.weight"
     mean = model.net("generator").state_dict()[name].clone()
     for step in range(1, 4):
-        trainer._iterate()
+        trainer.iterate()
         rate = min(decay, step / (step + 10))
         mean = rate * mean + (1 - rate) * model.net("generator").state_dict()[name]
     torch.testing.assert_close(weights(run)[f"average/generator.{name}"], mean)
@@ -344,7 +343,7 @@ def test_a_run_without_its_journal_opens_and_goes_on(tmp_path: Path, capsys: pyt
     (folder / "journal.jsonl").unlink()
     assert len(Run(folder).sample(2)) == 2 and Run(folder).journal == []
     assert "journal.jsonl is gone" in " ".join(capsys.readouterr().err.split())
-    assert resume(folder, QUIET, {"training.steps": 8})
+    assert resume(folder, {"training.steps": 8}, visible=False)
     assert Run(folder).last("step") == 8
 
 
@@ -370,18 +369,18 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from zeuxis.recipe import load_recipe
-from zeuxis.training import Display, start
+from zeuxis.training import Callback, start
 import torch
 torch.set_num_threads(1)
 
-class Killer(Display):
-    def stepped(self, trainer):
+class Killer(Callback):
+    def iterated(self, trainer):
         if trainer.step == int(sys.argv[3]):
             os.kill(os.getpid(), signal.SIGKILL)
 
 settings = {"training.steps": 23, "training.batch_size": 32, "training.checkpoint_every": "5 steps",
             "training.record_every": 2, "training.snapshot_every": "4 steps"}
-start(load_recipe(sys.argv[1], settings), Path(sys.argv[2]), Killer(visible=False), name="killed")
+start(load_recipe(sys.argv[1], settings), Path(sys.argv[2]), name="killed", visible=False, callbacks=[Killer()])
 """
 
 
@@ -422,14 +421,14 @@ ema = 0.99
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_stopped_and_resumed_equals_never_interrupted_in_either_precision(precision: str, tmp_path: Path) -> None:
-    class Stops(Display):
-        def stepped(self, trainer: Trainer) -> None:
+    class Stops(Callback):
+        def iterated(self, trainer: Trainer) -> None:
             if trainer.step == 4:
                 trainer.stop("enough")
 
     settings = SMALL | {"training.steps": 9, "training.precision": precision, "training.threads": 1}
-    start(load_recipe("digits-vae", settings), tmp_path, Stops(visible=False), name="stopped")
-    assert resume(tmp_path / "stopped", QUIET)
+    start(load_recipe("digits-vae", settings), tmp_path, name="stopped", visible=False, callbacks=[Stops()])
+    assert resume(tmp_path / "stopped", visible=False)
     runs = [Run(tmp_path / "stopped"), train("digits-vae", tmp_path, "whole", **settings)]
     first, second = (weights(run) for run in runs)
     assert all(torch.equal(first[name], second[name]) for name in second)
@@ -462,7 +461,7 @@ def test_killed_and_resumed_equals_never_interrupted(recipe: str, at: int, tmp_p
     )
     assert ended.returncode == -signal.SIGKILL
     killed = tmp_path / "killed"
-    assert resume(killed, QUIET)
+    assert resume(killed, visible=False)
     whole = train(
         recipe, tmp_path, "whole", training__steps=23, training__snapshot_every="4 steps",
     )  # fmt: skip
@@ -483,7 +482,7 @@ def test_resume_takes_the_checkpoint_before_a_damaged_one(tmp_path: Path) -> Non
     run = train("digits-vae", tmp_path, training__steps=12)
     newest = checkpoints(run.path / "checkpoints")[0]
     newest.write_bytes(newest.read_bytes()[:1000])
-    assert resume(run.path, QUIET, {"training.steps": 14})
+    assert resume(run.path, {"training.steps": 14}, visible=False)
     assert Run(run.path).last("step") == 14
     steps = [line["step"] for line in Run(run.path).journal]
     assert steps == sorted(set(steps)), "no step is recorded twice"
@@ -494,33 +493,33 @@ def test_resume_refuses_other_data(tmp_path: Path) -> None:
     changed = (run.path / "recipe.toml").read_text().replace("split_seed = 0", "split_seed = 1")
     (run.path / "recipe.toml").write_text(changed)
     with pytest.raises(UserError, match="has changed since it was trained"):
-        resume(run.path, QUIET, {"training.steps": 5})
+        resume(run.path, {"training.steps": 5}, visible=False)
 
 
 def test_resume_further_with_a_larger_budget(tmp_path: Path) -> None:
     run = train("digits-vae", tmp_path, training__steps=3)
     with pytest.raises(UserError, match=r"used up its budget .* such as --steps 6\.$"):
-        resume(run.path, QUIET)
-    assert resume(run.path, QUIET, {"training.epochs": 0.2})
+        resume(run.path, visible=False)
+    assert resume(run.path, {"training.epochs": 0.2}, visible=False)
     assert Run(run.path).last("step") == 10
     assert Run(run.path).recipe.training.epochs == 0.2
 
 
-class Interrupter(Display):
+class Interrupter(Callback):
     """Presses Ctrl-C once at step 4."""
 
-    def stepped(self, trainer: Trainer) -> None:
+    def iterated(self, trainer: Trainer) -> None:
         if trainer.step == 4:
             os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_ctrl_c_finishes_the_step_saves_and_can_be_resumed(tmp_path: Path) -> None:
     folder, finished = start(
-        load_recipe("digits-gan", SMALL | {"training.steps": 9}), tmp_path, Interrupter(visible=False)
+        load_recipe("digits-gan", SMALL | {"training.steps": 9}), tmp_path, visible=False, callbacks=[Interrupter()]
     )
     assert not finished
     assert Checkpoint.read(checkpoints(folder / "checkpoints")[0]).state["step"] == 5
-    assert resume(folder, QUIET)
+    assert resume(folder, visible=False)
     whole = train("digits-gan", tmp_path, "whole", training__steps=9)
     a, b = weights(Run(folder)), weights(whole)
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -530,14 +529,14 @@ def test_ctrl_c_finishes_the_step_saves_and_can_be_resumed(tmp_path: Path) -> No
 
 
 def test_a_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
-    class Poison(Display):
-        def stepped(self, trainer: Trainer) -> None:
+    class Poison(Callback):
+        def iterated(self, trainer: Trainer) -> None:
             if trainer.step == 11:
                 with torch.no_grad():
                     next(trainer.model.net("decoder").parameters()).fill_(float("nan"))
 
     with pytest.raises(UserError, match=r"step 12.*became NaN.*step-00000010.safetensors.*learning_rate=0.0005"):
-        start(load_recipe("digits-vae", SMALL | {"training.steps": 40}), tmp_path, Poison(visible=False))
+        start(load_recipe("digits-vae", SMALL | {"training.steps": 40}), tmp_path, visible=False, callbacks=[Poison()])
     folder = next(tmp_path.iterdir())
     kept = Checkpoint.read(checkpoints(folder / "checkpoints")[0])
     assert kept.state["step"] == 10
@@ -611,20 +610,20 @@ def test_a_second_process_is_told_that_one_trains_the_run(tmp_path: Path) -> Non
     with locked(folder):
         assert is_locked(folder)
         with pytest.raises(UserError, match="is in use by another process"):
-            resume(folder, Display(visible=False), {"training.steps": 2})
-    resume(folder, Display(visible=False), {"training.steps": 2})
+            resume(folder, {"training.steps": 2}, visible=False)
+    resume(folder, {"training.steps": 2}, visible=False)
 
 
 @pytest.mark.parametrize("gone", ["", "journal.jsonl"])
 def test_a_run_that_is_deleted_while_it_trains_ends_in_a_sentence(gone: str, tmp_path: Path) -> None:
-    class Deletes(Display):
-        def stepped(self, trainer: Trainer) -> None:
+    class Deletes(Callback):
+        def iterated(self, trainer: Trainer) -> None:
             if trainer.step == 7:
                 path = trainer.folder / gone
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     with pytest.raises(WriteError, match=r"Training of .* stopped at step"):
-        start(load_recipe("digits-vae", SMALL | {"training.steps": 40}), tmp_path, Deletes(visible=False))
+        start(load_recipe("digits-vae", SMALL | {"training.steps": 40}), tmp_path, visible=False, callbacks=[Deletes()])
     assert gone or not list(tmp_path.iterdir()), "and nothing of it comes back"
 
 
@@ -634,7 +633,7 @@ def test_a_folder_of_a_run_that_leads_out_of_it_is_not_written_to(tmp_path: Path
     shutil.rmtree(folder / "checkpoints")
     (folder / "checkpoints").symlink_to(tmp_path / "outside")
     with pytest.raises(UserError, match="is a link that leads out of the run"):
-        resume(folder, Display(visible=False), {"training.steps": 2})
+        resume(folder, {"training.steps": 2}, visible=False)
     assert not list((tmp_path / "outside").iterdir())
 
 
@@ -642,7 +641,7 @@ def test_another_batch_size_goes_on_in_the_same_epoch(tmp_path: Path, capsys: py
     folder = train("digits-vae", tmp_path, training__steps=12).path
     recipe = folder / "recipe.toml"
     recipe.write_text(recipe.read_text().replace("batch_size = 32", "batch_size = 16"))
-    resume(folder, Display(), {"training.steps": 20})
+    resume(folder, {"training.steps": 20})
     assert "training.batch_size is 16 and was 32" in " ".join(capsys.readouterr().err.split())
     lines = read_journal(folder / "journal.jsonl")
     for name in ("epoch", "images"):
@@ -688,6 +687,9 @@ def lines(accuracy: float, kl: float, count: int) -> list[dict[str, float]]:
     ]
 
 
+ROLES = {name: role_of(name) for name in lines(0, 0, 1)[0]}
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is reset on Linux alone")
 def test_peak_memory_is_that_of_one_training() -> None:
     cpu = torch.device("cpu")
@@ -702,7 +704,7 @@ def test_peak_memory_is_that_of_one_training() -> None:
 
 
 def test_monitors_speak_once_an_episode() -> None:
-    monitors = Monitors([])
+    monitors = Monitors([], ROLES)
     said = [words for line in lines(1.0, 5.0, WINDOW + 5) for words in monitors(line)]
     assert len(said) == 1
     assert "discriminator wins" in said[0]
@@ -711,8 +713,8 @@ def test_monitors_speak_once_an_episode() -> None:
 
 
 def test_monitors_see_a_collapsed_posterior() -> None:
-    assert any("collapsed" in words for line in lines(0.7, 0.01, WINDOW) for words in Monitors([])(line)) is False
-    monitors = Monitors([])
+    assert not any(Monitors([], ROLES)(line) for line in lines(0.7, 0.01, WINDOW)), "one line is not enough"
+    monitors = Monitors([], ROLES)
     assert any("collapsed" in words for line in lines(0.7, 0.01, WINDOW) for words in monitors(line))
 
 
@@ -740,8 +742,8 @@ def test_a_failed_start_leaves_no_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-class Falling(Observer):
-    """An observer whose test term falls for a while, then stays."""
+class Falling(Callback):
+    """Adds a test term that falls for a while, then stays."""
 
     measures = ("seen",)
 
@@ -749,8 +751,8 @@ class Falling(Observer):
         self.until, self.stderr = until, stderr
         self.said: list[str] = []
 
-    def say(self, text: str) -> None:
-        self.said.append(text)
+    def warned(self, words: str) -> None:
+        self.said.append(words)
 
     def tested(self, trainer: Trainer) -> dict[str, float]:
         value = 10.0 - min(trainer.step, self.until) / 2
@@ -765,12 +767,12 @@ def test_training_ends_when_a_term_no_longer_falls(stderr: float, last: int, tmp
         "training.checkpoint_every": "never",
     }  # fmt: skip
     falling = Falling(6, stderr)
-    folder, done = start(load_recipe("digits-vae", settings), tmp_path, falling)
+    folder, done = start(load_recipe("digits-vae", settings), tmp_path, visible=False, callbacks=[falling])
     assert len(falling.said) == 1 and falling.said[0].endswith(": seen no longer falls.")
     run = Run(folder)
     assert done and finished(folder)
     assert run.journal[-1]["step"] == last
     with pytest.raises(UserError, match="has settled: seen no longer falls"):
-        resume(folder, Falling(6))
-    assert resume(folder, Falling(30), {"training.patience": 4})
+        resume(folder, visible=False, callbacks=[Falling(6)])
+    assert resume(folder, {"training.patience": 4}, visible=False, callbacks=[Falling(30)])
     assert run.path == folder and Run(folder).journal[-1]["step"] > run.journal[-1]["step"]

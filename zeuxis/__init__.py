@@ -11,12 +11,13 @@ Heavy imports happen when a function is called: importing the package stays quic
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zeuxis.run import Run
+    from zeuxis.training import Callback
 
 __all__ = ["__version__", "compare", "evaluate", "load", "runs_dir", "train"]
 
@@ -41,6 +42,7 @@ def train(
     name: str = "",
     trust: bool = False,
     progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Trains a recipe and returns the finished run.
 
@@ -57,15 +59,15 @@ def train(
         name: name of the run's folder.
         trust: import modules that the recipe inherits from elsewhere, or that a run names which it builds on.
         progress: show what happens.
+        callbacks: what takes part in it besides, `zeuxis.training.Callback`.
 
     Raises:
         UserError: for anything that cannot work, in a sentence.
     """
     from zeuxis.data import choose
-    from zeuxis.evaluation.running import watching
     from zeuxis.recipe import load_recipe
     from zeuxis.run import Run
-    from zeuxis.training import Display, resolved, start
+    from zeuxis.training import start
     from zeuxis.trust import Trust
 
     overrides = dict(settings or {})
@@ -74,9 +76,7 @@ def train(
     given = {"epochs": epochs, "steps": steps, "minutes": minutes, "seed": seed}
     overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
     chosen = load_recipe(recipe, overrides, trust=Trust(trust))
-    folder, _ = start(
-        chosen, runs_dir(runs), watching(resolved(chosen, runs_dir(runs)), Display(visible=progress)), name=name
-    )
+    folder, _ = start(chosen, runs_dir(runs), name=name, visible=progress, callbacks=callbacks)
     return Run(folder, trust=chosen.trust)
 
 

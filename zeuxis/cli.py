@@ -161,10 +161,10 @@ def data_list(context: typer.Context) -> None:
         return
     from rich.table import Table
 
-    from zeuxis.data import data_dir, sources
+    from zeuxis.data import SOURCES, data_dir
 
     table = Table("source", "what it is", box=None, pad_edge=False)
-    for source in sources().values():
+    for source in SOURCES.values():
         table.add_row(source.name, source.description)
     _print(table)
     _echo(f"\nData directory (ZEUXIS_DATA): {data_dir()}")
@@ -246,10 +246,9 @@ def train(
         chosen = chosen.updated({"data.classes": choose_classes(classes, chosen.data)})
 
     from zeuxis import runs_dir
-    from zeuxis.evaluation.running import watching
-    from zeuxis.training import Display, resolved, start
+    from zeuxis.training import start
 
-    folder, finished = start(chosen, runs_dir(runs), watching(resolved(chosen, runs_dir(runs)), Display()), name=name)
+    folder, finished = start(chosen, runs_dir(runs), name=name)
     _done(folder, finished)
 
 
@@ -263,13 +262,10 @@ def resume(
     trust: Trusted = False,
 ) -> None:
     """Go on with a run that was interrupted or killed; or train it further with a larger budget."""
-    from zeuxis.evaluation.running import watching
-    from zeuxis.training import Display
     from zeuxis.training import resume as go_on
 
     found = _open(run, runs, trust)
-    observer = watching(found.recipe, Display())
-    _done(found.path, go_on(found.path, observer, _budget(epochs, steps, minutes), trust=found.trust))
+    _done(found.path, go_on(found.path, _budget(epochs, steps, minutes), trust=found.trust))
 
 
 @app.command()

@@ -12,7 +12,7 @@ from zeuxis.progress import say
 from zeuxis.recipe import load_recipe
 from zeuxis.report import comparison
 from zeuxis.run import Run
-from zeuxis.training import Display, start
+from zeuxis.training import start
 
 __all__ = ["MINUTES", "run_demo"]
 
@@ -38,7 +38,7 @@ def run_demo(runs: Path, *, share: float = 1.0) -> Path:
     for name, minutes in MINUTES.items():
         recipe = load_recipe(name, {"training.minutes": minutes * share})
         say(recipe.description, lead=f"{name}  ")
-        folder, finished = start(recipe, runs, Display())
+        folder, finished = start(recipe, runs)
         trained.append(Run(folder))
         if not finished:
             raise UserError(f"The demo was stopped; what it trained is kept in {runs}.")

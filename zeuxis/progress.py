@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-__all__ = ["TROUBLE", "Literal", "Words", "bar", "console", "plain", "say"]
+__all__ = ["TROUBLE", "Literal", "Words", "bar", "console", "plain", "say", "warn"]
 
 # The colour of warnings.
 TROUBLE = "#c8553d"
@@ -59,6 +59,11 @@ def say(text: str, style: str = "", *, lead: str = "") -> None:
     """
     words = ((plain(lead), f"bold {style}"), plain(text)) if lead else ((plain(text), style),)
     console.print(Text.assemble(*words), soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Prints a warning to standard error."""
+    say(text, lead="Warning: ", style=TROUBLE)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -31,12 +31,15 @@ from zeuxis.files import LONGEST, exists, is_name, why
 from zeuxis.trust import NOTHING, Call, Trust, made_here
 
 __all__ = [
+    "Choice",
     "DataOptions",
     "Interval",
     "ModelChoice",
     "NetworkOptions",
+    "OptimizerChoice",
     "OptimizerOptions",
     "Recipe",
+    "ScheduleChoice",
     "Section",
     "TrainingOptions",
     "explain",
@@ -51,6 +54,7 @@ __all__ = [
 MOST_BYTES, DEEPEST, LONGEST_CHAIN = 2**20, 20, 10
 # The largest seed that every generator takes.
 LAST_SEED = 2**63 - 1
+S = TypeVar("S", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -103,17 +107,66 @@ class DataOptions(Section):
         return self
 
 
-class ModelChoice(BaseModel):
-    """The model's name; its further options are validated by the model itself (`Model.Options`)."""
+class Choice(BaseModel):
+    """The name of a registered thing, and options that what is registered validates itself."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, str_max_length=4096)
 
     name: str
 
     @property
     def options(self) -> dict[str, Any]:
-        """All given options but the name."""
-        return dict(self.model_extra or {})
+        """All options but the name."""
+        return self.model_dump(exclude={"name"})
+
+    def read(self, schema: type[S], where: str, key: str) -> S:
+        """Returns the options as their schema has them.
+
+        Args:
+            schema: of the registered thing.
+            where: what they stand in, such as `"Recipe NAME"`.
+            key: where in it, such as `"training.optimizer"`.
+
+        Raises:
+            UserError: for unknown and wrong options.
+        """
+        try:
+            return schema.model_validate(self.options)
+        except ValidationError as error:
+            raise explain(error, where, schema, key) from None
+
+    def completed(self, options: BaseModel) -> Self:
+        """Returns a copy with all options written out."""
+        return type(self).model_validate({"name": self.name, **options.model_dump(mode="json")})
+
+
+class ModelChoice(Choice):
+    """Which model; its options are those of `Model.Options`."""
+
+
+class OptimizerOptions(Section):
+    """Options of every optimiser; each may have more."""
+
+    learning_rate: float = Field(1e-3, gt=0, le=100)
+    weight_decay: float = Field(0.0, ge=0, le=100)
+    decay: Literal["all", "weights"] = Field(
+        "all", description="what decays: all parameters, or no biases and no scales of normalisations"
+    )
+    clip: float = Field(0.0, ge=0, le=1e9, description="largest norm of a phase's gradient; 0: any")
+
+
+class OptimizerChoice(OptimizerOptions, Choice):
+    """Which optimiser; its further options are those of `zeuxis.training.optimizers`."""
+
+    model_config = Choice.model_config
+
+    name: str = "adamw"
+
+
+class ScheduleChoice(Choice):
+    """Which learning-rate schedule; its options are those of `zeuxis.training.schedules`."""
+
+    name: str = "constant"
 
 
 Layers = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=1000)]
@@ -149,21 +202,6 @@ class NetworkOptions(Section):
         return Call(self.module, self.arguments) if self.module else None
 
 
-class OptimizerOptions(Section):
-    """Adam (Kingma and Ba, 2015) and its settings."""
-
-    learning_rate: float = Field(1e-3, gt=0, le=100)
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = Field(0.0, ge=0, le=100, description="decoupled, as in AdamW")
-
-    @field_validator("betas")
-    @classmethod
-    def _in_range(cls, betas: tuple[float, float]) -> tuple[float, float]:
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError("each beta lies in 0 <= beta < 1")
-        return betas
-
-
 _INTERVAL = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?) (epoch|step|minute)s?")
 
 
@@ -184,9 +222,11 @@ class TrainingOptions(Section):
     steps: int | None = Field(None, gt=0, le=10**9, description="iterations over all phases of the model")
     minutes: float | None = Field(None, gt=0, le=1e6, description="time in the training loop")
     batch_size: int = Field(128, ge=1, le=10**6)
+    accumulate: int = Field(1, ge=1, le=10_000, description="batches whose gradients make one update")
     seed: int = Field(0, ge=0, le=LAST_SEED, description="of weights, batches, latents and snapshots")
-    optimizer: OptimizerOptions = OptimizerOptions()
-    optimizers: dict[str, OptimizerOptions] = Field({}, description="by phase, where one differs")
+    optimizer: OptimizerChoice = Field(OptimizerChoice(), description="of every phase")
+    optimizers: dict[str, OptimizerChoice] = Field({}, description="by phase, where one differs")
+    schedule: ScheduleChoice = Field(ScheduleChoice(), description="of every phase's learning rate")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged generating networks; 0: none")
     record_every: int = Field(10, ge=1, le=10**9, description="steps averaged into one journal line")
     snapshot_every: str = Field("1 epoch", description="fixed latents are drawn this often")
@@ -390,7 +430,8 @@ def explain(error: ValidationError, where: str, schema: type[BaseModel], prefix:
         elif item["type"] == "missing":
             sentences.append(f"{where} lacks the key '{key}'.")
         elif item["type"] == "value_error":
-            sentences.append(f"{where}{f': {key}' if key else ''}: {item['ctx']['error']}.")
+            said = str(item["ctx"]["error"])
+            sentences.append(f"{where}{f': {key}' if key else ''}: {said}{'' if said.endswith(('.', '?')) else '.'}")
         else:
             wanted = WANTED.get(item["type"], "{message}").format(message=item["msg"], **item.get("ctx", {}))
             sentences.append(f"{where}: {key} should be {wanted}, not {shown(item['input'])}.")
@@ -446,6 +487,8 @@ def _parsed(overrides: Mapping[str, Any] | Iterable[str]) -> Mapping[str, Any]:
 
 def _overridden(raw: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     tree = _merged(raw, {})
+    for key in overrides.keys() & CHOICES.keys():  # before the options of what is chosen
+        _rename(tree, key, overrides[key])
     for key, value in overrides.items():
         *path, last = key.split(".")
         node = tree
@@ -458,6 +501,18 @@ def _overridden(raw: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
                 node.pop(other, None)
         node[last] = value
     return tree
+
+
+# What is chosen by a name, with options of its own, and the name where none is given.
+CHOICES = {"model.name": "", "training.optimizer.name": "adamw", "training.schedule.name": "constant"}
+
+
+def _rename(tree: dict[str, Any], key: str, name: Any) -> None:
+    """Drops the options that a tree has for another choice than this one."""
+    for part in key.split(".")[:-1]:
+        tree = _table(tree, part)
+    if tree.get("name", CHOICES[key]) not in (name, ""):
+        tree.clear()
 
 
 def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -496,9 +551,12 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, A
     if any(budget in _table(own, "training") for budget in BUDGETS):
         for budget in BUDGETS:
             training.pop(budget, None)
-    if _table(own, "model").get("name", model.get("name")) != model.get("name"):
-        # Another model has options and phases of its own.
-        model.clear()
+    model_before = model.get("name")
+    named = flat(own)
+    for key in CHOICES:
+        if key in named:
+            _rename(inherited, key, named[key])
+    if model.get("name") != model_before:  # another model has phases of its own
         training.pop("optimizers", None)
     for part, network in _table(own, "networks").items():
         if isinstance(network, dict) and "layers" in network:  # other layers have heads of their own, or none

@@ -24,13 +24,14 @@ from zeuxis.data.batches import from_unit, make_batch
 from zeuxis.errors import UserError, nearest, one_of, require_within
 from zeuxis.files import exists, why
 from zeuxis.models import Classifies, Code, Encodes, Generates, HasCodes, HasFeatures, Model, Posterior, build_model
+from zeuxis.models.base import Role
 from zeuxis.nets import summary
 from zeuxis.progress import TROUBLE, say
 from zeuxis.recipe import Recipe, run_recipe
 from zeuxis.threads import paced, threads
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights
 from zeuxis.training.hardware import pick_device
-from zeuxis.training.journal import read_journal, read_warnings
+from zeuxis.training.journal import Lines, read_journal, read_warnings
 from zeuxis.training.snapshots import read_snapshots
 from zeuxis.trust import NOTHING, Trust
 
@@ -117,8 +118,8 @@ class Run:
             raise UserError(f"{path} is damaged: {place + ': ' if place else ''}{first['msg']}.") from error
 
     @cached_property
-    def journal(self) -> list[dict[str, Any]]:
-        """All journal lines, oldest first."""
+    def journal(self) -> Lines:
+        """All journal lines, oldest first, and the roles of their numbers."""
         newest = next(iter(checkpoints(self.path / "checkpoints")), None)
         step = 0
         if newest is not None:
@@ -141,6 +142,10 @@ class Run:
         pairs = [(line["step"], line[term]) for line in self.journal if term in line]
         steps, values = zip(*pairs, strict=True) if pairs else ((), ())
         return np.array(steps, np.int64), np.array(values, np.float64)
+
+    def named(self, *roles: Role) -> list[str]:
+        """Names of the recorded numbers with these roles, in the order in which they were first recorded."""
+        return [name for name, role in self.journal.roles.items() if role in roles]
 
     def last(self, key: str) -> Any:
         """Returns the newest recorded value of a journal key, or None."""

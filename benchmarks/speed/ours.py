@@ -12,13 +12,13 @@ import torch
 
 from benchmarks.speed.rounds import claim_output, read_task, wanted
 from zeuxis.recipe import load_recipe
-from zeuxis.training import Observer, start
+from zeuxis.training import Callback, start
 
 # For a training that does nothing but train.
 ALONE = (*(f"training.{name}=never" for name in ("test_every", "snapshot_every", "checkpoint_every")), "training.best=")
 
 
-class Rounds(Observer):
+class Rounds(Callback):
     """Watches a training, and holds it after each round."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Rounds(Observer):
     def begin(self, trainer: Any) -> None:
         self._hold(trainer, "ready")
 
-    def stepped(self, trainer: Any) -> None:
+    def iterated(self, trainer: Any) -> None:
         self.left -= 1
         if not self.left:
             if trainer.device.type == "cuda":
@@ -46,7 +46,7 @@ def main() -> None:
     task = read_task()
     overrides = [*task["overrides"], *ALONE, f"training.precision={sys.argv[2]}", "training.steps=1000000"]
     with TemporaryDirectory() as folder:
-        start(load_recipe(task["recipe"], overrides), Path(folder), Rounds())
+        start(load_recipe(task["recipe"], overrides), Path(folder), visible=False, callbacks=[Rounds()])
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ from zeuxis.data.batches import Batch, Batches, from_unit, to_bytes, to_unit
 from zeuxis.data.cache import TO_COLOUR
 from zeuxis.data.dataset import Dataset, choose, choose_classes, load
 from zeuxis.data.notes import Note
-from zeuxis.data.registry import Collection, cache_dir, data_dir, source, sources
+from zeuxis.data.registry import SOURCES, Collection, cache_dir, data_dir, source
 
 __all__ = [
+    "SOURCES",
     "TO_COLOUR",
     "Batch",
     "Batches",
@@ -20,7 +21,6 @@ __all__ = [
     "from_unit",
     "load",
     "source",
-    "sources",
     "to_bytes",
     "to_unit",
 ]

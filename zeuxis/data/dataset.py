@@ -18,7 +18,7 @@ from zeuxis.data.arrays import store
 from zeuxis.data.cache import Decoded, decoded
 from zeuxis.data.files import readable
 from zeuxis.data.notes import Note
-from zeuxis.data.registry import Collection, find, lookup, sources
+from zeuxis.data.registry import SOURCES, Collection, lookup
 from zeuxis.errors import UserError, nearest, one_of
 from zeuxis.recipe import DataOptions
 
@@ -88,13 +88,11 @@ def choose(data: Any) -> dict[str, str]:
     if not isinstance(data, str | Path):
         return {"data.source": "folder", "data.path": str(store(data))}
     given = str(data)
-    if given in sources():
+    if given in SOURCES:
         return {"data.source": given, "data.path": ""}
     path = lookup(given) if given.strip() else None  # an empty path would be the folder one is in
     if path is None:
-        raise UserError(
-            f"'{given}' is neither a data source nor a folder or zip that exists.{nearest(given, sources())}"
-        )
+        raise UserError(f"'{given}' is neither a data source nor a folder or zip that exists.{nearest(given, SOURCES)}")
     path = path.resolve()
     try:
         str(path).encode()
@@ -112,7 +110,7 @@ def choose_classes(text: str, options: DataOptions) -> list[str]:
         UserError: if the data cannot be opened.
     """
     pieces = text.split(",")
-    known = set(find(options.source).open(options).classes) if len(pieces) > 1 else set()
+    known = set(SOURCES[options.source].open(options).classes) if len(pieces) > 1 else set()
     names, start = [], 0
     while start < len(pieces):
         # The longest run of pieces that is a name; else one piece.
@@ -134,7 +132,7 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
     Raises:
         UserError: if the images cannot be had, or do not fit the recipe.
     """
-    origin = find(options.source)
+    origin = SOURCES[options.source]
     if options.flip and not origin.mirrors:
         raise UserError(
             f"data.flip mirrors images, and mirrored images of '{origin.name}' are none of their kind; set it false."

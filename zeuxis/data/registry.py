@@ -10,18 +10,17 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 
 import numpy as np
 from PIL import Image
 
 from zeuxis.data.notes import Note
-from zeuxis.errors import UserError, one_of
+from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions
+from zeuxis.registry import Registry
 
-__all__ = ["Collection", "Source", "cache_dir", "data_dir", "source", "sources"]
+__all__ = ["SOURCES", "Collection", "Source", "cache_dir", "data_dir", "source"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Source:
     open: Callable[[DataOptions], Collection]
 
 
-_SOURCES: dict[str, Source] = {}
+SOURCES: Registry[Source] = Registry("data source", "zeuxis.data")
 Opener = Callable[[DataOptions], Collection]
 
 
@@ -90,26 +89,10 @@ def source(name: str, description: str, *, mirrors: bool) -> Callable[[Opener], 
     """Registers a function as the data source of this name."""
 
     def register(open_: Opener) -> Opener:
-        _SOURCES[name] = Source(name, description, mirrors, open_)
+        SOURCES.register(name, Source(name, description, mirrors, open_), open_.__module__)
         return open_
 
     return register
-
-
-def sources() -> dict[str, Source]:
-    """Returns all data sources by name; every module of this package may register some."""
-    package = import_module("zeuxis.data")
-    for module in iter_modules(package.__path__):
-        import_module(f"zeuxis.data.{module.name}")
-    return dict(sorted(_SOURCES.items()))
-
-
-def find(name: str) -> Source:
-    """Returns the data source of this name, or raises a `UserError` with the nearest one."""
-    known = sources()
-    if name not in known:
-        raise one_of("data source", name, known)
-    return known[name]
 
 
 def data_dir() -> Path:

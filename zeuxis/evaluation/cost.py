@@ -6,6 +6,7 @@ each. A training image's are those of a whole iteration, penalties included, div
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from statistics import median
@@ -18,8 +19,8 @@ from torch.utils.flop_counter import flop_registry
 from zeuxis.data.batches import Batch
 from zeuxis.evaluation.measure import Figures, Material, Value, measure
 from zeuxis.models import Step, build_model
-from zeuxis.models.base import total
 from zeuxis.run import Run
+from zeuxis.training.engine import Update, iterate
 
 __all__ = ["Cost", "cost", "sampling_multiply_adds", "training_multiply_adds"]
 
@@ -120,19 +121,22 @@ def training_multiply_adds(run: Run) -> int:
     model, options = build_model(run.recipe, run.classes), run.recipe.data
     images = torch.rand(BATCH, options.channels, options.size, options.size)
     labels = torch.arange(BATCH) % len(run.classes) if run.classes else None
-    phases, generator = model.phases, torch.Generator().manual_seed(0)
-    repeats = max(phase.repeat for phase in phases)
+    generator = torch.Generator().manual_seed(0)
     start, device = torch.zeros(()), torch.device("cpu")
-    steps = [Step(start, generator, device, BATCH, lambda: Batch(images, labels)) for _ in range(repeats)]
-    counted = _Operations()
+    iterations = math.lcm(*(phase.interval for phase in model.phases))
+    updates = {
+        phase.optimizer: Update([p for name in phase.updates for p in model.networks[name].parameters()])
+        for phase in model.phases
+    }
+    counted, read = _Operations(), 0
     with counted, torch.random.fork_rng():
-        for phase in phases:
-            parameters = [p for name in phase.updates for p in model.networks[name].parameters()]
-            for step in steps[: phase.repeat]:
-                total(phase.loss(step)).backward(inputs=parameters)  # type: ignore[no-untyped-call]
-                for other in steps:
-                    other.forget(phase.updates)
-    return counted.number // 2 // (BATCH * sum(step.is_read for step in steps))
+        for iteration in range(iterations):
+            phases = [phase for phase in model.phases if iteration % phase.interval == 0]
+            repeats = max(phase.repeat for phase in phases)
+            steps = [Step(start, generator, device, BATCH, lambda: Batch(images, labels)) for _ in range(repeats)]
+            iterate(phases, updates, [[step] for step in steps])
+            read += sum(step.is_read for step in steps)
+    return counted.number // 2 // (BATCH * read)
 
 
 @measure(

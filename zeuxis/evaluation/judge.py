@@ -36,7 +36,7 @@ from zeuxis.progress import say
 from zeuxis.recipe import DataOptions, Recipe
 from zeuxis.run import Run
 from zeuxis.threads import paced
-from zeuxis.training import Display, start
+from zeuxis.training import start
 
 __all__ = ["Judge", "RandomFeatures", "find_judge", "find_or_train_judge", "judge_name", "train_judge"]
 
@@ -135,7 +135,7 @@ def train_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str
     make_folder(folder.parent)
     with unfinished(folder.parent) as aside:
         try:
-            if not start(recipe, aside, Display(), name=recipe.name)[1]:
+            if not start(recipe, aside, name=recipe.name)[1]:
                 raise StoppedError("Stopped before there was a classifier to judge with.")
         except (StoppedError, WriteError):
             raise

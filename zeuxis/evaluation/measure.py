@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from zeuxis.data import to_bytes
 from zeuxis.evaluation.judge import Judge, judge_name
+from zeuxis.registry import Registry
 from zeuxis.run import Run
 
 __all__ = [
@@ -184,7 +183,7 @@ class Measure:
     take: Take
 
 
-_MEASURES: dict[str, Measure] = {}
+MEASURES: Registry[Measure] = Registry("measure", "zeuxis.evaluation")
 
 
 def measure(
@@ -194,7 +193,7 @@ def measure(
 
     def register(take: Take) -> Take:
         name = next(iter(gives))
-        _MEASURES[name] = Measure(name, gives, better, applies, take)
+        MEASURES.register(name, Measure(name, gives, better, applies, take), take.__module__)
         return take
 
     return register
@@ -202,10 +201,7 @@ def measure(
 
 def measures() -> list[Measure]:
     """Returns all measures by name."""
-    package: Any = import_module("zeuxis.evaluation")
-    for module in iter_modules(package.__path__):
-        import_module(f"zeuxis.evaluation.{module.name}")
-    return [_MEASURES[name] for name in sorted(_MEASURES)]
+    return MEASURES.values()
 
 
 def by_name() -> dict[str, Measure]:

@@ -7,22 +7,21 @@ for is to be compared with itself.
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 
-from zeuxis.data import load, to_bytes, to_unit
+from zeuxis.data import to_bytes, to_unit
 from zeuxis.data.batches import make_batch
 from zeuxis.errors import UserError
 from zeuxis.evaluation.frechet import Moments, frechet_between
-from zeuxis.evaluation.judge import Judge, find_judge, train_judge
+from zeuxis.evaluation.judge import find_judge, train_judge
 from zeuxis.evaluation.measure import jackknife
-from zeuxis.models import Generates, build_model
-from zeuxis.recipe import Recipe
-from zeuxis.training import Observer, Trainer, draw
+from zeuxis.models import Generates
+from zeuxis.training import CALLBACKS, Callback, Trainer, draw
 
-__all__ = ["NAME", "RunningEstimate", "watching"]
+__all__ = ["NAME", "RunningDistance"]
 
 NAME = "fid"
 SAMPLES, IMAGES, GROUPS, CHUNK = 500, 2000, 5, 100
@@ -30,58 +29,32 @@ SAMPLES, IMAGES, GROUPS, CHUNK = 500, 2000, 5, 100
 SHARE = 0.1
 
 
-def watching(recipe: Recipe, observer: Observer) -> Observer:
-    """Returns an observer that also estimates the distance, if the recipe goes by it; else the observer itself.
+@CALLBACKS.add(NAME)
+class RunningDistance(Callback):
+    """Adds the distance between training images and samples to every test."""
 
-    Raises:
-        UserError: if the model makes no images.
-    """
-    if recipe.training.watched != NAME:
-        return observer
-    dataset = load(recipe.data, recipe=recipe.name)
-    if not isinstance(build_model(recipe, dataset.classes), Generates):
-        raise UserError(
-            f"training.{'until' if recipe.training.until else 'best'} = '{NAME}' needs a model that makes images, and "
-            f"'{recipe.model.name}' makes none."
-        )
-    images = recipe.data, dataset.classes, dataset.fingerprint
-    return RunningEstimate(observer, find_judge(*images) or train_judge(*images))
+    measures = (NAME,)
 
-
-class RunningEstimate:
-    """Tells another observer all it hears, and adds the distance to every test.
-
-    Args:
-        other: told of what happens.
-        judge: in whose features it is measured.
-    """
-
-    def __init__(self, other: Observer, judge: Judge) -> None:
-        self.other, self.judge = other, judge
-        self.measures = (*other.measures, NAME)
+    def __init__(self) -> None:
         self._real: Moments | None = None
         self._spent = 0.0
 
+    def attached(self, trainer: Trainer) -> None:
+        recipe = trainer.model.recipe
+        if not isinstance(trainer.model, Generates):
+            raise UserError(
+                f"training.{'until' if recipe.training.until else 'best'} = '{NAME}' needs a model that makes images, "
+                f"and '{recipe.model.name}' makes none."
+            )
+        images = recipe.data, trainer.dataset.classes, trainer.dataset.fingerprint
+        self.judge = find_judge(*images) or train_judge(*images)
+
     def begin(self, trainer: Trainer) -> None:
         self._began = trainer.seconds
-        self.other.begin(trainer)
 
-    def stepped(self, trainer: Trainer) -> None:
-        self.other.stepped(trainer)
-
-    def recorded(self, line: dict[str, Any]) -> None:
-        self.other.recorded(line)
-
-    def say(self, text: str) -> None:
-        self.other.say(text)
-
-    def end(self) -> None:
-        self.other.end()
-
-    def tested(self, trainer: Trainer) -> dict[str, float]:
-        found = self.other.tested(trainer)
-        if self._spent > SHARE * (trainer.seconds - self._began) and trainer.progress < 1:
-            return found
+    def tested(self, trainer: Trainer) -> Mapping[str, float]:
+        if self._spent > SHARE * (trainer.seconds - self._began) and not trainer.complete:
+            return {}
         began = time.perf_counter()
         if self._real is None:
             self._real = Moments.of(self.judge.features(self._images(trainer)))
@@ -93,7 +66,7 @@ class RunningEstimate:
         value = distance(np.ones(len(features), bool))
         stderr = jackknife(GROUPS, len(features), distance)
         self._spent += time.perf_counter() - began
-        return found | {NAME: value, f"{NAME}_stderr": stderr}
+        return {NAME: value, f"{NAME}_stderr": stderr}
 
     @staticmethod
     def _images(trainer: Trainer) -> np.ndarray:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from zeuxis.figures.losses import draw_curve
+from zeuxis.figures.losses import draw_curve, phase_of
 from zeuxis.figures.registry import figure
 from zeuxis.figures.style import LINES, MUTED, new_figure, title
 from zeuxis.run import Run
 
 # What the reports call healthy (specification A2).
 HEALTHY = (0.60, 0.75)
-# A relativistic discriminator judges pairs.
-KINDS = {"real": "real", "fake": "fake", "pairs": "real above fake, in pairs"}
+# What terms of our own are called in the legend; others are called as they are.
+LABELS = {"accuracy_real": "real", "accuracy_fake": "fake", "accuracy_pairs": "real above fake, in pairs"}
 
 
 @figure(
@@ -21,17 +21,18 @@ KINDS = {"real": "real", "fake": "fake", "pairs": "real above fake, in pairs"}
     "Discriminator accuracy",
     "The share of real and of fake samples told right; between 60 and 75 % (shaded) both networks learn.",
     order=20,
-    applies=lambda run: any(len(run.series(f"discriminator/accuracy_{kind}")[0]) > 1 for kind in KINDS),
+    applies=lambda run: any(len(run.series(name)[0]) > 1 for name in run.named("accuracy")),
 )
 def accuracy(run: Run) -> Figure:
     drawn = new_figure(7.4, 3.3)
     ax = drawn.subplots()
     ax.axhspan(*HEALTHY, color=LINES[2], alpha=0.13, lw=0)
-    for colour, (kind, label) in zip(LINES, KINDS.items(), strict=False):
-        steps, values = run.series(f"discriminator/accuracy_{kind}")
-        if not len(steps):
-            continue
-        draw_curve(ax, steps, values, colour, label)
+    names = run.named("accuracy")
+    several = len({phase_of(name) for name in names}) > 1
+    for i, name in enumerate(names):
+        phase, _, term = name.partition("/")
+        label = LABELS.get(term, term.replace("_", " "))
+        draw_curve(ax, *run.series(name), LINES[i % len(LINES)], f"{phase}: {label}" if several else label)
     ax.axhline(0.5, color=MUTED, lw=0.8, ls=":")
     ax.set_ylim(0, 1.02)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))

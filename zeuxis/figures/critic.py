@@ -9,22 +9,21 @@ from zeuxis.figures.registry import figure
 from zeuxis.figures.style import LINES, new_figure, title
 from zeuxis.run import Run
 
-TERM = "discriminator/wasserstein_estimate"
-
 
 @figure(
     "critic",
     "The critic's estimate",
     "The critic's estimate of the Wasserstein distance between real and generated images: it should fall smoothly.",
     order=20,
-    applies=lambda run: len(run.series(TERM)[0]) > 1,
+    applies=lambda run: any(len(run.series(name)[0]) > 1 for name in run.named("distance")),
 )
 def critic(run: Run) -> Figure:
-    steps, values = run.series(TERM)
+    series = [run.series(name) for name in run.named("distance")]
     drawn = new_figure(7.4, 3.3)
     ax = drawn.subplots()
-    draw_curve(ax, steps, values, LINES[0])
-    ax.set_ylim(*limits([values]))
+    for colour, (steps, values) in zip(LINES, series, strict=False):
+        draw_curve(ax, steps, values, colour)
+    ax.set_ylim(*limits([values for _, values in series]))
     ax.set_xlabel("step")
     title(drawn, run, "The critic's estimate of the Wasserstein distance")
     return drawn

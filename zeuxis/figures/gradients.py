@@ -10,21 +10,17 @@ from zeuxis.figures.style import LINES, new_figure, title
 from zeuxis.run import Run
 
 
-def _terms(run: Run) -> list[str]:
-    return sorted({key for line in run.journal for key in line if key.endswith("/gradient_norm")})
-
-
 @figure(
     "gradients",
     "Gradient norms",
     "The norm of each phase's gradient, once a journal line.",
     order=25,
-    applies=lambda run: any(len(run.series(term)[0]) > 1 for term in _terms(run)),
+    applies=lambda run: any(len(run.series(term)[0]) > 1 for term in run.named("gradient")),
 )
 def gradients(run: Run) -> Figure:
     drawn = new_figure(7.4, 3.1)
     ax = drawn.subplots()
-    for i, term in enumerate(_terms(run)):
+    for i, term in enumerate(run.named("gradient")):
         steps, values = run.series(term)
         draw_curve(ax, steps, values, LINES[i % len(LINES)], term.split("/")[0])
     ax.set_yscale("log")

@@ -11,22 +11,20 @@ from zeuxis.figures.registry import figure
 from zeuxis.figures.style import LINES, MUTED, new_figure, title
 from zeuxis.run import Run
 
-TERM = "information/mutual_information"
-
 
 @figure(
     "information",
     "Information about the codes",
     "Lower bound of the mutual information of image and categorical codes, in nats; dotted, all there is to know.",
     order=21,
-    applies=lambda run: len(run.series(TERM)[0]) > 1,
+    applies=lambda run: any(len(run.series(name)[0]) > 1 for name in run.named("information")),
 )
 def information(run: Run) -> Figure:
-    steps, values = run.series(TERM)
     drawn = new_figure(7.4, 3.3)
     ax = drawn.subplots()
     ax.axhline(sum(math.log(code.size) for code in run.codes if code.categorical), color=MUTED, lw=1.0, ls=":")
-    draw_curve(ax, steps, values, LINES[4])
+    for name in run.named("information"):
+        draw_curve(ax, *run.series(name), LINES[4])
     ax.set_xlabel("step")
     ax.set_ylabel("nats")
     title(drawn, run, "Information about the codes")

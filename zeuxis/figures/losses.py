@@ -15,8 +15,6 @@ from zeuxis.figures.style import LINES, new_figure, title
 from zeuxis.run import Run
 
 WINDOW = 11
-# Recorded beside the losses, and drawn elsewhere or not at all.
-_NOT_LOSSES = {"gradient_norm", "kl_nats", "mutual_information", "wasserstein_estimate"}
 
 
 def smooth(values: np.ndarray, window: int = WINDOW) -> np.ndarray:
@@ -34,30 +32,23 @@ def draw_curve(ax: Axes, steps: np.ndarray, values: np.ndarray, colour: str, lab
 
 
 def panels(run: Run) -> list[tuple[str, dict[str, str]]]:
-    """Title and terms, by label, of each panel: the losses of all phases, then what they consist of."""
-    terms: dict[str, list[str]] = {}
-    for line in run.journal:
-        for key in line:
-            phase, slash, term = key.partition("/")
-            if (
-                slash
-                and phase not in ("test", "cost")
-                and term not in _NOT_LOSSES
-                and not term.startswith("accuracy")
-                and term not in terms.setdefault(phase, [])
-            ):
-                terms[phase].append(term)
-    found = [("loss", {phase: f"{phase}/loss" for phase in terms})]
-    for phase, names in terms.items():
-        parts = [name for name in names if name != "loss"]
+    """Title and terms, by label, of each panel: the losses of all phases, what they consist of, and tests."""
+    losses, terms = run.named("loss"), run.named("term")
+    found = [("loss", {phase_of(name): name for name in losses})]
+    for phase in map(phase_of, losses):
+        parts = {name.removeprefix(f"{phase}/"): name for name in terms if phase_of(name) == phase}
         if len(parts) < 2:
             continue
-        if len(terms) == 1:  # of one phase, each part has a scale of its own
-            found += [(part, {part: f"{phase}/{part}"}) for part in parts]
+        if len(losses) == 1:  # of one phase, each part has a scale of its own
+            found += [(part, {part: name}) for part, name in parts.items()]
         else:
-            found.append((phase, {part: f"{phase}/{part}" for part in parts}))
-    tested = sorted({key for line in run.journal for key in line if key.startswith("test/")})
-    return found + [(f"test {key.removeprefix('test/')}", {"test": key}) for key in tested if key == "test/mse"]
+            found.append((phase, parts))
+    return found + [(name.replace("/", " "), {"test": name}) for name in run.named("test")]
+
+
+def phase_of(name: str) -> str:
+    """The phase that a number belongs to."""
+    return name.partition("/")[0]
 
 
 @figure(
@@ -78,7 +69,7 @@ def losses(run: Run) -> Figure:
         for i, (label, term) in enumerate(terms.items()):
             steps, values = run.series(term)
             colour = LINES[i % len(LINES)]
-            if term.startswith("test/"):
+            if label == "test":
                 ax.plot(steps, values, color=colour, lw=1.8)
             else:
                 draw_curve(ax, steps, values, colour, label)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -16,9 +14,10 @@ from zeuxis.errors import UserError, one_of
 from zeuxis.figures.style import write
 from zeuxis.files import subfolder
 from zeuxis.progress import bar, say
+from zeuxis.registry import Registry
 from zeuxis.run import Run
 
-__all__ = ["Kind", "draw_all", "figure", "kinds", "save"]
+__all__ = ["FIGURES", "Kind", "draw_all", "figure", "kinds", "save"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Kind:
 
 # The largest number that an option of a figure takes: points of a map, ways between latents.
 MOST = 10_000
-_KINDS: dict[str, Kind] = {}
+FIGURES: Registry[Kind] = Registry("figure", "zeuxis.figures")
 Draw = Callable[..., Figure]
 
 
@@ -60,7 +59,7 @@ def figure(
     """Registers a function as a kind of figure."""
 
     def register(draw: Draw) -> Draw:
-        _KINDS[name] = Kind(name, title, caption, order, applies, draw)
+        FIGURES.register(name, Kind(name, title, caption, order, applies, draw), draw.__module__)
         return draw
 
     return register
@@ -68,10 +67,7 @@ def figure(
 
 def kinds() -> list[Kind]:
     """Returns all kinds of figures in the order of a report."""
-    package = import_module("zeuxis.figures")
-    for module in iter_modules(package.__path__):
-        import_module(f"zeuxis.figures.{module.name}")
-    return sorted(_KINDS.values(), key=lambda kind: (kind.order, kind.name))
+    return sorted(FIGURES.values(), key=lambda kind: (kind.order, kind.name))
 
 
 def save(kind: Kind, run: Run, path: Path, options: Mapping[str, Any] | None = None) -> Path:

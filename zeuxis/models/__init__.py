@@ -17,9 +17,10 @@ from zeuxis.models.base import (
     Weighted,
     phase,
 )
-from zeuxis.models.registry import build_model, models, register
+from zeuxis.models.registry import MODELS, build_model, register
 
 __all__ = [
+    "MODELS",
     "Classifies",
     "Code",
     "Encodes",
@@ -35,7 +36,6 @@ __all__ = [
     "Step",
     "Weighted",
     "build_model",
-    "models",
     "phase",
     "register",
 ]

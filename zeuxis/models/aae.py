@@ -52,14 +52,17 @@ class AAE(Adversarial, Autoencoder):
 
         return step.once("latents", make, through="encoder")
 
+    def pair(self, step: Step) -> tuple[Tensor, Tensor, Tensor | None]:
+        drawn = self.draw_latents(step.batch_size, step.generator)
+        return drawn, self.encoded(step), None
+
     @phase("autoencoder", updates="encoder decoder")
     def reconstruct(self, step: Step) -> Terms:
         return {"reconstruction": self.reconstruction(step.images, self.encoded(step), None)}
 
     @phase("discriminator", updates="discriminator", repeat="discriminator_updates")
     def judge(self, step: Step) -> Terms:
-        drawn = self.draw_latents(step.batch_size, step.generator)
-        terms, _, _ = self.judged(step, drawn, self.encoded(step), None)
+        terms, _, _ = self.judged(step, *self.pair(step))
         return terms
 
     @phase("encoder", updates="encoder", repeat="generator_updates")

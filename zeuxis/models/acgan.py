@@ -71,7 +71,7 @@ class ACGAN(GAN):
 
     def also_judged(self, step: Step, real: Scores, fake: Scores) -> Terms:
         named = self._class_loss(step, real)
-        step.record("accuracy_class", self._agreement(step, real))
+        step.record("accuracy_class", self._agreement(step, real), "share")
         if self.options.classify_fakes:
             named = (named + self._class_loss(step, fake)) / 2
         return {"class": Weighted(named, self.options.class_weight)}

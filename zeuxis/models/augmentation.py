@@ -23,7 +23,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from zeuxis.registry import Registry
+
 __all__ = ["AUGMENTATIONS", "augment"]
+
+# From images around 0, at the width of -1..1, and a generator to transformed images.
+AUGMENTATIONS: Registry[Callable[[Tensor, torch.Generator], Tensor]] = Registry(
+    "augmentation", "zeuxis.models.augmentation"
+)
 
 
 def augment(images: Tensor, names: Sequence[str], generator: torch.Generator, low: float = -1.0) -> Tensor:
@@ -52,6 +59,7 @@ def _uniform(images: Tensor, generator: torch.Generator, low: float, high: float
     return low + (high - low) * drawn
 
 
+@AUGMENTATIONS.add("color")
 def _color(images: Tensor, generator: torch.Generator) -> Tensor:
     images = images + _uniform(images, generator, -0.5, 0.5)
     if images.shape[1] > 1:
@@ -67,6 +75,7 @@ def _places(images: Tensor, generator: torch.Generator, reach: int) -> tuple[Ten
     return drawn[0], drawn[1]
 
 
+@AUGMENTATIONS.add("translation")
 def _translation(images: Tensor, generator: torch.Generator) -> Tensor:
     count, _, height, width = images.shape
     down, right = _places(images, generator, max(height // 8, 1))
@@ -82,16 +91,10 @@ def _translation(images: Tensor, generator: torch.Generator) -> Tensor:
     return moved.permute(0, 3, 1, 2) * inside[:, None]
 
 
+@AUGMENTATIONS.add("cutout")
 def _cutout(images: Tensor, generator: torch.Generator) -> Tensor:
     _, _, height, width = images.shape
     down, right = _places(images, generator, height // 2)
     rows = (torch.arange(height, device=images.device) - height // 2 - down).abs() < height // 4
     columns = (torch.arange(width, device=images.device) - width // 2 - right).abs() < width // 4
     return images * ~(rows[:, :, None] & columns[:, None, :])[:, None]
-
-
-AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
-    "color": _color,
-    "translation": _translation,
-    "cutout": _cutout,
-}

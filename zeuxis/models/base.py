@@ -15,13 +15,13 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtim
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch import Tensor, nn
 
 from zeuxis.data import Batch
 from zeuxis.errors import UserError, quoted
 from zeuxis.nets import Network, Shape
-from zeuxis.recipe import NetworkOptions, Recipe, Section, explain
+from zeuxis.recipe import NetworkOptions, Recipe, Section
 
 __all__ = [
     "Classifies",
@@ -38,6 +38,7 @@ __all__ = [
     "ModelOptions",
     "Phase",
     "Posterior",
+    "Role",
     "Step",
     "Terms",
     "Weighted",
@@ -65,6 +66,11 @@ class Weighted(NamedTuple):
     weight: float | Tensor = 1.0
 
 
+# What a journalled number is: the head of `zeuxis.training.journal` says what each means.
+Role = Literal[
+    "loss", "term", "accuracy", "distance", "kl", "information", "share", "diagnostic", "gradient", "rate", "test",
+    "error", "cost",
+]  # fmt: skip
 T = TypeVar("T")
 Terms = Mapping[str, "Tensor | Weighted"]
 # Input shapes by network; a function where the shape follows from a network before it.
@@ -94,7 +100,7 @@ class Step:
     _fetch: Callable[[], Batch]
     _batch: Batch | None = None
     _memo: dict[str, tuple[Any, frozenset[str]]] = field(default_factory=dict)
-    recorded: dict[str, Tensor] = field(default_factory=dict)
+    recorded: dict[str, tuple[Tensor, Role]] = field(default_factory=dict)
 
     @property
     def is_read(self) -> bool:
@@ -139,13 +145,22 @@ class Step:
         made: T = self._memo[name][0]
         return made
 
-    def forget(self, updated: tuple[str, ...]) -> None:
-        """Drops what was computed through networks that have been updated since."""
-        self._memo = {k: v for k, v in self._memo.items() if not v[1] & set(updated)}
+    def forget(self, updated: tuple[str, ...] | None = None) -> None:
+        """Drops what was computed through networks that have been updated since; everything, if none are named."""
+        if updated is None:
+            self._memo.clear()
+        else:
+            self._memo = {k: v for k, v in self._memo.items() if not v[1] & set(updated)}
 
-    def record(self, name: str, value: Tensor) -> None:
-        """Journals a number under the running phase without adding it to the loss."""
-        self.recorded[name] = value.detach()
+    def record(self, name: str, value: Tensor, role: Role = "diagnostic") -> None:
+        """Journals a number under the running phase without adding it to the loss.
+
+        Args:
+            name: of the number.
+            value: a tensor, `()`.
+            role: what figures and monitors take it for.
+        """
+        self.recorded[name] = (value.detach(), role)
 
 
 @dataclass(frozen=True)
@@ -156,29 +171,38 @@ class Phase:
         name: as in the journal, `PHASE/TERM`, and in `training.optimizers`.
         updates: names of the networks whose parameters it updates.
         repeat: updates an iteration.
+        interval: it is due every so many iterations.
+        optimizer: the phase whose optimiser takes its steps; its own, as a rule.
         loss: from a step to named terms, which are summed.
     """
 
     name: str
     updates: tuple[str, ...]
     repeat: int
+    interval: int
+    optimizer: str
     loss: Callable[[Step], Terms]
 
 
 Loss = TypeVar("Loss", bound=Callable[..., Terms])
 
 
-def phase(name: str, *, updates: str, repeat: str = "") -> Callable[[Loss], Loss]:
+def phase(
+    name: str, *, updates: str, repeat: str = "", interval: str = "", optimizer: str = ""
+) -> Callable[[Loss], Loss]:
     """Marks a method as a phase; phases run in the order they are defined.
 
     Args:
         name: name of the phase.
         updates: the networks it updates, separated by spaces.
         repeat: the option that holds its number of updates an iteration; once, if empty.
+        interval: the option that says every how many iterations it is due, and 0 that there is no such phase; every
+            iteration, if empty.
+        optimizer: the phase whose optimiser it uses; one of its own, if empty.
     """
 
     def mark(method: Loss) -> Loss:
-        method._phase = (name, tuple(updates.split()), repeat)  # type: ignore[attr-defined]
+        method._phase = (name, tuple(updates.split()), repeat, interval, optimizer or name)  # type: ignore[attr-defined]
         return method
 
     return mark
@@ -211,8 +235,7 @@ class Model(nn.Module):
         where = f"recipe {recipe.name}"
         self.options = self.read_options(recipe)
         # Everything needed to run it again: the defaults of this version are written out.
-        chosen = {"name": recipe.model.name, **self.options.model_dump()}
-        self.recipe = recipe.model_copy(update={"model": type(recipe.model).model_validate(chosen)})
+        self.recipe = recipe.model_copy(update={"model": recipe.model.completed(self.options)})
         self.image_shape = recipe.data.shape
         if (self.conditional or self.labelled) and classes is not None and len(classes) < 2:
             raise UserError(
@@ -241,10 +264,7 @@ class Model(nn.Module):
     @classmethod
     def read_options(cls, recipe: Recipe) -> ModelOptions:
         """Returns a recipe's options of this model; raises a `UserError` for wrong ones."""
-        try:
-            return cls.Options.model_validate(recipe.model.options)
-        except ValidationError as error:
-            raise explain(error, f"Recipe {recipe.name}", cls.Options, "model") from None
+        return recipe.model.read(cls.Options, f"Recipe {recipe.name}", "model")
 
     def default_classes(self) -> tuple[str, ...]:
         """Class names assumed where no data is at hand."""
@@ -281,9 +301,11 @@ class Model(nn.Module):
         for cls in reversed(type(self).__mro__):
             for attribute, method in vars(cls).items():
                 if hasattr(method, "_phase"):
-                    name, updates, repeat = method._phase
+                    name, updates, repeat, interval, optimizer = method._phase
                     times = getattr(self.options, repeat) if repeat else 1
-                    found[name] = Phase(name, updates, times, getattr(self, attribute))
+                    every = getattr(self.options, interval) if interval else 1
+                    if every:
+                        found[name] = Phase(name, updates, times, every, optimizer, getattr(self, attribute))
         return list(found.values())
 
     @property

@@ -57,7 +57,7 @@ class Classifier(Model):
     @phase("classifier", updates="classifier")
     def learn(self, step: Step) -> Terms:
         logits = self.classify(step.images)
-        step.record("accuracy_class", (logits.detach().argmax(dim=1) == step.labels).float().mean())
+        step.record("accuracy_class", (logits.detach().argmax(dim=1) == step.labels).float().mean(), "share")
         return {"cross_entropy": F.cross_entropy(logits, step.labels, label_smoothing=self.options.label_smoothing)}
 
     def test(self, step: Step) -> dict[str, Tensor]:

@@ -70,5 +70,5 @@ class CVAEGAN(VAEGAN):
     @phase("classifier", updates="classifier")
     def name(self, step: Step) -> Terms:
         logits = self.classify(step.images)
-        step.record("accuracy_class", (logits.detach().argmax(dim=1) == step.labels).float().mean())
+        step.record("accuracy_class", (logits.detach().argmax(dim=1) == step.labels).float().mean(), "share")
         return {"cross_entropy": F.cross_entropy(logits, step.labels)}

@@ -72,6 +72,9 @@ class GAN(Adversarial):
 
         return step.once("fake", make, through="generator")
 
+    def pair(self, step: Step) -> tuple[Tensor, Tensor, Tensor | None]:
+        return self.reals(step), self.fakes(step), self.condition(step)
+
     def also_judged(self, step: Step, real: Scores, fake: Scores) -> Terms:
         """Further terms of the discriminator's loss, from what it said of real and fake images."""
         return {}
@@ -82,7 +85,7 @@ class GAN(Adversarial):
 
     @phase("discriminator", updates="discriminator", repeat="discriminator_updates")
     def judge(self, step: Step) -> Terms:
-        terms, real, fake = self.judged(step, self.reals(step), self.fakes(step), self.condition(step))
+        terms, real, fake = self.judged(step, *self.pair(step))
         return {**terms, **self.also_judged(step, real, fake)}
 
     @phase("generator", updates="generator", repeat="generator_updates")

@@ -121,7 +121,8 @@ class InfoGAN(GAN):
             losses = [F.cross_entropy(guessed[f"categorical_{i}"], values) for i, values in enumerate(drawn, 1)]
             loss = torch.stack(losses).sum()
             terms["categorical"] = Weighted(loss, self.options.categorical_weight)
-            step.record("mutual_information", sum(math.log(code.size) for code in categorical) - loss)
+            bound = sum(math.log(code.size) for code in categorical) - loss
+            step.record("mutual_information", bound, "information")
         if self.options.continuous:
             numbers = latents[:, -self.options.continuous :]
             mean, logvar = guessed["continuous"].chunk(2, dim=1)

@@ -1,38 +1,15 @@
-"""Models by name: every module of this package may register one."""
+"""Models by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-from pkgutil import iter_modules
-from typing import TypeVar
-
-from zeuxis.errors import one_of
 from zeuxis.models.base import Model
 from zeuxis.recipe import Recipe
+from zeuxis.registry import Registry
 
-__all__ = ["build_model", "models", "register"]
+__all__ = ["MODELS", "build_model", "register"]
 
-_MODELS: dict[str, type[Model]] = {}
-M = TypeVar("M", bound=type[Model])
-
-
-def register(name: str) -> Callable[[M], M]:
-    """Registers a class as the model of this name."""
-
-    def add(cls: M) -> M:
-        _MODELS[name] = cls
-        return cls
-
-    return add
-
-
-def models() -> dict[str, type[Model]]:
-    """Returns all models by name."""
-    package = import_module("zeuxis.models")
-    for module in iter_modules(package.__path__):
-        import_module(f"zeuxis.models.{module.name}")
-    return dict(sorted(_MODELS.items()))
+MODELS: Registry[type[Model]] = Registry("model", "zeuxis.models")
+register = MODELS.add
 
 
 def build_model(recipe: Recipe, classes: tuple[str, ...] | None = None) -> Model:
@@ -45,7 +22,4 @@ def build_model(recipe: Recipe, classes: tuple[str, ...] | None = None) -> Model
     Raises:
         UserError: for an unknown model, wrong options, or networks that do not fit.
     """
-    known = models()
-    if recipe.model.name not in known:
-        raise one_of("model", recipe.model.name, known)
-    return known[recipe.model.name](recipe, classes)
+    return MODELS[recipe.model.name](recipe, classes)

@@ -51,7 +51,7 @@ class Variational(Autoencoder):
     def divergence(self, step: Step, posterior: Posterior) -> Weighted:
         """The KL term of a batch with its weight at this point of training."""
         options, each = self.options, posterior.kl()
-        step.record("kl_nats", each.sum() / len(each))
+        step.record("kl_nats", each.sum() / len(each), "kl")
         if options.free_bits:
             each = each.mean(dim=0, keepdim=True).clamp(min=options.free_bits)
         rising = (step.epoch / options.kl_warmup).clamp(max=1) if options.kl_warmup else 1

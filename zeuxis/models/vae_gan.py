@@ -106,13 +106,16 @@ class VAEGAN(Adversarial, Variational):
             ),
         }
 
+    def pair(self, step: Step) -> tuple[Tensor, Tensor, Tensor | None]:
+        return step.images, self.fakes(step), None
+
     def also_fooled(self, step: Step) -> Terms:
         """Further terms of the decoder's loss."""
         return {}
 
     @phase("discriminator", updates="discriminator", repeat="discriminator_updates")
     def judge(self, step: Step) -> Terms:
-        terms, _, _ = self.judged(step, step.images, self.fakes(step), None)
+        terms, _, _ = self.judged(step, *self.pair(step))
         return terms
 
     @phase("encoder", updates="encoder")

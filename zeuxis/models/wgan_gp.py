@@ -23,7 +23,6 @@ from pydantic import Field
 from torch import nn
 
 from zeuxis.errors import UserError
-from zeuxis.models.adversarial import Loss
 from zeuxis.models.gan import GAN, GANOptions
 from zeuxis.models.registry import register
 
@@ -33,7 +32,7 @@ __all__ = ["WGANGP"]
 class WGANGPOptions(GANOptions):
     """Options of the Wasserstein game; the published ones are the defaults."""
 
-    loss: Loss = Field("wasserstein", description="of both players, see the model's page")
+    loss: str = Field("wasserstein", description=GANOptions.model_fields["loss"].description)
     gradient_penalty: float = Field(10.0, ge=0, le=1e6, description="lambda of the penalty, between real and fake")
     discriminator_updates: int = Field(5, ge=1, le=1000, description="critic updates an iteration")
 

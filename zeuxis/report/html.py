@@ -147,8 +147,7 @@ def _column(run: Run, label: str) -> Column:
     encoded = {name: base64.b64encode(path.read_bytes()).decode() for name, path in draw_all(run).items()}
     # The value at the weights that are shown, which may be the best ones rather than the last.
     tested = [line["test/mse"] for line in run.journal if line["step"] == run.step and "test/mse" in line]
-    last = run.journal[-1] if run.journal else {}
-    final = {key: value for key, value in last.items() if "/" in key and not key.startswith(("test/", "cost/"))}
+    final = {name.removesuffix("/loss"): run.last(name) for name in run.named("loss")}
     return Column(run, label, cost(run), encoded, tested[0] if tested else None, final)
 
 

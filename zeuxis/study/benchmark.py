@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zeuxis.data import choose, load, sources
+from zeuxis.data import SOURCES, choose, load
 from zeuxis.errors import UserError, one_of
-from zeuxis.models import build_model, models
+from zeuxis.models import MODELS, build_model
 from zeuxis.recipe import Recipe, load_recipe, recipe_names
 from zeuxis.report import comparison
 from zeuxis.run import Run
@@ -125,8 +125,8 @@ def recipe_for(name: str, data: str, size: int | None, settings: Mapping[str, An
     chosen = choose(data)
     if name in recipe_names():
         return load_recipe(name, {**_data(load_recipe(name), chosen), **settings})
-    if name not in models():
-        raise one_of("model or recipe", name, [*models(), *recipe_names()])
+    if name not in MODELS:
+        raise one_of("model or recipe", name, [*MODELS, *recipe_names()])
     standard = [recipe for recipe in map(load_recipe, recipe_names()) if recipe.standard]
     theirs = [recipe for recipe in standard if "data.source" not in _data(recipe, chosen)]
     shape = theirs[0].data.shape if theirs and size is None else (3, size or SIZE, size or SIZE)
@@ -146,5 +146,5 @@ def _data(recipe: Recipe, chosen: Mapping[str, str]) -> dict[str, Any]:
     source, path = chosen["data.source"], Path(chosen["data.path"]).name
     if recipe.data.source == source and (not path or Path(recipe.data.path).name == path):
         return {"data.path": chosen["data.path"]} if path else {}
-    flip = recipe.data.flip and sources()[source].mirrors
+    flip = recipe.data.flip and SOURCES[source].mirrors
     return {**chosen, "data.classes": [], "data.attribute": "", "data.convert": True, "data.flip": flip}

@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 
 from zeuxis.errors import DivergedError, StoppedError, UserError, require_within
 from zeuxis.evaluation.evaluate import read_evaluation
-from zeuxis.evaluation.running import watching
 from zeuxis.files import write_file
 from zeuxis.models import build_model
 from zeuxis.progress import say
 from zeuxis.recipe import Recipe
 from zeuxis.run import Run
-from zeuxis.training import Display, finished, resolved, resume, start
+from zeuxis.training import completed, finished, resolved, resume, start
 
 __all__ = ["Part", "repeats", "train_all", "train_part", "write_results"]
 
@@ -73,20 +72,19 @@ def train_part(part: Part, folder: Path, *, progress: bool = True) -> Run:
         _require_same(part, Run(path), folder)
         if finished(path):
             return Run(path, trust=trust)
-    observer = watching(resolved(part.recipe, folder), Display(visible=progress))
     if path.is_dir():
-        done = resume(path, observer, trust=trust)
+        done = resume(path, trust=trust, visible=progress)
     else:
-        done = start(part.recipe, folder, observer, name=part.name)[1]
+        done = start(part.recipe, folder, name=part.name, visible=progress)[1]
     if not done:
         raise StoppedError(f"Stopped; the same command goes on where it was, with what stands in {folder}.")
     return Run(path, trust=trust)
 
 
 def _require_same(part: Part, run: Run, folder: Path) -> None:
-    wanted = build_model(resolved(part.recipe, folder), run.classes).recipe
-    if wanted != run.recipe:
-        differing = _differing(wanted.model_dump(), run.recipe.model_dump())
+    wanted, trained = build_model(resolved(part.recipe, folder), run.classes).recipe, completed(run.recipe)
+    if wanted != trained:
+        differing = _differing(wanted.model_dump(), trained.model_dump())
         raise UserError(
             f"{run.path} was trained with other settings ({', '.join(differing)}); choose another folder with --out, "
             "or remove it."

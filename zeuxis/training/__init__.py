@@ -1,20 +1,22 @@
 """How it is learned: the trainer, checkpoints, the journal, snapshots and monitors."""
 
+from zeuxis.training.callbacks import CALLBACKS, Callback, Display
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, checkpoints, load_weights
-from zeuxis.training.display import Display
 from zeuxis.training.journal import Journal, read_journal, read_warnings
 from zeuxis.training.snapshots import draw, read_snapshots, read_tiles, save_tiles
-from zeuxis.training.start import finished, resolved, resume, start
-from zeuxis.training.trainer import Observer, Trainer
+from zeuxis.training.start import completed, finished, resolved, resume, start
+from zeuxis.training.trainer import Trainer
 
 __all__ = [
+    "CALLBACKS",
+    "Callback",
     "Checkpoint",
     "Display",
     "Journal",
-    "Observer",
     "Trainer",
     "best_checkpoint",
     "checkpoints",
+    "completed",
     "draw",
     "finished",
     "load_weights",

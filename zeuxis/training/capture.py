@@ -2,35 +2,37 @@
 
 An iteration of a small network is hundreds of short operations, and a GPU ends each before Python has asked for the
 next. A CUDA graph holds them all, forwards, backwards and the optimisers' updates, and is launched as one. It works on
-the same memory every time, so what differs between iterations is put where the recording read it: the batches, and
-the epoch. Random numbers follow their generators, whose seeds are set before each replay. Whatever else Python decided
-while it recorded stays decided.
+the same memory every time, so what differs between iterations is put where the recording read it: the batches, the
+epoch and the learning rates. Random numbers follow their generators, whose seeds are set before each replay. Whatever
+else Python decided while it recorded stays decided.
 
 Source: PyTorch's notes on CUDA semantics, section CUDA graphs, whole-network capture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from zeuxis.data.batches import Batch
 from zeuxis.errors import UserError
-from zeuxis.models import Step
+from zeuxis.models import Phase, Step
+from zeuxis.training.engine import Number
 
-__all__ = ["Captured", "Numbers", "Recorder", "recorder"]
+__all__ = ["Captured", "Recorder", "recorder"]
 
-# Names and values of what an iteration journals; a phase that repeats gives a name several times.
-Numbers = list[tuple[str, Tensor]]
+Steps = Sequence[Sequence[Step]]
+Work = Callable[[Sequence[Phase], Steps], list[Number]]
 
 
 class Recorder(Protocol):
     """What records operations on tensors and repeats them on the same memory."""
 
-    def record(self, work: Callable[[], Numbers]) -> Numbers:
+    def record(self, work: Callable[[], list[Number]]) -> list[Number]:
         """Records what `work` does, without doing it, and returns what it returns."""
 
     def replay(self) -> None:
@@ -53,7 +55,7 @@ class _CudaGraph:
         self.graph = torch.cuda.CUDAGraph()
         self.graph.register_generator_state(generator)
 
-    def record(self, work: Callable[[], Numbers]) -> Numbers:
+    def record(self, work: Callable[[], list[Number]]) -> list[Number]:
         with torch.cuda.graph(self.graph):
             return work()
 
@@ -64,52 +66,74 @@ class _CudaGraph:
 class Captured:
     """Work on the steps of an iteration, which is recorded once the first iterations have been done as they are.
 
-    In those libraries choose their algorithms, and optimisers set up their state.
+    In those libraries choose their algorithms, and optimisers set up their state. Where phases are due at intervals,
+    each set of phases has a recording of its own.
 
     Args:
-        work: from an iteration's steps to what is journalled; may change nothing but tensors.
-        recorder: records it.
+        work: from the phases that are due and an iteration's steps to its numbers; may change nothing but tensors.
+        recorder: gives what records it.
     """
 
     warm = 3
 
-    def __init__(self, work: Callable[[list[Step]], Numbers], recorder: Recorder) -> None:
+    def __init__(self, work: Work, recorder: Callable[[], Recorder]) -> None:
         self.work, self.recorder = work, recorder
-        self.done = 0
-        self.reads: list[bool] = []
-        self.held: list[Step] = []
+        self.recordings: dict[tuple[str, ...], _Recording] = {}
+        self._first: Recorder | None = recorder()  # before anything is trained, as there may be none
 
-    def __call__(self, steps: list[Step]) -> Numbers:
-        """Does the work for these steps; what it returns is overwritten by the next call.
+    def __call__(self, phases: Sequence[Phase], steps: Steps) -> list[Number]:
+        """Does the work; what it returns is overwritten by the next call.
 
         Raises:
             UserError: if it cannot be recorded.
         """
-        self.done += 1
-        if self.done <= self.warm:
-            found = self.work(steps)
-            self.reads = [step.is_read for step in steps]
-            return found
-        if not self.held:
-            self._record(steps)
-        for held, step, read in zip(self.held, steps, self.reads, strict=True):
-            held.epoch.copy_(step.epoch)
-            if read:
-                for mine, new in ((held.batch.images, step.batch.images), (held.batch.labels, step.batch.labels)):
-                    if mine is not None and new is not None:
-                        mine.copy_(new)
-        self.recorder.replay()
-        return self.found
+        key = tuple(phase.name for phase in phases)
+        if key not in self.recordings:
+            self.recordings[key] = _Recording(self._first or self.recorder())
+            self._first = None
+        recording = self.recordings[key]
+        recording.done += 1
+        if recording.done <= self.warm:
+            numbers = self.work(phases, steps)
+            recording.reads = [step.is_read for step in _flat(steps)]
+            return numbers
+        if not recording.held:
+            recording.record(lambda held: self.work(phases, held), steps)
+        return recording.replay(steps)
 
-    def _record(self, steps: list[Step]) -> None:
+
+class _Recording:
+    """What was recorded of one set of phases."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder, self.done = recorder, 0
+        self.reads: list[bool] = []
+        self.held: list[Step] = []
+        self.numbers: list[Number] = []
+
+    def record(self, work: Callable[[Steps], list[Number]], steps: Steps) -> None:
         # Images come from the host, which a recording cannot wait for: what will be read is read before.
-        self.held = [
-            replace(step, _batch=step.batch if read else None) for step, read in zip(steps, self.reads, strict=True)
-        ]
+        reads = iter(self.reads)
+        nested = [[replace(step, _batch=step.batch if next(reads) else None) for step in parts] for parts in steps]
+        self.held = _flat(nested)
         try:
-            self.found = self.recorder.record(lambda: self.work(self.held))
+            self.numbers = self.recorder.record(lambda: work(nested))
         except RuntimeError as error:
             raise UserError(
                 f"An iteration of this model cannot be recorded ({str(error).splitlines()[0]}); train it with "
                 "training.capture=false."
             ) from error
+
+    def replay(self, steps: Steps) -> list[Number]:
+        for held, step, read in zip(self.held, _flat(steps), self.reads, strict=True):
+            held.epoch.copy_(step.epoch)
+            for part in fields(Batch) if read else ():
+                mine, new = getattr(held.batch, part.name), getattr(step.batch, part.name)
+                if isinstance(mine, Tensor):
+                    mine.copy_(new)
+        self.recorder.replay()
+        return self.numbers
+
+
+def _flat(steps: Steps) -> list[Step]:
+    return [step for parts in steps for step in parts]

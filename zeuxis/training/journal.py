@@ -1,8 +1,25 @@
 """The journal: one JSON object a line with every recorded number.
 
-A line holds `step`, `epoch`, `images` (seen so far), `seconds` (since the start of training) and the terms
-under `PHASE/TERM`, each the mean over the steps since the line before; terms of the held-out images stand
-under `test/TERM`.
+A line holds `step`, `epoch`, `images` (seen so far), `seconds` (since the start of training) and numbers under
+`PHASE/TERM`, each the mean over the steps since the line before; a gradient's norm is that of the line's own step.
+Numbers of the held-out images stand under `test/TERM`, costs under `cost/NAME`.
+
+The first line that holds a number also says what it is, in `roles`: what figures, monitors and reports go by.
+
+| role | what the number is |
+|---|---|
+| loss | what a phase minimises, weights included |
+| term | a part of a loss, without its weight |
+| accuracy | share of real or fake samples that a discriminator told right |
+| distance | a critic's estimate of the distance between real and fake samples |
+| kl | KL divergence of the posterior from the prior, in nats an image |
+| information | lower bound of the mutual information of images and codes, in nats |
+| share | another share, 0..1 |
+| diagnostic | anything else that is no loss |
+| gradient | norm of a phase's gradient, before clipping |
+| rate | a phase's learning rate, where it changes |
+| test, error | of the held-out images, and a standard error of one |
+| cost | time, memory and threads |
 """
 
 from __future__ import annotations
@@ -10,21 +27,57 @@ from __future__ import annotations
 import json
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from zeuxis.errors import UserError
 from zeuxis.files import WriteError, why, write_file
+from zeuxis.models.base import Role
 from zeuxis.progress import TROUBLE, say
 
-__all__ = ["Journal", "read_journal", "read_warnings"]
+__all__ = ["Journal", "Line", "Lines", "read_journal", "read_warnings", "role_of"]
 
 Line = dict[str, Any]
 COUNTERS = ("epoch", "images", "seconds")
+ROLES: frozenset[str] = frozenset(get_args(Role))
+
+
+class Lines(list[Line]):
+    """Journal lines.
+
+    Attributes:
+        roles: of every number in them.
+    """
+
+    def __init__(self, lines: Iterable[Line] = ()) -> None:
+        super().__init__()
+        self.roles: dict[str, Role] = {}
+        for line in lines:
+            known = line.get("roles", {})
+            numbers = {name: value for name, value in line.items() if name != "roles"}
+            for name in numbers:
+                if "/" in name and name not in self.roles:
+                    self.roles[name] = known.get(name) or role_of(name)
+            self.append(numbers)
+
+
+def role_of(name: str) -> Role:
+    """The role of a number in a journal that does not say, as of runs of version 0.1 and before."""
+    phase, _, term = name.partition("/")
+    if phase == "cost":
+        return "cost"
+    if phase == "test":
+        return "error" if term.endswith("_stderr") else "test"
+    known: dict[str, Role] = {
+        "loss": "loss", "gradient_norm": "gradient", "kl_nats": "kl", "mutual_information": "information",
+        "wasserstein_estimate": "distance", "accuracy_real": "accuracy", "accuracy_fake": "accuracy",
+        "accuracy_pairs": "accuracy", "accuracy_class": "share",
+    }  # fmt: skip
+    return known.get(term, "term")
 
 
 class Journal:
@@ -37,19 +90,32 @@ class Journal:
 
     def __init__(self, path: Path, keep: int = 0) -> None:
         self.path = path
-        self.lines = (
-            [line for line in read_journal(path, keep) if line["step"] <= keep] if path.exists() or keep else []
-        )
-        write_file(path, "".join(json.dumps(line) + "\n" for line in self.lines))
+        past = read_journal(path, keep) if path.exists() or keep else Lines()
+        self.lines = [line for line in past if line["step"] <= keep]
+        # Of the names that these lines hold: the others are said again.
+        self.roles = {name: role for name, role in past.roles.items() if any(name in line for line in self.lines)}
+        roles = dict(self.roles)
+        content = []
+        for line in self.lines:
+            told = {name: roles.pop(name) for name in line if name in roles}
+            content.append(json.dumps(line | ({"roles": told} if told else {})) + "\n")
+        write_file(path, "".join(content))
         self._file = path.open("a", encoding="utf-8")
 
-    def write(self, line: Line) -> None:
+    def write(self, line: Line, roles: Mapping[str, Role]) -> None:
         """Appends a line.
+
+        Args:
+            line: counters and numbers.
+            roles: of the numbers.
 
         Raises:
             WriteError: if it cannot be written, or if the file is no longer where it was.
         """
         self.lines.append(line)
+        new = {name: role for name, role in roles.items() if name not in self.roles}
+        self.roles |= new
+        line = line | ({"roles": new} if new else {})
         try:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
@@ -65,7 +131,7 @@ class Journal:
             self._file.close()
 
 
-def read_journal(path: Path, checkpoint: int = 0) -> list[Line]:
+def read_journal(path: Path, checkpoint: int = 0) -> Lines:
     """Reads a journal; damaged lines are named and left out, and so is a file that is gone.
 
     A last line that was cut by a kill is passed over: it belongs to steps after the last checkpoint.
@@ -79,7 +145,7 @@ def read_journal(path: Path, checkpoint: int = 0) -> list[Line]:
     """
     if not path.exists():
         say(f"{path} is gone: it cannot be told how the training went.", style=TROUBLE)
-        return []
+        return Lines()
     lines = _read(path, _is_record)
     if checkpoint and not any(line["step"] == checkpoint for line in lines):
         last = max((line["step"] for line in lines if line["step"] < checkpoint), default=0)
@@ -87,7 +153,7 @@ def read_journal(path: Path, checkpoint: int = 0) -> list[Line]:
             f"{path} is damaged: lines after step {last} are missing, and the checkpoint is of step {checkpoint}.",
             style=TROUBLE,
         )
-    return lines
+    return Lines(lines)
 
 
 def read_warnings(path: Path) -> list[Line]:
@@ -134,7 +200,11 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_record(line: Line) -> bool:
-    numbers = (isinstance(v, int | float) and not isinstance(v, bool) and isfinite(v) for v in line.values())
+    roles = line.get("roles", {})
+    if not isinstance(roles, dict) or not all(isinstance(role, str) and role in ROLES for role in roles.values()):
+        return False
+    values = (value for name, value in line.items() if name != "roles")
+    numbers = (isinstance(v, int | float) and not isinstance(v, bool) and isfinite(v) for v in values)
     return all(name in line for name in COUNTERS) and all(numbers)
 
 

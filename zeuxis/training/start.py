@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,26 +15,31 @@ from torch import Tensor
 from zeuxis import data
 from zeuxis.errors import UserError, shown
 from zeuxis.files import WriteError, exists, is_name, locked, subfolder, sweep, unfinished, why, write_file
-from zeuxis.models import build_model, models
-from zeuxis.progress import say
+from zeuxis.models import MODELS, build_model
+from zeuxis.progress import say, warn
 from zeuxis.recipe import BUDGETS, Recipe, run_recipe
+from zeuxis.training.callbacks import Callback, standard_callbacks
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights, tidy
-from zeuxis.training.display import Display
 from zeuxis.training.hardware import describe_machine, pick_device, pick_precision
-from zeuxis.training.trainer import Observer, Trainer
+from zeuxis.training.optimizers import optimizer_of
+from zeuxis.training.schedules import schedule_of
+from zeuxis.training.trainer import Trainer
 from zeuxis.trust import NOTHING, Trust, remember
 
-__all__ = ["finished", "resolved", "resume", "start"]
+__all__ = ["completed", "finished", "resolved", "resume", "start"]
 
 
-def start(recipe: Recipe, runs: Path, observer: Observer, *, name: str = "") -> tuple[Path, bool]:
+def start(
+    recipe: Recipe, runs: Path, *, name: str = "", visible: bool = True, callbacks: Sequence[Callback] = ()
+) -> tuple[Path, bool]:
     """Trains a recipe into a new folder below `runs`.
 
     Args:
         recipe: what to train.
         runs: where runs are kept.
-        observer: told of what happens.
         name: the folder's name; else the recipe's, numbered.
+        visible: show progress.
+        callbacks: more that take part in it.
 
     Returns:
         The run folder, and whether the budget was used up (False after Ctrl-C).
@@ -45,13 +50,14 @@ def start(recipe: Recipe, runs: Path, observer: Observer, *, name: str = "") -> 
     device = pick_device(recipe.training.device)
     recipe, trained = _trained_networks(_as_hardware_allows(recipe), runs)
     dataset = data.load(recipe.data, recipe=recipe.name)
-    for note in dataset.notes:
-        observer.say(str(note))
+    for note in dataset.notes if visible else ():
+        warn(str(note))
     model = build_model(recipe, dataset.classes)
     for network, weights in trained.items():
         # A learned decoder variance belongs to the other run's loss.
         model.net(network).load_state_dict(weights, strict=False)
-    trainer = Trainer(runs / (name or recipe.name), model, dataset, device, observer)
+    taking_part = standard_callbacks(model, visible=visible, more=callbacks)
+    trainer = Trainer(runs / (name or recipe.name), model, dataset, device, taking_part)
     environment = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": recipe.training.seed,
@@ -73,15 +79,21 @@ def start(recipe: Recipe, runs: Path, observer: Observer, *, name: str = "") -> 
 
 
 def resume(
-    folder: Path, observer: Observer, overrides: Mapping[str, Any] | None = None, *, trust: Trust = NOTHING
+    folder: Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    trust: Trust = NOTHING,
+    visible: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> bool:
     """Goes on with a run from its last good checkpoint.
 
     Args:
         folder: the run folder.
-        observer: told of what happens.
         overrides: training settings to change, such as `{"training.epochs": 60}`.
         trust: as of `Run`.
+        visible: show progress.
+        callbacks: more that take part in it.
 
     Returns:
         Whether the budget was used up.
@@ -95,16 +107,18 @@ def resume(
         recipe = _as_hardware_allows(given.updated(overrides or {}))
         device = pick_device(recipe.training.device)
         dataset = data.load(recipe.data, recipe=recipe.name)
-        trainer = Trainer(folder, build_model(recipe, dataset.classes), dataset, device, observer)
+        model = build_model(recipe, dataset.classes)
+        taking_part = standard_callbacks(model, visible=visible, more=callbacks)
+        trainer = Trainer(folder, model, dataset, device, taking_part)
         tidy(subfolder(folder, "checkpoints"))
-        checkpoint = _last_good(folder, observer)
+        checkpoint = _last_good(folder)
         if checkpoint is not None:
             for words in changes(checkpoint.state, given):
-                observer.say(f"{folder / 'recipe.toml'} was changed since step {checkpoint.state['step']}: {words}.")
+                warn(f"{folder / 'recipe.toml'} was changed since step {checkpoint.state['step']}: {words}.")
             trainer.restore(checkpoint)
             if trainer.settled and overrides:
-                trainer.settled, trainer.watched_from = False, trainer.step
-        if trainer.progress >= 1:
+                trainer.extend()
+        if trainer.complete:
             budget, used = trainer.spent
             reason = f"{recipe.training.until} no longer falls" if trainer.settled else ""
             raise UserError(
@@ -121,7 +135,7 @@ def resume(
 def finished(folder: Path) -> bool:
     """Whether a run has used up its budget."""
     options = run_recipe(folder).training
-    checkpoint = _last_good(folder, Display(visible=False), parts=())
+    checkpoint = _last_good(folder, parts=())
     if checkpoint is None:
         return False
     state = checkpoint.state
@@ -134,20 +148,34 @@ def finished(folder: Path) -> bool:
 def resolved(recipe: Recipe, runs: Path) -> Recipe:
     """A recipe as its run records it but for the classes.
 
-    A model built on another run takes that run's networks, and a precision that is left to the hardware is chosen.
+    A model built on another run takes that run's networks; what is left to the hardware is chosen, and all options of
+    optimisers and schedule are written out.
     """
     return _trained_networks(_as_hardware_allows(recipe), runs)[0]
 
 
 def _as_hardware_allows(recipe: Recipe) -> Recipe:
     precision = pick_precision(recipe.training.precision, pick_device(recipe.training.device))
-    return recipe.updated({"training.precision": precision})
+    return completed(recipe.updated({"training.precision": precision}))
+
+
+def completed(recipe: Recipe) -> Recipe:
+    """A recipe with all options of its optimisers and schedule written out, as the model does with its own."""
+    training = recipe.training
+    chosen = {
+        "optimizer": training.optimizer.completed(optimizer_of(recipe)[1]),
+        "optimizers": {
+            phase: choice.completed(optimizer_of(recipe, phase)[1]) for phase, choice in training.optimizers.items()
+        },
+        "schedule": training.schedule.completed(schedule_of(recipe)),
+    }
+    return recipe.model_copy(update={"training": training.model_copy(update=chosen)}).trusting(recipe.trust)
 
 
 def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dict[str, Tensor]]]:
     """Where a model is built on another run: the recipe with that run's data and networks, and their weights."""
-    kind = models().get(recipe.model.name)
-    if kind is None or not kind.trained_networks:
+    kind = MODELS[recipe.model.name]
+    if not kind.trained_networks:
         return recipe, {}
     named = getattr(kind.read_options(recipe), kind.trained_option)
     key = f"model.{kind.trained_option}"
@@ -180,14 +208,14 @@ def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dic
     return trusting, {name: model.net(name).state_dict() for name in kind.trained_networks}
 
 
-def _last_good(folder: Path, observer: Observer, parts: tuple[str, ...] = ("",)) -> Checkpoint | None:
+def _last_good(folder: Path, parts: tuple[str, ...] = ("",)) -> Checkpoint | None:
     """Reads the newest checkpoint that is whole, or parts of it; None where a run was stopped before its first."""
     found = checkpoints(folder / "checkpoints")
     for path in found:
         try:
             return Checkpoint.read(path, parts)
         except UserError as error:
-            observer.say(f"{error} The one before it is tried.")
+            warn(f"{error} The one before it is tried.")
     if found:
         raise UserError(f"All {len(found)} checkpoints in {folder / 'checkpoints'} are damaged; start a new run.")
     return None

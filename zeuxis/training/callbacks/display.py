@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress
 
-from zeuxis.progress import TROUBLE, Words, console, say
-from zeuxis.training.trainer import Observer, Trainer
+from zeuxis.progress import Words, console, say, warn
+from zeuxis.training.callbacks.base import Callback
+from zeuxis.training.journal import Line
+
+if TYPE_CHECKING:
+    from zeuxis.training.trainer import Trainer
 
 __all__ = ["Display"]
 
@@ -16,7 +20,7 @@ __all__ = ["Display"]
 LINE_EVERY = 15.0
 
 
-class Display(Observer):
+class Display(Callback):
     """Shows epoch, step, images per second, time left and the main terms."""
 
     def __init__(self, *, visible: bool = True) -> None:
@@ -38,27 +42,28 @@ class Display(Observer):
         self._bar.start()
         self._task = self._bar.add_task(trainer.folder.name, total=1.0, status="")
 
-    def stepped(self, trainer: Trainer) -> None:
+    def iterated(self, trainer: Trainer) -> None:
         now = time.perf_counter()
         if self._live:
             self._bar.update(self._task, completed=trainer.progress, status=self._status())
-        elif self.visible and (now - self._last_line > LINE_EVERY or trainer.progress >= 1):
+        elif self.visible and (now - self._last_line > LINE_EVERY or trainer.complete):
             self._last_line = now
             say(f"{trainer.folder.name}  {trainer.progress:4.0%}  {self._status()}")
 
-    def recorded(self, line: dict[str, Any]) -> None:
-        shown = {k: v for k, v in line.items() if k.endswith("/loss") or k.startswith("test/")}
-        errors = {k: shown.pop(f"{k}_stderr", None) for k in list(shown) if not k.endswith("_stderr")}
+    def recorded(self, trainer: Trainer, line: Line) -> None:
+        roles = trainer.journal.roles
+        shown = {name: value for name, value in line.items() if roles.get(name) in ("loss", "test")}
+        errors = {name: line.get(f"{name}_stderr") for name in shown}
         self._terms = "  ".join(
-            f"{k.removesuffix('/loss')} {v:.4g}" + (f" ± {errors[k]:.2g}" if errors[k] is not None else "")
-            for k, v in shown.items()
+            f"{name.removesuffix('/loss')} {value:.4g}" + (f" ± {errors[name]:.2g}" if errors[name] is not None else "")
+            for name, value in shown.items()
         )
 
-    def say(self, text: str) -> None:
+    def warned(self, words: str) -> None:
         if self.visible:
-            say(text, lead="Warning: ", style=TROUBLE)
+            warn(words)
 
-    def end(self) -> None:
+    def end(self, trainer: Trainer) -> None:
         self._bar.stop()
 
     def _status(self) -> str:

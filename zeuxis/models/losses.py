@@ -1,0 +1,136 @@
+r"""Losses of adversarial games, by name.
+
+For real samples the discriminator gives scores r = D(x), for fakes f = D(G(z)); softplus(t) = log(1 + exp(t)), and s is
+the label smoothing.
+
+| loss | the discriminator minimises | the generator minimises |
+|---|---|---|
+| non-saturating | (1 - s) softplus(-r) + s softplus(r), + softplus(f) | softplus(-f) |
+| least-squares | 1/2 (r - (1 - s))^2 + 1/2 f^2 | 1/2 (f - 1)^2 |
+| hinge | max(0, 1 - r) + max(0, 1 + f) | -f |
+| wasserstein | f - r | -f |
+| relativistic | softplus(-(r - f)), real and fake in pairs | softplus(-(f - r)) |
+
+Sources: I. Goodfellow et al., Generative Adversarial Nets, NeurIPS 2014, section 3 (non-saturating); X. Mao et
+al., Least Squares GANs, ICCV 2017, equation 9; J. H. Lim and J. C. Ye, Geometric GAN, 2017 (hinge); M. Arjovsky
+et al., Wasserstein GAN, ICML 2017; A. Jolicoeur-Martineau, The relativistic discriminator, ICLR 2019, and Y.
+Huang et al., The GAN is dead; long live the GAN!, NeurIPS 2024 (relativistic pairing with R1 and R2).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zeuxis.registry import Registry
+
+__all__ = ["LOSSES", "AdversarialLoss"]
+
+
+class AdversarialLoss(ABC):
+    """What discriminator and generator minimise, and what the scores mean.
+
+    Attributes:
+        threshold: scores above it call a sample real; None where single scores say nothing.
+        paired: whether the scores of a real and a fake sample mean something only beside each other.
+        labels: whether real samples have a label, which can be smoothed.
+    """
+
+    threshold: ClassVar[float | None] = 0.0
+    paired: ClassVar[bool] = False
+    labels: ClassVar[bool] = False
+
+    @abstractmethod
+    def discriminator(self, real: Tensor, fake: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
+        """Terms that the discriminator minimises.
+
+        Args:
+            real: scores of real samples, `(B, 1)`.
+            fake: scores of fakes, `(B, 1)`.
+            smoothing: real samples are labelled 1 minus this.
+        """
+
+    @abstractmethod
+    def generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
+        """What the generator minimises.
+
+        Args:
+            fake: scores of its samples, `(B, 1)`.
+            real: scores of real samples, `(B, 1)`, for a loss of pairs.
+        """
+
+
+LOSSES: Registry[AdversarialLoss] = Registry("loss", "zeuxis.models.losses")
+
+
+class NonSaturating(AdversarialLoss):
+    """Cross-entropy; the generator raises the probability that its samples are called real."""
+
+    labels = True
+
+    def discriminator(self, real: Tensor, fake: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
+        labels = torch.full_like(real, 1 - smoothing)
+        return {"real": F.binary_cross_entropy_with_logits(real, labels), "fake": F.softplus(fake).mean()}
+
+    def generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
+        return F.softplus(-fake).mean()
+
+
+class LeastSquares(AdversarialLoss):
+    """Squared distance of scores to labels 1 and 0."""
+
+    threshold = 0.5
+    labels = True
+
+    def discriminator(self, real: Tensor, fake: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
+        return {"real": (real - (1 - smoothing)).square().mean() / 2, "fake": fake.square().mean() / 2}
+
+    def generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
+        return (fake - 1).square().mean() / 2
+
+
+class Hinge(AdversarialLoss):
+    """Scores beyond a margin of 1 cost nothing."""
+
+    def discriminator(self, real: Tensor, fake: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
+        return {"real": F.relu(1 - real).mean(), "fake": F.relu(1 + fake).mean()}
+
+    def generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
+        return -fake.mean()
+
+
+class Wasserstein(AdversarialLoss):
+    """The difference of mean scores, an estimate of a distance."""
+
+    threshold = None
+
+    def discriminator(self, real: Tensor, fake: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
+        return {"real": -real.mean(), "fake": fake.mean()}
+
+    def generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
+        return -fake.mean()
+
+
+class Relativistic(AdversarialLoss):
+    """Cross-entropy of "this real sample is more real than this fake"."""
+
+    threshold = None
+    paired = True
+
+    def discriminator(self, real: Tensor, fake: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
+        return {"pairs": F.softplus(fake - real).mean()}
+
+    def generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
+        assert real is not None, "a pair has a real sample"
+        return F.softplus(real - fake).mean()
+
+
+LOSSES.register("non-saturating", NonSaturating())
+LOSSES.register("least-squares", LeastSquares())
+LOSSES.register("hinge", Hinge())
+LOSSES.register("wasserstein", Wasserstein())
+LOSSES.register("relativistic", Relativistic())

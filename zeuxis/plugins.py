@@ -1,0 +1,112 @@
+"""Plugins: Python files of the user's own that register models, layers, losses, data sources, measures and the rest.
+
+A recipe names them, `plugins = ["mine.py"]`, beside itself, or the command line does, `--plugin mine.py`. A run keeps a
+copy of each, so that it opens on another machine. To load a plugin is to run it: `zeuxis.trust` decides who may.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+from zeuxis.errors import UserError, quoted
+from zeuxis.files import is_name, why
+
+__all__ = ["FOLDER", "Plugin", "load_plugins", "read_plugin"]
+
+# Where a run keeps them.
+FOLDER = "plugins"
+MOST_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin's file.
+
+    Attributes:
+        name: of the file, such as `"mine.py"`.
+        content: what stands in it.
+    """
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return f"the plugin {self.name}"
+
+    def digest(self, folder: Path | None = None) -> str:
+        """SHA-256 of the content, and of the run that it belongs to."""
+        place = str(folder.resolve()) if folder else ""
+        return hashlib.sha256(b"plugin\0" + place.encode("utf-8", "surrogatepass") + b"\0" + self.content).hexdigest()
+
+
+def read_plugin(path: Path, where: str) -> Plugin:
+    """Reads a plugin's file; does not run it.
+
+    Args:
+        path: of the file.
+        where: what names it, for messages.
+
+    Raises:
+        UserError: if it is no Python file, too large, or cannot be read.
+    """
+    if path.suffix != ".py" or not is_name(path.name):
+        raise UserError(f"{where}: the plugin '{quoted(str(path))}' is no Python file (.py).")
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{where}: the plugin {path} is no file.")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{where}: the plugin {path} cannot be read: {why(error)}.") from error
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{where}: the plugin {path} is larger than {MOST_BYTES:,} bytes.")
+    return Plugin(path.name, content)
+
+
+def load_plugins(plugins: Iterable[Plugin]) -> None:
+    """Runs plugins, each once in a process; the caller has made sure that they are trusted.
+
+    Raises:
+        UserError: if one fails.
+    """
+    for plugin in plugins:
+        # The same file registers the same things, wherever it lies.
+        name = f"zeuxis_plugin_{Path(plugin.name).stem}_{plugin.digest()[:12]}"
+        if name in sys.modules:
+            continue
+        spec = spec_from_loader(name, loader=None, origin=plugin.name)
+        assert spec is not None
+        module = module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            exec(compile(plugin.content, plugin.name, "exec"), module.__dict__)
+        except UserError:
+            del sys.modules[name]
+            raise
+        except BaseException as error:
+            del sys.modules[name]
+            if not isinstance(error, Exception | SystemExit):
+                raise
+            said = " ".join(str(error).split())
+            line = next((str(number) for number in reversed(_lines(error, plugin.name))), "")
+            place = f", line {line}" if line else ""
+            raise UserError(
+                f"The plugin {plugin.name} cannot be loaded{place}: {type(error).__name__}: {quoted(said, 300)}."
+            ) from error
+
+
+def _lines(error: BaseException, file: str) -> list[int]:
+    """Line numbers of a plugin's own in the trace of an error."""
+    if isinstance(error, SyntaxError):
+        return [error.lineno] if error.lineno else []
+    lines, trace = [], error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            lines.append(trace.tb_lineno)
+        trace = trace.tb_next
+    return lines

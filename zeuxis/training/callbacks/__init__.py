@@ -1,0 +1,45 @@
+"""What takes part in a training, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zeuxis.models import Model
+from zeuxis.training.callbacks.average import MovingAverage
+from zeuxis.training.callbacks.base import CALLBACKS, Callback
+from zeuxis.training.callbacks.display import Display
+from zeuxis.training.callbacks.monitors import Warnings
+from zeuxis.training.callbacks.rates import Rates
+from zeuxis.training.callbacks.records import Records
+from zeuxis.training.callbacks.saving import Checkpoints, Snapshots
+from zeuxis.training.callbacks.testing import Testing
+from zeuxis.training.callbacks.watch import Watch
+from zeuxis.training.schedules import schedule_of
+
+__all__ = ["CALLBACKS", "Callback", "Display", "standard_callbacks"]
+
+
+def standard_callbacks(model: Model, *, visible: bool = True, more: Sequence[Callback] = ()) -> list[Callback]:
+    """Everything that takes part in a training of this model.
+
+    Weights are averaged first, so that tests see them. What is tested decides what is saved; a line is in the journal
+    before the checkpoint of its step is written, which holds what all others have come to.
+
+    Args:
+        model: with the run's recipe.
+        visible: show progress.
+        more: the user's own, told last.
+    """
+    recipe = model.recipe
+    return [
+        *([MovingAverage(recipe.training.ema)] if recipe.training.ema else []),
+        Testing(),
+        Watch(),
+        Records(),
+        Warnings(),
+        Snapshots(),
+        Rates(schedule_of(recipe)),
+        *more,
+        Checkpoints(),
+        Display(visible=visible),
+    ]

@@ -1,0 +1,94 @@
+"""Writes the journal."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from zeuxis.errors import DivergedError
+from zeuxis.files import write_file
+from zeuxis.models.base import Role
+from zeuxis.threads import threads
+from zeuxis.training.callbacks.base import Callback
+from zeuxis.training.checkpoint import checkpoints
+from zeuxis.training.hardware import peak_memory
+from zeuxis.training.journal import Line, read_warnings
+from zeuxis.training.monitors import not_finite
+
+if TYPE_CHECKING:
+    from zeuxis.training.trainer import Trainer
+
+__all__ = ["Records", "note"]
+
+
+class Records(Callback):
+    """Means of an iteration's numbers over the iterations since the line before, tests, rates and costs."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[Tensor, int, Role]] = {}
+        self._last: dict[str, float] = {}  # of what is written where it changes
+
+    def begin(self, trainer: Trainer) -> None:
+        for line in trainer.journal.lines:
+            self._last |= {name: line[name] for name in line if trainer.journal.roles.get(name) in ("rate", "cost")}
+
+    def iterated(self, trainer: Trainer) -> None:
+        for name, value, role in trainer.numbers:
+            total, count, _ = self._sums.get(name, (0.0, 0, role))
+            self._sums[name] = (value + total, count + 1, role)
+        options = trainer.options
+        if trainer.tests or trainer.saves or trainer.step % options.record_every == 0:
+            self._write(trainer)
+
+    def _write(self, trainer: Trainer) -> None:
+        line: Line = {
+            "step": trainer.step, "epoch": round(trainer.epoch, 6), "images": trainer.images,
+            "seconds": round(trainer.seconds, 3),
+        }  # fmt: skip
+        roles: dict[str, Role] = {name: role for name, (_, _, role) in self._sums.items()}
+        # One transfer for all terms: a GPU is waited for once a line, not once a term.
+        means = torch.stack([(total / count).float() for total, count, _ in self._sums.values()]).tolist()
+        line |= dict(zip(self._sums, means, strict=True))
+        self._sums.clear()
+        for name, value in trainer.tests.items():
+            line[f"test/{name}"] = value
+            roles[f"test/{name}"] = "error" if name.endswith("_stderr") else "test"
+        broken = not_finite(line)
+        if broken:
+            raise DivergedError(_divergence(trainer, broken))
+        changing: dict[str, tuple[float, Role]] = {
+            f"{phase}/learning_rate": (update.rate, "rate") for phase, update in trainer.updates.items()
+        }
+        for name, (value, role) in {**changing, "cost/threads": (threads.number, "cost")}.items():
+            if self._last.get(name) != value:
+                line[name] = self._last[name] = value
+                roles[name] = role
+        if trainer.tests or trainer.complete:
+            line["cost/peak_memory_mib"], roles["cost/peak_memory_mib"] = round(peak_memory(trainer.device), 1), "cost"
+        trainer.journal.write(line, roles)
+        for callback in trainer.callbacks:
+            callback.recorded(trainer, line)
+
+
+def _divergence(trainer: Trainer, term: str) -> str:
+    """Notes why a training cannot go on, and returns it."""
+    kept = checkpoints(trainer.folder / "checkpoints")
+    safe = f"Its last good checkpoint, {kept[0].name}, is kept." if kept else "There is no checkpoint yet."
+    update = trainer.updates.get(term.partition("/")[0])
+    rate = update.full_rate if update else next(iter(trainer.updates.values())).full_rate
+    words = (
+        f"Training of {trainer.folder} stopped at step {trainer.step}: the term {term} became NaN or infinite. {safe} "
+        f"Try a lower learning rate (training.optimizer.learning_rate={rate / 4:g})."
+    )
+    note(trainer, words)
+    return words
+
+
+def note(trainer: Trainer, words: str) -> None:
+    """Adds words to the run's warnings."""
+    path = trainer.folder / "warnings.jsonl"
+    lines = [*read_warnings(path), {"step": trainer.step, "epoch": round(trainer.epoch, 3), "warning": words}]
+    write_file(path, "".join(json.dumps(line) + "\n" for line in lines))

@@ -1,0 +1,43 @@
+"""Draws snapshots and saves checkpoints when they are due."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zeuxis.files import subfolder
+from zeuxis.training.callbacks.base import Callback
+from zeuxis.training.snapshots import draw, save_tiles
+
+if TYPE_CHECKING:
+    from zeuxis.training.trainer import Trainer
+
+__all__ = ["Checkpoints", "Snapshots"]
+
+
+class Snapshots(Callback):
+    """Draws the same latents at the start, when it is due, and at the end."""
+
+    def begin(self, trainer: Trainer) -> None:
+        if trainer.step == 0:
+            self._draw(trainer)
+
+    def iterated(self, trainer: Trainer) -> None:
+        if trainer.is_due(trainer.options.snapshot_every) or trainer.complete:
+            self._draw(trainer)
+
+    def _draw(self, trainer: Trainer) -> None:
+        with trainer.as_used():
+            images = draw(trainer.model, trainer.device)
+        if images is None:
+            return
+        save_tiles(subfolder(trainer.folder, "snapshots") / f"step-{trainer.step:08d}.png", images)
+        for callback in trainer.callbacks:
+            callback.drawn(trainer, images)
+
+
+class Checkpoints(Callback):
+    """Saves when it is due, at the end, and where weights are the best so far; each has its journal line."""
+
+    def iterated(self, trainer: Trainer) -> None:
+        if trainer.saves:
+            trainer.checkpoint().save(subfolder(trainer.folder, "checkpoints"))

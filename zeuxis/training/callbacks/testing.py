@@ -1,0 +1,54 @@
+"""Measures the held-out images while a model trains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from zeuxis.data.batches import make_batch
+from zeuxis.threads import paced
+from zeuxis.training.callbacks.base import Callback
+
+if TYPE_CHECKING:
+    from zeuxis.training.trainer import Trainer
+
+__all__ = ["Testing", "held_out_terms"]
+
+CHUNK = 256
+
+
+class Testing(Callback):
+    """Means of the model's test terms over the held-out images, and what other callbacks add to them."""
+
+    def iterated(self, trainer: Trainer) -> None:
+        if not trainer.is_due(trainer.options.test_every) and not trainer.complete:
+            return
+        trainer.tests = held_out_terms(trainer)
+        with trainer.as_used():
+            for callback in trainer.callbacks:
+                trainer.tests |= callback.tested(trainer)
+
+
+def held_out_terms(trainer: Trainer, most: int | None = None) -> dict[str, float]:
+    """The model's test terms, of the weights that are trained.
+
+    Args:
+        trainer: with the model and the data.
+        most: images that are measured; all, if None.
+    """
+    totals: dict[str, Tensor] = {}
+    indices, model = trainer.dataset.test[:most], trainer.model
+    model.eval()
+    with torch.no_grad():
+        for start in paced(range(0, len(indices), CHUNK), "test"):
+            chosen = indices[start : start + CHUNK]
+            batch = make_batch(trainer.dataset, model.recipe.data, chosen, trainer.device)
+            terms = model.test(trainer.step_on(batch))
+            if not terms:
+                break
+            for name, value in terms.items():
+                totals[name] = totals.get(name, torch.zeros((), device=trainer.device)) + value * len(chosen)
+    model.train()
+    return {name: float(total / len(indices)) for name, total in totals.items()}

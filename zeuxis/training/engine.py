@@ -1,0 +1,155 @@
+"""The one loop over a model's phases: for training, for what is recorded on a GPU, and to count multiply-adds.
+
+    for each phase:
+        for each of its repeats:
+            loss = sum of the phase's terms         (a mean over several batches where gradients are accumulated)
+            gradient of the loss -> clipped -> a step of the phase's optimiser
+
+A phase updates only its own networks: the rest of the graph is passed through. After an update, what was computed
+through the updated networks is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from zeuxis.models import Phase, Step, Weighted
+from zeuxis.models.base import Role, total
+from zeuxis.training.checkpoint import Checkpoint
+
+__all__ = ["Number", "Update", "iterate"]
+
+
+class Number(NamedTuple):
+    """A number of an iteration.
+
+    Attributes:
+        name: `PHASE/TERM`.
+        value: a tensor, `()`.
+        role: what it is.
+    """
+
+    name: str
+    value: Tensor
+    role: Role
+
+
+class Update:
+    """How one phase changes its parameters.
+
+    Args:
+        parameters: what it changes.
+        optimizer: takes the steps; without one, gradients are computed and nothing changes.
+        clip: the largest norm of a gradient, longer ones are shortened to it; 0 for any.
+    """
+
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer | None = None, clip: float = 0.0
+    ) -> None:
+        self.parameters, self.optimizer, self.clip = list(parameters), optimizer, clip
+        # As the recipe says; a schedule multiplies it.
+        self.full_rate = float(optimizer.param_groups[0]["lr"]) if optimizer else 0.0
+        self.rate = self.full_rate
+
+    def set_rate(self, factor: float) -> None:
+        """Sets the learning rate to a multiple of the recipe's."""
+        self.rate = self.full_rate * factor
+        for group in self.optimizer.param_groups if self.optimizer else []:
+            if isinstance(group["lr"], Tensor):  # a recorded iteration reads it where it is
+                group["lr"].fill_(self.rate)
+            else:
+                group["lr"] = self.rate
+
+    def state(self, prefix: str) -> dict[str, Any]:
+        """The optimiser's state: tensors and plain values by `PREFIX/INDEX/KEY`, and its kind by `PREFIX`."""
+        if self.optimizer is None:
+            return {}
+        found: dict[str, Any] = {prefix: type(self.optimizer).__name__}
+        for index, entries in self.optimizer.state_dict()["state"].items():
+            found |= {f"{prefix}/{index}/{key}": value for key, value in entries.items() if value is not None}
+        return found
+
+    def restore(self, checkpoint: Checkpoint, prefix: str) -> None:
+        """Takes the optimiser's state from a checkpoint; it begins anew where that is another optimiser's."""
+        # Versions that had AdamW alone did not say so.
+        if self.optimizer is None or checkpoint.state.get(prefix, "AdamW") != type(self.optimizer).__name__:
+            return
+        state: dict[int, dict[str, Any]] = {}
+        for name, value in {**checkpoint.state, **checkpoint.tensors}.items():
+            if name.startswith(f"{prefix}/"):
+                index, key = name.removeprefix(f"{prefix}/").split("/")
+                state.setdefault(int(index), {})[key] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        for parameter, entries in self.optimizer.state.items():
+            for key, value in entries.items():
+                # Moments take the memory layout of their parameter, as they had before.
+                if isinstance(value, Tensor) and value.dim() and value.shape == parameter.shape:
+                    entries[key] = torch.empty_like(parameter).copy_(value)
+
+    def clear(self) -> None:
+        """Forgets the last gradient."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def backward(self, loss: Tensor, batches: int) -> None:
+        """Adds the gradient of one of several batches' losses, of which the mean is minimised."""
+        (loss / batches if batches > 1 else loss).backward(inputs=self.parameters)  # type: ignore[no-untyped-call]
+
+    def step(self, measure: bool) -> Tensor | None:
+        """Changes the parameters; returns the gradient's norm, before clipping, if it is asked for."""
+        norm = None
+        if measure or self.clip:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if norm is not None and self.clip:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
+        if self.optimizer:
+            self.optimizer.step()
+        return norm
+
+
+def iterate(
+    phases: Sequence[Phase],
+    updates: Mapping[str, Update],
+    steps: Sequence[Sequence[Step]],
+    *,
+    norms: bool = False,
+) -> list[Number]:
+    """Runs every phase as often as it repeats.
+
+    Args:
+        phases: those that are due, in their order.
+        updates: by the name of the phase whose optimiser it is.
+        steps: what the r-th repeat of every phase is given: one batch, or several whose gradients are accumulated.
+        norms: measure the gradients' norms.
+
+    Returns:
+        What is journalled, of every repeat and batch.
+    """
+    numbers: list[Number] = []
+    for phase in phases:
+        update = updates[phase.optimizer]
+        for parts in steps[: phase.repeat]:
+            update.clear()
+            for step in parts:
+                terms = phase.loss(step)
+                loss = total(terms)
+                update.backward(loss, len(parts))
+                for name, term in terms.items():
+                    value = term.value if isinstance(term, Weighted) else term
+                    numbers.append(Number(f"{phase.name}/{name}", value.detach(), "term"))
+                numbers.append(Number(f"{phase.name}/loss", loss.detach(), "loss"))
+                numbers += [Number(f"{phase.name}/{name}", *recorded) for name, recorded in step.recorded.items()]
+                step.recorded.clear()
+                if len(parts) > 1:  # memory for one batch at a time is why there are several
+                    step.forget()
+            norm = update.step(norms)
+            if norm is not None:
+                numbers.append(Number(f"{phase.name}/gradient_norm", norm, "gradient"))
+            for other in (step for parts in steps for step in parts):
+                other.forget(phase.updates)
+    return numbers
