@@ -43,6 +43,7 @@ def train(
     trust: bool = False,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
+    plugins: Sequence[str | Path] = (),
 ) -> Run:
     """Trains a recipe and returns the finished run.
 
@@ -60,22 +61,26 @@ def train(
         trust: import modules that the recipe inherits from elsewhere, or that a run names which it builds on.
         progress: show what happens.
         callbacks: what takes part in it besides, `zeuxis.training.Callback`.
+        plugins: Python files that register what the recipe names; the run keeps a copy.
 
     Raises:
         UserError: for anything that cannot work, in a sentence.
     """
     from zeuxis.data import choose
+    from zeuxis.plugins import load_plugins, read_plugin
     from zeuxis.recipe import load_recipe
     from zeuxis.run import Run
     from zeuxis.training import start
     from zeuxis.trust import Trust
 
+    # Before the data are looked for, which may be a plugin's.
+    load_plugins(read_plugin(Path(path), "The argument plugins") for path in plugins)
     overrides = dict(settings or {})
     if data is not None:
         overrides |= choose(data)
     given = {"epochs": epochs, "steps": steps, "minutes": minutes, "seed": seed}
     overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
-    chosen = load_recipe(recipe, overrides, trust=Trust(trust))
+    chosen = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugins)
     folder, _ = start(chosen, runs_dir(runs), name=name, visible=progress, callbacks=callbacks)
     return Run(folder, trust=chosen.trust)
 

@@ -65,7 +65,28 @@ Seeds = Annotated[int, typer.Option(min=1, max=1000, help="trainings of each, wh
 Samples = Annotated[int, typer.Option(min=100, max=100_000, help="images that each makes to be measured")]
 Out = Annotated[Path | None, typer.Option(help="where to write")]
 Trusted = Annotated[
-    bool, typer.Option("--trust", help="run the Python modules that a run or recipe from elsewhere names")
+    bool, typer.Option("--trust", help="run the Python that a run or recipe from elsewhere brings along or names")
+]
+
+
+def _load_plugins(paths: list[Path] | None) -> list[Path]:
+    """Runs the plugins that the command line names, before anything else is looked at."""
+    if paths:
+        from zeuxis.plugins import load_plugins, read_plugin
+
+        load_plugins(read_plugin(path, "--plugin") for path in paths)
+    return paths or []
+
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE",
+        callback=_load_plugins,
+        is_eager=True,
+        help="a Python file that registers models, layers, losses, data sources, measures, figures or callbacks",
+    ),
 ]
 
 
@@ -121,12 +142,14 @@ def summary(
     settings: Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     trust: Trusted = False,
+    plugin: Plugins = None,
 ) -> None:
     """Print the networks of a recipe: layers, output shapes, parameters."""
     from zeuxis.recipe import load_recipe, parse_override
 
     # Before PyTorch is imported, which takes seconds: a mistake is told at once.
-    loaded = load_recipe(recipe, dict(parse_override(text) for text in settings or []), trust=Trust(trust))
+    overrides = dict(parse_override(text) for text in settings or [])
+    loaded = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
 
     from rich.table import Table
 
@@ -155,7 +178,7 @@ def summary(
 
 
 @data_app.callback()
-def data_list(context: typer.Context) -> None:
+def data_list(context: typer.Context, plugin: Plugins = None) -> None:
     """List data sources."""
     if context.invoked_subcommand:
         return
@@ -178,6 +201,7 @@ def data_info(
     size: Annotated[int, typer.Option(min=4, max=256, help="side of the images on the sample sheet")] = 64,
     path: Annotated[str, typer.Option(help="folder or archive, for a source that takes one")] = "",
     out: Out = None,
+    plugin: Plugins = None,
 ) -> None:
     """Print counts, sizes and classes or attributes of a data set, and draw a sample sheet."""
     from zeuxis.data import TO_COLOUR, choose, load
@@ -231,6 +255,7 @@ def train(
     name: Annotated[str, typer.Option(help="name of the run's folder")] = "",
     runs: Runs = None,
     trust: Trusted = False,
+    plugin: Plugins = None,
 ) -> None:
     """Train a recipe into a new run folder."""
     from zeuxis.recipe import load_recipe
@@ -239,7 +264,7 @@ def train(
     given = {"seed": seed, "device": device, "until": until}
     overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
     # Before PyTorch is imported, which takes seconds: a mistake is told at once.
-    chosen = load_recipe(recipe, overrides, trust=Trust(trust))
+    chosen = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
     if classes is not None:
         from zeuxis.data import choose_classes
 
@@ -339,6 +364,7 @@ def figures(
     ] = None,
     runs: Runs = None,
     trust: Trusted = False,
+    plugin: Plugins = None,
 ) -> None:
     """Draw everything that applies to a run."""
     from zeuxis.figures import draw_all
@@ -361,6 +387,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     runs: Runs = None,
     trust: Trusted = False,
+    plugin: Plugins = None,
 ) -> None:
     """Measure a run with everything that applies, and write evaluation.json beside it."""
     from rich.table import Table
@@ -407,7 +434,7 @@ def evaluate(
 
 
 @app.command()
-def report(run: RunName, out: Out = None, runs: Runs = None, trust: Trusted = False) -> None:
+def report(run: RunName, out: Out = None, runs: Runs = None, trust: Trusted = False, plugin: Plugins = None) -> None:
     """Write a run's report: one self-contained HTML file."""
     from zeuxis.report import run_report
 
@@ -422,6 +449,7 @@ def compare(
     out: Out = None,
     runs: Runs = None,
     trust: Trusted = False,
+    plugin: Plugins = None,
 ) -> None:
     """Measure runs and put them side by side in a report: one self-contained HTML file."""
     from zeuxis.study import compare as side_by_side
@@ -442,6 +470,7 @@ def benchmark(
     out: Annotated[Path | None, typer.Option(help="folder for it all [default: benchmark-DATA among the runs]")] = None,
     runs: Runs = None,
     trust: Trusted = False,
+    plugin: Plugins = None,
 ) -> None:
     """Train models on the same images at one budget, measure and compare them; goes on where it was stopped."""
     from zeuxis import runs_dir
@@ -449,7 +478,8 @@ def benchmark(
     from zeuxis.study import benchmark as compete
 
     folder = out or runs_dir(runs) / path_part(f"benchmark-{Path(data).stem}")
-    overrides = dict(parse_override(text) for text in settings or [])
+    overrides: dict[str, Any] = dict(parse_override(text) for text in settings or [])
+    overrides["plugins"] = [*overrides.get("plugins", []), *map(str, plugin or ())]
     report = compete(
         _names(models), data, folder, minutes=minutes, images=images, seeds=seeds, samples=samples, size=size,
         settings=overrides, trust=Trust(trust),
@@ -478,6 +508,7 @@ def sweep(
     out: Annotated[Path | None, typer.Option(help="folder for it all [default: sweep-RECIPE among the runs]")] = None,
     runs: Runs = None,
     trust: Trusted = False,
+    plugin: Plugins = None,
 ) -> None:
     """Train a recipe over settings, and draw what they trade; goes on where it was stopped."""
     from zeuxis.recipe import load_recipe
@@ -485,7 +516,7 @@ def sweep(
     overrides = _overrides(settings, data, None) | _budget(epochs, steps, minutes)
     overrides |= {"training.seed": seed} if seed is not None else {}
     # Before PyTorch is imported, which takes seconds: a mistake is told at once.
-    varied = load_recipe(recipe, overrides, trust=Trust(trust))
+    varied = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
 
     from zeuxis import runs_dir
     from zeuxis.study import parse_axis

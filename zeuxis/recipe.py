@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import tomllib
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -28,7 +28,8 @@ from pydantic import (
 
 from zeuxis.errors import UserError, nearest, one_of, quoted, shown
 from zeuxis.files import LONGEST, exists, is_name, why
-from zeuxis.trust import NOTHING, Call, Trust, made_here
+from zeuxis.plugins import FOLDER, Plugin, load_plugins, read_plugin
+from zeuxis.trust import NOTHING, Call, Code, Trust, made_here
 
 __all__ = [
     "Choice",
@@ -284,6 +285,9 @@ class Recipe(Section):
 
     name: str
     description: str = ""
+    plugins: list[str] = Field(
+        [], max_length=100, description="Python files beside the recipe, which register what it names"
+    )
     origin: str = Field("", description="where the system was first described")
     standard: bool = Field(False, description="whether it stands for its model where only data of its kind are named")
     data: DataOptions
@@ -291,8 +295,9 @@ class Recipe(Section):
     networks: dict[str, NetworkOptions]
     training: TrainingOptions
 
-    # Which modules may be imported: no part of the text, which cannot vouch for itself.
+    # Which code may run: no part of the text, which cannot vouch for itself.
     _trust: Trust = PrivateAttr(NOTHING)
+    _code: tuple[Plugin, ...] = PrivateAttr(())
 
     @field_validator("name")
     @classmethod
@@ -316,9 +321,28 @@ class Recipe(Section):
         return copy
 
     @property
-    def calls(self) -> list[Call]:
-        """What would be imported and run to build its networks."""
-        return [network.call for network in self.networks.values() if network.call]
+    def code(self) -> tuple[Plugin, ...]:
+        """The files of its plugins."""
+        return self._code
+
+    def with_code(self, plugins: Iterable[Plugin]) -> Recipe:
+        """Returns a copy with these plugins; their files are not run here.
+
+        Raises:
+            UserError: for two different ones of one name.
+        """
+        by_name: dict[str, Plugin] = {}
+        for plugin in plugins:
+            if by_name.setdefault(plugin.name, plugin) != plugin:
+                raise UserError(f"Recipe {self.name} has two different plugins called '{quoted(plugin.name)}'.")
+        copy = self.model_copy(update={"plugins": list(by_name)})
+        copy._code = tuple(by_name.values())
+        return copy
+
+    @property
+    def calls(self) -> list[Code]:
+        """What would be imported and run to use it."""
+        return [*self.code, *(network.call for network in self.networks.values() if network.call)]
 
     def to_toml(self) -> str:
         """Returns the recipe as TOML that `load_recipe` reads back to an equal recipe."""
@@ -335,7 +359,8 @@ class Recipe(Section):
         Raises:
             UserError: for unknown keys and wrong values, naming the key.
         """
-        return _validated(_overridden(self.model_dump(exclude_none=True), overrides)).trusting(self.trust)
+        changed = _validated(_overridden(self.model_dump(exclude_none=True), overrides))
+        return changed.with_code(self.code).trusting(self.trust)
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -353,47 +378,93 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(
-    name: str | Path, overrides: Mapping[str, Any] | Iterable[str] = (), *, trust: Trust = NOTHING
+    name: str | Path,
+    overrides: Mapping[str, Any] | Iterable[str] = (),
+    *,
+    trust: Trust = NOTHING,
+    plugins: Sequence[str | Path] = (),
 ) -> Recipe:
-    """Reads a named recipe or the user's TOML file, follows `extends`, applies overrides, validates.
+    """Reads a named recipe or the user's TOML file, follows `extends`, applies overrides, validates, loads plugins.
 
-    A module is trusted if the file itself or an override names it; not if it is inherited, or the file is a run's.
+    Code is trusted if the file itself, an override or `plugins` names it; not if it is inherited, or the file is a
+    run's.
 
     Args:
         name: a name from `recipe_names()`, or the path of a TOML file.
         overrides: `{"training.batch_size": 64}` or `["training.batch_size=64"]`.
-        trust: in further modules.
+        trust: in further code.
+        plugins: files of further plugins.
 
     Raises:
-        UserError: for unknown names, unreadable files, unknown keys and wrong values.
+        UserError: for unknown names, unreadable files, unknown keys, wrong values, and plugins that are not trusted.
     """
     real = _real(str(name))
-    if real and real.name == "recipe.toml" and any((real.parent / file).exists() for file in BESIDE):
-        return run_recipe(real.parent, overrides, trust=trust)
+    if real and _is_run(real):
+        return run_recipe(real.parent, overrides, trust=trust, plugins=plugins)
     tree, own = _read(str(name), ())
-    overrides = _parsed(overrides)
-    recipe = _validated(_overridden(tree, overrides))
-    return recipe.trusting(trust | Trust.of(_calls(_overridden(own, overrides))))
+    overrides, plugins = _parsed(overrides, plugins)
+    mine = Trust.of(_calls(_overridden(own, overrides)))
+    mine |= Trust.of(_plugins(own, f"The recipe {quoted(str(name))}"))
+    return _loaded(tree, overrides, plugins, lambda recipe: trust | mine)
+
+
+def run_recipe(
+    folder: Path,
+    overrides: Mapping[str, Any] | Iterable[str] = (),
+    *,
+    trust: Trust = NOTHING,
+    plugins: Sequence[str | Path] = (),
+) -> Recipe:
+    """Reads a run's recipe; its code is trusted if this user made the run here, or an override names it.
+
+    Args:
+        folder: the run folder.
+        overrides: as of `load_recipe`.
+        trust: in further code.
+        plugins: as of `load_recipe`.
+
+    Raises:
+        UserError: as `load_recipe`.
+    """
+    overrides, plugins = _parsed(overrides, plugins)
+    tree, _ = _read(str(folder / "recipe.toml"), ())
+    mine = Trust.of(_calls(_overridden({}, overrides)))
+    return _loaded(tree, overrides, plugins, lambda recipe: trust | mine | made_here(folder, recipe.calls))
+
+
+def _loaded(
+    tree: dict[str, Any],
+    overrides: Mapping[str, Any],
+    plugins: Sequence[str | Path],
+    trust_in: Callable[[Recipe], Trust],
+) -> Recipe:
+    """Validates a tree, and runs its plugins if they are trusted."""
+    where = _named(tree)
+    named = [read_plugin(Path(path), where) for path in plugins]
+    code = [*_plugins(tree, where), *named]
+    recipe = _validated(_overridden(tree, overrides) | {"plugins": []}).with_code(code)
+    trust = trust_in(recipe) | Trust.of(named)
+    for plugin in recipe.code:
+        trust.require(plugin, f"recipe {recipe.name}")
+    load_plugins(recipe.code)
+    return recipe.trusting(trust)
+
+
+def _plugins(tree: Mapping[str, Any], where: str) -> list[Plugin]:
+    """The plugins that a tree names by their paths."""
+    paths = tree.get("plugins", [])
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise UserError(f"{where}: plugins should be a list of files, such as ['mine.py'], not {shown(paths)}.")
+    return [read_plugin(Path(path), where) for path in paths]
 
 
 # What a run holds beside its recipe, which tells that the recipe is a run's.
 BESIDE = ("environment.json", "journal.jsonl", "checkpoints")
 
 
-def run_recipe(folder: Path, overrides: Mapping[str, Any] | Iterable[str] = (), *, trust: Trust = NOTHING) -> Recipe:
-    """Reads a run's recipe; its modules are trusted if this user made the run here, or an override names them.
-
-    Args:
-        folder: the run folder.
-        overrides: as of `load_recipe`.
-        trust: in further modules.
-
-    Raises:
-        UserError: as `load_recipe`.
-    """
-    overrides = _parsed(overrides)
-    recipe = _validated(_overridden(_read(str(folder / "recipe.toml"), ())[0], overrides))
-    return recipe.trusting(trust | made_here(folder, recipe.calls) | Trust.of(_calls(_overridden({}, overrides))))
+def _is_run(path: Path) -> bool:
+    """Whether a recipe's file is a run's."""
+    return path.name == "recipe.toml" and any((path.parent / file).exists() for file in BESIDE)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -481,8 +552,16 @@ def _fields(schema: type[BaseModel], path: list[str]) -> list[str]:
     return list(schema.model_fields)
 
 
-def _parsed(overrides: Mapping[str, Any] | Iterable[str]) -> Mapping[str, Any]:
-    return overrides if isinstance(overrides, Mapping) else dict(parse_override(text) for text in overrides)
+def _parsed(
+    overrides: Mapping[str, Any] | Iterable[str], plugins: Sequence[str | Path]
+) -> tuple[dict[str, Any], list[Path]]:
+    """Overrides by their dotted keys, and all plugins, which may be among them."""
+    pairs = overrides.items() if isinstance(overrides, Mapping) else (parse_override(text) for text in overrides)
+    parsed = dict(pairs)
+    more = parsed.pop("plugins", [])
+    if not isinstance(more, list) or not all(isinstance(path, str) for path in more):
+        raise UserError(f"plugins should be a list of files, such as ['mine.py'], not {shown(more)}.")
+    return parsed, [*map(Path, plugins), *map(Path, more)]
 
 
 def _overridden(raw: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -538,6 +617,10 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, A
         raise UserError(f"{where} is not valid TOML: {quoted(str(error), 200)}.") from error
     _require_plain(own, where)
     own.setdefault("name", Path(name).stem)
+    if isinstance(own.get("plugins"), list):
+        # Beside the recipe; of a run, in a folder of their own.
+        folder = Path(real).parent / (FOLDER if _is_run(Path(real)) else "")
+        own["plugins"] = [str(folder / path) if isinstance(path, str) else path for path in own["plugins"]]
     parent = own.pop("extends", None)
     if parent is None:
         return own, own

@@ -1,12 +1,12 @@
 """Whose code may run.
 
-A network can be a module of the user's own, which a recipe names by its dotted path. To import a module is to run it,
-so a recipe or a run from somebody else must not decide that. Trust belongs to a call: the module's path with its
-arguments. It comes from three places alone:
+A recipe can name Python of the user's own: a plugin's file, or a network's module by its dotted path. To import it is
+to run it, so a recipe or a run from somebody else must not decide that. Trust belongs to a plugin's content, or to a
+call: the module's path with its arguments. It comes from three places alone:
 
-- the user names the recipe file, or the setting, that names the module;
+- the user names the recipe file, or the setting, that names the code;
 - the user says so: `--trust`, or `trust=True`;
-- the run was made here by this user. Each such call is recorded below `state_dir()`, outside the run, where nothing
+- the run was made here by this user. What it calls is recorded below `state_dir()`, outside the run, where nothing
   that comes with a run can write.
 """
 
@@ -18,14 +18,22 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import platformdirs
 
 from zeuxis.errors import UserError, quoted
 from zeuxis.files import make_folder, write_file
 
-__all__ = ["NOTHING", "Call", "Trust", "made_here", "remember", "state_dir"]
+__all__ = ["NOTHING", "Call", "Code", "Trust", "made_here", "remember", "state_dir"]
+
+
+class Code(Protocol):
+    """What would be run, and says so in words."""
+
+    def digest(self, folder: Path | None = None) -> str:
+        """SHA-256 of what it is, and of the run that it belongs to."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,14 +70,14 @@ class Trust:
     digests: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
-    def of(cls, calls: Iterable[Call]) -> Trust:
-        """Trust in these calls."""
+    def of(cls, calls: Iterable[Code]) -> Trust:
+        """Trust in this code."""
         return cls(digests=frozenset(call.digest() for call in calls))
 
     def __or__(self, other: Trust) -> Trust:
         return Trust(self.everything or other.everything, self.digests | other.digests)
 
-    def require(self, call: Call, where: str) -> None:
+    def require(self, call: Code, where: str) -> None:
         """Raises a `UserError` unless the call may run.
 
         Args:
@@ -91,7 +99,7 @@ def state_dir() -> Path:
     return Path(os.environ.get("ZEUXIS_STATE") or platformdirs.user_state_path("zeuxis"))
 
 
-def remember(folder: Path, calls: Iterable[Call]) -> None:
+def remember(folder: Path, calls: Iterable[Code]) -> None:
     """Records that a run was made here with these calls; says so where it cannot."""
     from zeuxis.progress import say
 
@@ -106,12 +114,12 @@ def remember(folder: Path, calls: Iterable[Call]) -> None:
             say(f"{error} To open {folder} you will be asked for --trust.")
 
 
-def made_here(folder: Path, calls: Iterable[Call]) -> Trust:
+def made_here(folder: Path, calls: Iterable[Code]) -> Trust:
     """Trust in those of a run's calls that were recorded when it was made."""
     calls = list(calls)
     records = set((state_dir() / "made-here").glob("*.json")) if calls else set()
     return Trust.of(call for call in calls if _record(call, folder) in records)
 
 
-def _record(call: Call, folder: Path) -> Path:
+def _record(call: Code, folder: Path) -> Path:
     return state_dir() / "made-here" / f"{call.digest(folder)}.json"

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from zeuxis import data
 from zeuxis.errors import UserError, shown
-from zeuxis.files import WriteError, exists, is_name, locked, subfolder, sweep, unfinished, why, write_file
+from zeuxis.files import WriteError, exists, is_name, locked, make_folder, subfolder, sweep, unfinished, why, write_file
 from zeuxis.models import MODELS, build_model
+from zeuxis.plugins import FOLDER
 from zeuxis.progress import say, warn
 from zeuxis.recipe import BUDGETS, Recipe, run_recipe
 from zeuxis.training.callbacks import Callback, standard_callbacks
@@ -64,11 +65,12 @@ def start(
         **describe_machine(device),
         "data": dataset.describe(),
     }
-    files = {
+    files: dict[str, str | bytes] = {
         "recipe.toml": model.recipe.to_toml(),
         "environment.json": json.dumps(environment, indent=2) + "\n",
         "journal.jsonl": "",
     }
+    files |= {f"{FOLDER}/{plugin.name}": plugin.content for plugin in model.recipe.code}
     if dataset.left_out:
         lines = (f"{file}\t{reason}".replace("\n", "\\n") for file, reason in dataset.left_out.items())
         files["left-out.txt"] = "".join(f"{line}\n" for line in lines)
@@ -204,7 +206,7 @@ def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dic
         "model.latent": model.recipe.model.options["latent"],
         "networks": networks,
     }
-    trusting = recipe.updated(changed).trusting(other.trust)
+    trusting = recipe.updated(changed).with_code([*recipe.code, *other.code]).trusting(recipe.trust | other.trust)
     return trusting, {name: model.net(name).state_dict() for name in kind.trained_networks}
 
 
@@ -222,7 +224,7 @@ def _last_good(folder: Path, parts: tuple[str, ...] = ("",)) -> Checkpoint | Non
 
 
 @contextmanager
-def _new_run(runs: Path, name: str, recipe: str, files: Mapping[str, str]) -> Iterator[Path]:
+def _new_run(runs: Path, name: str, recipe: str, files: Mapping[str, str | bytes]) -> Iterator[Path]:
     """A new run, which appears whole, and is locked while the block runs.
 
     Args:
@@ -243,6 +245,7 @@ def _new_run(runs: Path, name: str, recipe: str, files: Mapping[str, str]) -> It
             try:
                 beside = held.enter_context(unfinished(runs))
                 for file, content in files.items():
+                    make_folder((beside / file).parent)
                     write_file(beside / file, content)
                 folder = _placed(beside, runs, name, recipe)
             except WriteError as error:
