@@ -85,7 +85,7 @@ def test_the_tour(runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert say("reconstruct", "digits-vae-1").startswith("test MSE 0.")
     with Image.open(say("interpolate", "mine", "--from", "0", "--to", "9", "--steps", "5")) as image:
         assert image.size == (5 * 68 - 4, 64)
-    assert len(say("figures", "mine").splitlines()) == 11
+    assert len(say("figures", "mine").splitlines()) == 12
     assert Path(say("figures", "mine", "--only", "classes")).name == "classes.png"
     assert Path(say("report", "digits-vae-1")).stat().st_size > 50_000
     assert Path(say("compare", "digits-vae-1", "mine", "--samples", "100")).is_file()

@@ -193,19 +193,21 @@ class PlainCritic(Model):
         return torch.randn(count, 4, generator=generator)
 
     def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
-        made: Tensor = self.net("maker")(latents)
-        return made
+        return self.net("maker")(latents).value
 
     @phase("critic", updates="judge")
     def criticise(self, step: Step) -> Terms:
         step.record("told_apart", torch.ones(()), "accuracy")
         step.record("gap", torch.zeros(()), "distance")
         step.record("number", torch.ones(()))
-        return {"score": self.net("judge")(step.images).mean(), "size": self.net("judge")(step.images).square().mean()}
+        return {
+            "score": self.net("judge")(step.images).value.mean(),
+            "size": self.net("judge")(step.images).value.square().mean(),
+        }
 
     @phase("maker", updates="maker")
     def make(self, step: Step) -> Terms:
-        return {"score": self.net("judge")(self.generate(self.draw_latents(4, step.generator))).mean()}
+        return {"score": self.net("judge")(self.generate(self.draw_latents(4, step.generator))).value.mean()}
 
 
 GAME = """extends = "digits-gan"

@@ -127,7 +127,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-COMMON = {"losses", "gradients", "samples", "interpolations", "neighbours", "suspects", "history"}
+COMMON = {"architecture", "losses", "gradients", "samples", "interpolations", "neighbours", "suspects", "history"}
 
 
 def test_every_kind_of_figure_is_drawn_for_some_run(more: dict[str, Run], faces: Run, trained: dict[str, Run]) -> None:
@@ -136,7 +136,7 @@ def test_every_kind_of_figure_is_drawn_for_some_run(more: dict[str, Run], faces:
         "infogan": COMMON | {"codes", "accuracy", "information", "updates"},
         "acgan": COMMON | {"pairs", "scales", "jumps", "accuracy"},
         "wgan-gp": COMMON | {"critic", "scales", "jumps", "updates"},
-        "classifier": {"confusion", "losses", "gradients"},
+        "classifier": {"architecture", "confusion", "losses", "gradients"},
         "large": COMMON | {"large", "scales", "jumps", "accuracy", "rates"},
     }
     for kind in kinds():  # test_run.py draws all that apply to a run

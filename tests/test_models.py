@@ -74,7 +74,7 @@ def test_no_latent_is_much_wider_than_the_prior() -> None:
     torch.nn.init.constant_(last.bias, -3.0)
     torch.testing.assert_close(
         model.encode(torch.zeros(4, *model.image_shape), None).logvar,
-        model.net("encoder")(torch.zeros(4, *model.image_shape), heads=True)["logvar"],
+        model.net("encoder")(torch.zeros(4, *model.image_shape)).heads["logvar"].value,
         rtol=0,
         atol=0,
     )
@@ -416,7 +416,7 @@ def test_an_attribute_is_one_number() -> None:
     assert model.net("generator").input_shape == (101,)
     z = torch.randn(1, 100)
     told = model.generate(z, torch.tensor([[0.0, 1.0]]))
-    torch.testing.assert_close(told, model.net("generator")(torch.cat([z, torch.ones(1, 1)], dim=1)))
+    torch.testing.assert_close(told, model.net("generator")(z, condition=torch.ones(1, 1)).value)
     batch = Batch(torch.rand(4, 3, 64, 64), torch.tensor([0, 1, 1, 0]))
     step = Step(torch.zeros(()), torch.Generator().manual_seed(0), torch.device("cpu"), 4, lambda: batch)
     judged = model.phases[0].loss(step)
@@ -444,7 +444,7 @@ def test_codes_are_drawn_from_their_distributions() -> None:
 def test_codes_are_read_as_the_information_phase_guesses_them() -> None:
     model = build_model(load_recipe("infogan-62-10-2", {"model.categorical": [10, 3], "model.continuous": 2})).eval()
     images = torch.rand(6, 1, 28, 28) * 2 - 1
-    guessed = model.net("q")(model.net("discriminator").features(images), heads=True, logits=True)
+    guessed = model.guessed(images)
     read = model.read_codes(images)
     assert read.shape == (6, 4)
     assert torch.equal(read[:, 0], guessed["categorical_1"].argmax(1).float())
@@ -462,7 +462,7 @@ def test_information_is_the_bound_of_the_codes() -> None:
     step = step_for(model, 32)
     terms = model.phases[2].loss(step)
     latents = model.draw_latents(32, torch.Generator().manual_seed(0))
-    guessed = model.net("q")(model.net("discriminator").features(model.generate(latents)), heads=True, logits=True)
+    guessed = model.guessed(model.generate(latents))
     categorical = F.cross_entropy(guessed["categorical_1"], latents[:, 62:72].argmax(1))
     torch.testing.assert_close(terms["categorical"].value, categorical)
     assert step.recorded["mutual_information"][0].item() == pytest.approx(np.log(10) - categorical.item(), abs=1e-6)

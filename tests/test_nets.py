@@ -49,7 +49,7 @@ def test_shapes_follow_same_padding(word: str, kernel: int, stride: int, side: i
 )
 def test_inferred_shapes_are_the_real_ones(layers: list[str]) -> None:
     network = Network(NetworkOptions(layers=layers), (1, 12, 12), {}, "a test")
-    out = network(torch.rand(3, 1, 12, 12))
+    out = network(torch.rand(3, 1, 12, 12)).value
     assert out.shape == (3, *network.output_shape)
     assert [row.output for row in network.rows][-1] == network.output_shape
 
@@ -66,15 +66,15 @@ def test_spectral_normalisation_bounds_the_gain() -> None:
 def test_heads_share_the_trunk() -> None:
     options = NetworkOptions(layers=["dense 4"], heads={"a": ["dense 2"], "b": ["dense 3", "sigmoid"]})
     network = Network(options, (5,), {}, "a test")
-    out = network(torch.rand(7, 5), heads=True)
-    assert {name: tuple(t.shape) for name, t in out.items()} == {"a": (7, 2), "b": (7, 3)}
+    out = network(torch.rand(7, 5)).heads
+    assert {name: tuple(head.value.shape) for name, head in out.items()} == {"a": (7, 2), "b": (7, 3)}
     assert [row.layer for row in network.rows] == ["dense 4", "a: dense 2", "b: dense 3", "b: sigmoid"]
 
 
 def test_logits_leave_out_the_last_activation() -> None:
     network = Network(NetworkOptions(layers=["dense 1", "sigmoid"]), (5,), {}, "a test")
     x = torch.rand(4, 5)
-    torch.testing.assert_close(torch.sigmoid(network(x, logits=True)), network(x))
+    torch.testing.assert_close(torch.sigmoid(network(x).logits), network(x).value)
 
 
 def test_symbols_stand_for_sizes() -> None:
@@ -106,7 +106,7 @@ class Odd(nn.Module):
         return {
             "raises": lambda: {}["key"],
             "wrong shape": lambda: self.layer(x[:, :2]),
-            "no tensor": lambda: {"out": self.layer(x)},
+            "no tensor": lambda: [self.layer(x)],
             "nothing": lambda: None,
             "whole numbers": lambda: self.layer(x).long(),
             "no batch": lambda: self.layer(x).sum(0),
@@ -144,7 +144,7 @@ def own(kind: type[nn.Module], **arguments: object) -> Network:
     [
         ("raises", "fails at input 3: KeyError: 'key'"),
         ("wrong shape", "fails at input 3: RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
-        ("no tensor", "gives a dict, not a tensor"),
+        ("no tensor", "gives a list, not a tensor"),
         ("nothing", "gives a NoneType, not a tensor"),
         ("whole numbers", "a network gives floating numbers|backwards"),
         ("no batch", r"gives \(4,\)"),
@@ -164,7 +164,7 @@ def test_and_so_are_those_of_later(does: str, message: str) -> None:
     network = own(Odd, does=does, when="later")
     assert not torch.cat([b.flatten().float() for name, b in network.named_buffers() if "mean" in name]).any()
     with pytest.raises(UserError, match=message):
-        network(torch.zeros(4, 3))
+        network(torch.zeros(4, 3)).value  # noqa: B018
 
 
 def test_only_a_class_of_modules_is_called(tmp_path: Path) -> None:
@@ -180,10 +180,10 @@ def test_only_a_class_of_modules_is_called(tmp_path: Path) -> None:
 def test_ones_own_module_is_asked_for_logits() -> None:
     x = torch.rand(4, 3)
     network = own(Scores)
-    torch.testing.assert_close(torch.sigmoid(network(x, logits=True)), network(x))
-    assert own(Squashed)(x).max() < 1
+    torch.testing.assert_close(torch.sigmoid(network(x).logits), network(x).value)
+    assert own(Squashed)(x).value.max() < 1
     with pytest.raises(UserError, match="give its forward an argument 'logits'"):
-        own(Squashed)(x, logits=True)
+        own(Squashed)(x).logits  # noqa: B018
 
 
 def test_a_dotted_path_gives_a_module() -> None:
@@ -262,12 +262,12 @@ def test_bfloat16_is_for_matrices_in_training_alone() -> None:
     options = NetworkOptions(layers=["conv 16 k3", "bn", "relu", "flatten", "dense 8"], init="he")
     network = Network(options, (1, 8, 8), {}, "here")
     x = torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    exact = network(x)
+    exact = network(x).value
     exact.square().mean().backward()
     gradients = [p.grad.clone() for p in network.parameters() if p.grad is not None]
     network.zero_grad()
     network.precision = torch.bfloat16
-    rounded = network(x)
+    rounded = network(x).value
     rounded.square().mean().backward()
     assert rounded.dtype == torch.float32 and all(p.dtype == torch.float32 for p in network.parameters())
     # Eight bits of mantissa: far from equal to float32, and within a few parts in a hundred of it.
@@ -276,11 +276,11 @@ def test_bfloat16_is_for_matrices_in_training_alone() -> None:
     changed = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
     assert (changed - whole).norm() / whole.norm() < 5e-2
     network.eval()
-    evaluated = network(x)
+    evaluated = network(x).value
     network.precision = torch.float32
-    assert torch.equal(evaluated, network(x))
+    assert torch.equal(evaluated, network(x).value)
     with torch.autocast("cpu", torch.bfloat16):
-        asked_for = network(x)
+        asked_for = network(x).value
     assert asked_for.dtype == torch.float32 and 1e-5 < (asked_for - evaluated).norm() / evaluated.norm() < 2e-2
 
 
@@ -303,7 +303,7 @@ def test_a_pixel_near_the_end_of_its_range_can_come_back(last: str) -> None:
     bias = next(p for p in network.parameters() if p.dim() == 1)
     torch.nn.init.constant_(bias, 4.5 if last == "tanh" else 9.0)
     network.precision = torch.bfloat16
-    y = network(torch.zeros(2, 3))
+    y = network(torch.zeros(2, 3)).value
     assert y.min() > 0.999 and y.max() < 1
     y.sum().backward()
     assert bias.grad is not None and (bias.grad > 0).all()

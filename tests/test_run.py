@@ -114,6 +114,7 @@ def test_cost_agrees_with_the_journal(trained: dict[str, Run]) -> None:
 
 EXPECTED = {
     "vae": {
+        "architecture",
         "losses",
         "gradients",
         "history",
@@ -129,6 +130,7 @@ EXPECTED = {
         "jumps",
     },
     "gan": {
+        "architecture",
         "losses",
         "gradients",
         "history",
@@ -141,6 +143,7 @@ EXPECTED = {
         "jumps",
     },
     "cgan": {
+        "architecture",
         "losses",
         "gradients",
         "history",

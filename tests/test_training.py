@@ -140,7 +140,7 @@ class ThreePhases(Model):
         return torch.randn(count, 4, generator=generator)
 
     def generate(self, latents: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
-        return self.net("generator")(latents)
+        return self.net("generator")(latents).value
 
     def fakes(self, step: Step) -> torch.Tensor:
         return step.once("fake", lambda: self.generate(step.randn(step.batch_size, 4)), through="generator")
@@ -152,20 +152,20 @@ class ThreePhases(Model):
     def criticise(self, step: Step) -> dict[str, torch.Tensor]:
         self.note("critic", step)
         fakes = self.fakes(step).detach().requires_grad_()
-        scores = self.net("critic")(fakes)
+        scores = self.net("critic")(fakes).value
         (slope,) = torch.autograd.grad(scores.sum(), fakes, create_graph=True)
         penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
-        return {"wasserstein": scores.mean() - self.net("critic")(step.images).mean(), "penalty": 10 * penalty}
+        return {"wasserstein": scores.mean() - self.net("critic")(step.images).value.mean(), "penalty": 10 * penalty}
 
     @phase("generator", updates="generator")
     def fool(self, step: Step) -> dict[str, torch.Tensor]:
         self.note("generator", step)
-        return {"adversarial": -self.net("critic")(self.fakes(step)).mean()}
+        return {"adversarial": -self.net("critic")(self.fakes(step)).value.mean()}
 
     @phase("information", updates="generator code")
     def inform(self, step: Step) -> dict[str, torch.Tensor]:
         self.note("information", step)
-        return {"mutual": self.net("code")(self.fakes(step)).square().mean()}
+        return {"mutual": self.net("code")(self.fakes(step)).value.square().mean()}
 
 
 def test_phases_repeat_share_and_update_only_their_networks(tmp_path: Path) -> None:

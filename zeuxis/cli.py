@@ -141,6 +141,9 @@ def summary(
     recipe: RecipeName,
     settings: Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    draw: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="draw the networks into a picture: .svg, .png, .pdf or .jpg")
+    ] = None,
     trust: Trusted = False,
     plugin: Plugins = None,
 ) -> None:
@@ -156,7 +159,16 @@ def summary(
     from zeuxis.models import build_model
     from zeuxis.nets import summary as tables
 
-    found = tables(loaded.name, build_model(loaded).networks)
+    model = build_model(loaded)
+    if draw is not None:
+        from zeuxis.figures.architecture import draw_recipe
+        from zeuxis.figures.style import write
+
+        networks = {name: model.net(name) for name in model.networks}
+        write(lambda: draw_recipe(networks, loaded.name), draw)
+        _echo(draw)
+        return
+    found = tables(loaded.name, model.networks)
     if as_json:
         _echo(json.dumps(found, indent=2))
         return

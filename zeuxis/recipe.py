@@ -183,6 +183,7 @@ class NetworkOptions(Section):
     )
     spectral_norm: bool = Field(False, description="every dense and convolutional layer is spectrally normalised")
     dropout: float = Field(0.0, ge=0, lt=1, description="share dropped after every activation inside `layers`")
+    embedding: int = Field(128, ge=1, le=10_000, description="width of what layers with `film` are modulated by")
     module: str = Field(
         "",
         pattern=r"^([A-Za-z_]\w*(\.[A-Za-z_]\w*)+)?$",

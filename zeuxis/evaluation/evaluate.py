@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from zeuxis.errors import UserError, one_of, require_within
+from zeuxis.errors import UserError, one_of, quoted, require_within
 from zeuxis.evaluation.judge import Judge, RandomFeatures, find_judge, find_or_train_judge, judge_name
 from zeuxis.evaluation.measure import Material, Value, by_name, measures
 from zeuxis.files import why, write_file
@@ -68,10 +68,6 @@ class Evaluation(_Section):
 
     @model_validator(mode="after")
     def _is_of_one_piece(self) -> Evaluation:
-        known = by_name()
-        for name in (*self.measures, *self.left_out):
-            if name not in known:
-                raise ValueError(f"there is no measure '{name}'")
         for name, figure in self.measures.items():
             if figure.features not in (None, self.features):
                 raise ValueError(f"{name} is in other features than the evaluation")
@@ -169,6 +165,13 @@ def read_evaluation(run: Run) -> dict[str, Any] | None:
     except ValidationError as error:
         say(f"{path} is damaged, so it is left out: {_first_of(error)}. `zeuxis evaluate` measures again.")
         return None
+    known = by_name()
+    if unknown := sorted({*found.measures, *found.left_out} - known.keys()):
+        names = quoted(", ".join(unknown))
+        say(f"{path}: {names} cannot be shown: there is no such measure here, or its plugin is not loaded.")
+        for name in unknown:
+            found.measures.pop(name, None)
+            found.left_out.pop(name, None)
     if found.step != run.step:
         say(
             f"{path} is left out: it is of step {found.step:,}, and the weights that are used are of step {run.step:,}."

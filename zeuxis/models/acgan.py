@@ -51,7 +51,7 @@ class ACGAN(GAN):
         return 1 if len(self.class_names) == 2 else len(self.class_names)
 
     def inputs(self) -> Inputs:
-        return {"generator": (self.options.latent + self.condition_size,), "discriminator": self.image_shape}
+        return {"generator": self.told((self.options.latent,)), "discriminator": self.image_shape}
 
     def check(self) -> None:
         super().check()

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from zeuxis.errors import UserError, one_of
 from zeuxis.models.augmentation import AUGMENTATIONS, augment
-from zeuxis.models.base import Model, ModelOptions, Step, Terms, Weighted, join, phase
+from zeuxis.models.base import Model, ModelOptions, Step, Terms, Weighted, phase
 from zeuxis.models.losses import LOSSES, AdversarialLoss
 
 __all__ = ["Adversarial", "AdversarialOptions", "Scores", "squared_gradient"]
@@ -97,7 +97,7 @@ class Adversarial(Model):
 
     def check(self) -> None:
         discriminator = self.net("discriminator")
-        if not discriminator.heads:
+        if not discriminator.head_shapes:
             discriminator.require_output((1,), "real or fake")
         elif discriminator.head_shapes.get("real") != (1,):
             raise UserError(f"In {discriminator.where}, a head 'real' with one value is needed: real or fake.")
@@ -122,11 +122,11 @@ class Adversarial(Model):
             samples: `(B, *)`, as the discriminator takes them.
             condition: `(B, K)` class weights, if it is told the class.
         """
-        discriminator, x = self.net("discriminator"), join(samples, condition)
-        if discriminator.heads:
-            scores: Scores = discriminator(x, heads=True, logits=True)
-            return scores
-        return {"real": discriminator(x, logits=True)}
+        discriminator = self.net("discriminator")
+        scored = discriminator(samples, condition=condition)
+        if discriminator.head_shapes:
+            return {name: head.logits for name, head in scored.heads.items()}
+        return {"real": scored.logits}
 
     def judged(
         self, step: Step, real: Tensor, fake: Tensor, condition: Tensor | None

@@ -23,9 +23,8 @@ from torch import Tensor, nn
 
 from zeuxis.data import to_unit
 from zeuxis.errors import UserError
-from zeuxis.models.base import Inputs, Model, ModelOptions, Posterior, Step, join
+from zeuxis.models.base import Inputs, Model, ModelOptions, Posterior, Step
 from zeuxis.nets import Network
-from zeuxis.nets.network import Imported
 
 __all__ = ["Autoencoder", "AutoencoderOptions", "posterior_of"]
 
@@ -56,15 +55,11 @@ class Autoencoder(Model):
     stochastic: ClassVar[bool | None] = None
 
     def inputs(self) -> Inputs:
-        channels, *sides = self.image_shape
-        return {
-            "encoder": (channels + self.condition_size, *sides),
-            "decoder": (self.options.latent + self.condition_size,),
-        }
+        return {"encoder": self.told(self.image_shape), "decoder": self.told((self.options.latent,))}
 
     def check(self) -> None:
         encoder, latent = self.net("encoder"), self.options.latent
-        if encoder.heads:
+        if encoder.head_shapes:
             if encoder.head_shapes != {"mean": (latent,), "logvar": (latent,)} or self.stochastic is False:
                 wanted = (
                     f"the output must be {latent} latent values, without heads"
@@ -80,8 +75,7 @@ class Autoencoder(Model):
         if self.options.reconstruction == "bce" and self.recipe.data.range != "0..1":
             raise UserError(f"Recipe {self.recipe.name}: reconstruction 'bce' needs data.range = '0..1'.")
         decoder = self.net("decoder")
-        bounded = isinstance(decoder.trunk, Imported) or isinstance(decoder.trunk[-1], nn.Sigmoid | nn.Softmax)
-        if self.options.reconstruction == "bce" and not bounded:
+        if self.options.reconstruction == "bce" and not decoder.may_be_bounded:
             raise UserError(
                 f"In {decoder.where}, reconstruction 'bce' needs an output in 0..1, so the last layer must be "
                 f"'sigmoid', not '{decoder.rows[-1].layer}'."
@@ -92,14 +86,13 @@ class Autoencoder(Model):
 
     def encode(self, images: Tensor, condition: Tensor | None = None) -> Posterior:
         """Returns the posterior of `(B, C, H, W)` images; of variance 0 where the encoder gives a point."""
-        return posterior_of(self.net("encoder"), join(images, condition), self.options.latent)
+        return posterior_of(self.net("encoder"), images, self.options.latent, condition)
 
     def draw_latents(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, self.options.latent, generator=generator, device=generator.device)
 
     def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
-        images: Tensor = self.net("decoder")(join(latents, condition))
-        return images
+        return self.net("decoder")(latents, condition=condition).value
 
     def test(self, step: Step) -> dict[str, Tensor]:
         """`mse` of reconstructions from the posterior mean at pixel range 0..1, averaged over pixels."""
@@ -114,15 +107,16 @@ class Autoencoder(Model):
 
     def surprise(self, images: Tensor, latents: Tensor, condition: Tensor | None) -> Tensor:
         """Negative log-likelihood of each pixel under the decoder, `(B, C, H, W)` in nats, up to a constant."""
-        decoder, kind, z = self.net("decoder"), self.options.reconstruction, join(latents, condition)
+        decoder, kind = self.net("decoder"), self.options.reconstruction
+        decoded = decoder(latents, condition=condition)
         if kind == "bce":
             if decoder.gives_logits:
-                return F.binary_cross_entropy_with_logits(decoder(z, logits=True), images, reduction="none")
-            made = decoder(z)
+                return F.binary_cross_entropy_with_logits(decoded.logits, images, reduction="none")
+            made = decoded.value
             if not ((made >= 0) & (made <= 1)).all():
                 raise UserError(f"In {decoder.where}, reconstruction 'bce' needs an output in 0..1; end in a sigmoid.")
             return F.binary_cross_entropy(made, images, reduction="none")
-        error: Tensor = (decoder(z) - images).square()
+        error: Tensor = (decoded.value - images).square()
         if kind == "gaussian":
             # Softly kept above -6 (a deviation of 0.05), below which the density grows without bound: the
             # reference above, section 4.
@@ -136,13 +130,13 @@ class Autoencoder(Model):
         return values.mean() if self.options.reduction == "mean" else values.sum() / len(values)
 
 
-def posterior_of(encoder: Network, x: Tensor, latent: int) -> Posterior:
+def posterior_of(encoder: Network, x: Tensor, latent: int, condition: Tensor | None = None) -> Posterior:
     """What an encoder with two heads, with one output of `2 * latent` values, or with a point says of its input."""
-    if encoder.heads:
-        heads = encoder(x, heads=True)
-        mean, logvar = heads["mean"], heads["logvar"]
+    encoded = encoder(x, condition=condition)
+    if encoder.head_shapes:
+        mean, logvar = encoded.heads["mean"].value, encoded.heads["logvar"].value
     else:
-        out = encoder(x)
+        out = encoded.value
         if out.shape[1] == latent:
             return Posterior(out, torch.full_like(out, -torch.inf))
         mean, logvar = out.chunk(2, dim=1)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from zeuxis.data import Batch
 from zeuxis.errors import UserError, quoted
-from zeuxis.nets import Network, Shape
+from zeuxis.nets import Network, Shape, Told
 from zeuxis.recipe import NetworkOptions, Recipe, Section
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "HasFeatures",
     "HasLikelihood",
     "HasPrior",
+    "Input",
     "Inputs",
     "Model",
     "ModelOptions",
@@ -42,7 +43,6 @@ __all__ = [
     "Step",
     "Terms",
     "Weighted",
-    "join",
     "log_normal",
     "phase",
     "total",
@@ -73,8 +73,22 @@ Role = Literal[
 ]  # fmt: skip
 T = TypeVar("T")
 Terms = Mapping[str, "Tensor | Weighted"]
-# Input shapes by network; a function where the shape follows from a network before it.
-Inputs = Mapping[str, "Shape | Callable[[], Shape]"]
+
+
+class Input(NamedTuple):
+    """What a network is given.
+
+    Attributes:
+        shape: of its main input, without the batch dimension.
+        told: what it is told beside it.
+    """
+
+    shape: Shape
+    told: Told
+
+
+# Inputs by network; a function where the shape follows from a network before it.
+Inputs = Mapping[str, "Shape | Input | Callable[[], Shape]"]
 
 
 def total(terms: Mapping[str, Tensor | Weighted]) -> Tensor:
@@ -252,12 +266,12 @@ class Model(nn.Module):
             torch.manual_seed(recipe.training.seed)
             shapes = self.inputs()
             self._require_networks(shapes)
-            for name, shape in shapes.items():
+            for name, given in shapes.items():
                 # A shape that follows from a network before it is worked out once that network stands.
+                shape, told = given if isinstance(given, Input) else (given() if callable(given) else given, Told())
                 self.networks[name] = Network(
-                    self.layers(name), shape() if callable(shape) else shape, symbols, f"{where}, network {name}",
-                    trust=recipe.trust,
-                )  # fmt: skip
+                    self.layers(name), shape, symbols, f"{where}, network {name}", told=told, trust=recipe.trust
+                )
         self.check()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -276,8 +290,8 @@ class Model(nn.Module):
     def inputs(self) -> Inputs:
         """Shape of the input of each network, in the order they are built.
 
-        A shape that follows from what another network puts out is given as a function, called once those
-        before it are built.
+        A network that is told a time or a condition has an `Input`. A shape that follows from what another network
+        puts out is given as a function, called once those before it are built.
         """
         raise NotImplementedError
 
@@ -308,6 +322,10 @@ class Model(nn.Module):
                         found[name] = Phase(name, updates, times, every, optimizer, getattr(self, attribute))
         return list(found.values())
 
+    def told(self, shape: Shape) -> Input:
+        """The input of a network that is told the class, where the model is conditional."""
+        return Input(shape, Told(condition=self.condition_size))
+
     @property
     def condition_size(self) -> int:
         """Values that tell a network the class: one for each class, none where the model is not conditional."""
@@ -336,23 +354,6 @@ class Model(nn.Module):
                     f"Recipe {name}: the model '{self.recipe.model.name}' has no network '{quoted(network)}'; "
                     f"its networks are {', '.join(shapes)}."
                 )
-
-
-def join(x: Tensor, condition: Tensor | None) -> Tensor:
-    """Tells a network's input the class: more values beside a vector, a plane for each beside an image.
-
-    Args:
-        x: `(B, N)` or `(B, C, H, W)`.
-        condition: `(B, K)`, or None, which leaves the input as it is.
-
-    Returns:
-        `(B, N + K)` or `(B, C + K, H, W)`.
-    """
-    if condition is None:
-        return x
-    if x.dim() == 4:
-        condition = condition[:, :, None, None].expand(-1, -1, *x.shape[2:])
-    return torch.cat([x, condition], dim=1)
 
 
 class Posterior(NamedTuple):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from zeuxis.errors import UserError
 from zeuxis.models.base import ConditionalOptions, Inputs, Model, Step, Terms, phase
@@ -43,16 +43,14 @@ class Classifier(Model):
 
     def classify(self, images: Tensor) -> Tensor:
         """Logits `(B, K)` of the classes of `(B, C, H, W)` images."""
-        logits: Tensor = self.net("classifier")(images, logits=True)
-        return logits
+        return self.net("classifier")(images).logits
 
     def features(self, images: Tensor) -> Tensor:
         """What the last layer decides by, `(B, F)`."""
         network = self.net("classifier")
-        last = max((i for i, layer in enumerate(network.trunk) if isinstance(layer, nn.Linear)), default=None)
-        if last is None:
+        if network.feature_shape is None:
             raise UserError(f"In {network.where}, there is no 'dense' layer, and so no features to measure in.")
-        return network.features(images, last)
+        return network(images).features
 
     @phase("classifier", updates="classifier")
     def learn(self, step: Step) -> Terms:

@@ -56,8 +56,7 @@ class CVAEGAN(VAEGAN):
 
     def classify(self, images: Tensor) -> Tensor:
         """Logits `(B, K)` of the classes."""
-        heads: dict[str, Tensor] = self.net("classifier")(images, heads=True, logits=True)
-        return heads["class"]
+        return self.net("classifier")(images).heads["class"].logits
 
     def feature_error(self, images: Tensor, made: Tensor, network: str = "discriminator") -> Tensor:
         seen = super().feature_error(images, made, network)

@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from zeuxis.models.adversarial import Adversarial, AdversarialOptions, Scores
-from zeuxis.models.base import Inputs, Step, Terms, join, phase
+from zeuxis.models.base import Inputs, Step, Terms, phase
 from zeuxis.models.registry import register
 
 __all__ = ["GAN", "GANOptions"]
@@ -43,11 +43,7 @@ class GAN(Adversarial):
     generating_networks: ClassVar[tuple[str, ...]] = ("generator",)
 
     def inputs(self) -> Inputs:
-        channels, *sides = self.image_shape
-        return {
-            "generator": (self.options.latent + self.condition_size,),
-            "discriminator": (channels + self.condition_size, *sides),
-        }
+        return {"generator": self.told((self.options.latent,)), "discriminator": self.told(self.image_shape)}
 
     def check(self) -> None:
         super().check()
@@ -57,8 +53,7 @@ class GAN(Adversarial):
         return torch.randn(count, self.options.latent, generator=generator, device=generator.device)
 
     def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
-        images: Tensor = self.net("generator")(join(latents, condition))
-        return images
+        return self.net("generator")(latents, condition=condition).value
 
     def reals(self, step: Step) -> Tensor:
         """What fakes are told from: the step's images."""

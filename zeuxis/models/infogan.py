@@ -79,7 +79,7 @@ class InfoGAN(GAN):
         return {
             "generator": (self.latent_size,),
             "discriminator": self.image_shape,
-            "q": lambda: self.net("discriminator").output_shape,
+            "q": lambda: self.net("discriminator").feature_shape or self.net("discriminator").output_shape,
         }
 
     def layers(self, name: str) -> NetworkOptions:
@@ -101,8 +101,13 @@ class InfoGAN(GAN):
         parts.append(2 * torch.rand(count, self.options.continuous, generator=generator, device=device) - 1)
         return torch.cat(parts, dim=1)
 
+    def guessed(self, images: Tensor) -> dict[str, Tensor]:
+        """What Q says of the codes of images, before any softmax, by its heads."""
+        heads = self.net("q")(self.net("discriminator")(images).features).heads
+        return {name: head.logits for name, head in heads.items()}
+
     def read_codes(self, images: Tensor) -> Tensor:
-        guessed = self.net("q")(self.net("discriminator").features(images), heads=True, logits=True)
+        guessed = self.guessed(images)
         values = [
             guessed[f"categorical_{i}"].argmax(1, keepdim=True) for i in range(1, len(self.options.categorical) + 1)
         ]
@@ -112,8 +117,7 @@ class InfoGAN(GAN):
     @phase("information", updates="generator q discriminator")
     def inform(self, step: Step) -> Terms:
         latents = self.draw_latents(step.batch_size, step.generator)
-        features = self.net("discriminator").features(self.seen(step, self.generate(latents)))
-        guessed = self.net("q")(features, heads=True, logits=True)
+        guessed = self.guessed(self.seen(step, self.generate(latents)))
         terms: dict[str, Tensor | Weighted] = {}
         categorical = [code for code in self.codes() if code.categorical]
         if categorical:

@@ -70,8 +70,7 @@ class LatentGAN(GAN):
         return torch.randn(count, self.options.noise, generator=generator, device=generator.device)
 
     def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
-        images: Tensor = self.net("decoder")(self.net("generator")(latents))
-        return images
+        return self.net("decoder")(self.net("generator")(latents).value).value
 
     def posterior(self, images: Tensor) -> Posterior:
         """The VAE's posterior of `(B, C, H, W)` images; the generator's noise has no encoder."""
@@ -86,7 +85,6 @@ class LatentGAN(GAN):
 
     def fakes(self, step: Step) -> Tensor:
         def make() -> Tensor:
-            made: Tensor = self.net("generator")(self.draw_latents(step.batch_size, step.generator))
-            return made
+            return self.net("generator")(self.draw_latents(step.batch_size, step.generator)).value
 
         return step.once("fake", make, through="generator")

@@ -29,7 +29,6 @@ section 3.1 (the estimate, which is Hutchinson's).
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -37,15 +36,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from zeuxis.models.base import Inputs, Step, Terms, log_normal, phase
+from zeuxis.models.base import Input, Inputs, Step, Terms, log_normal, phase
 from zeuxis.models.registry import register
+from zeuxis.models.samplers import midpoint
 from zeuxis.models.vae import VAE, VAEOptions
+from zeuxis.nets import Told
 
 __all__ = ["TwoStageVAE"]
 
-# Waves that tell the prior the time, beside the time itself: more than a dense network makes of one number.
-WAVES = 4
-TIME_SIZE = 1 + 2 * WAVES
 # Latents up to which the divergence is computed as it stands.
 EXACT = 32
 
@@ -66,7 +64,7 @@ class TwoStageVAE(VAE):
     generating_networks = ("decoder", "prior")
 
     def inputs(self) -> Inputs:
-        return {**super().inputs(), "prior": (self.options.latent + TIME_SIZE,)}
+        return {**super().inputs(), "prior": Input((self.options.latent,), Told(time=True))}
 
     def check(self) -> None:
         super().check()
@@ -74,20 +72,13 @@ class TwoStageVAE(VAE):
 
     def velocity(self, latents: Tensor, time: Tensor) -> Tensor:
         """Velocity `(B, Z)` at latents `(B, Z)` and time `(B, 1)` in 0..1."""
-        angles = math.pi * time * 2.0 ** torch.arange(WAVES, device=time.device)
-        moved: Tensor = self.net("prior")(torch.cat([latents, time, angles.sin(), angles.cos()], dim=1))
-        return moved
+        return self.net("prior")(latents, time=time).value
 
     @torch.no_grad()
     def draw_latents(self, count: int, generator: torch.Generator) -> Tensor:
         noise = super().draw_latents(count, generator)
         z = noise.to(next(self.net("prior").parameters()).device)
-        step = 1 / self.options.solver_steps
-        for i in range(self.options.solver_steps):
-            t = torch.full((count, 1), i * step, device=z.device)
-            halfway = z + step / 2 * self.velocity(z, t)
-            z = z + step * self.velocity(halfway, t + step / 2)
-        return z.to(noise.device)
+        return midpoint(self.velocity, z, self.options.solver_steps).to(noise.device)
 
     @property
     def prior_density(self) -> Literal["normal", "exact", "estimated"]:

@@ -60,7 +60,7 @@ class VAEGAN(Adversarial, Variational):
         Adversarial.check(self)
         Autoencoder.check(self)
         discriminator = self.net("discriminator")
-        if not discriminator.heads:
+        if not discriminator.head_shapes:
             raise UserError(
                 f"In {discriminator.where}, the layers must end in features, with the score in a head 'real'."
             )
@@ -93,8 +93,8 @@ class VAEGAN(Adversarial, Variational):
         """Squared error of reconstructions in the features of a network's trunk."""
         judging = self.net(network)
         with torch.no_grad():
-            wanted = judging.features(images)
-        return self.reduced((judging.features(made) - wanted).square())
+            wanted = judging(images).features
+        return self.reduced((judging(made).features - wanted).square())
 
     def similarity(self, step: Step) -> dict[str, Tensor | Weighted]:
         """How far reconstructions are from the images, in features and in pixels."""

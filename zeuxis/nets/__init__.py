@@ -1,7 +1,8 @@
 """What networks are made of: layer specs become modules, with shapes inferred from the input."""
 
-from zeuxis.nets.layers import Shape
-from zeuxis.nets.network import Network, Row
+from zeuxis.nets.context import Context, Told
+from zeuxis.nets.layers import LAYERS, Shape, layer
+from zeuxis.nets.network import Network, Output, Row
 from zeuxis.nets.summary import summary
 
-__all__ = ["Network", "Row", "Shape", "summary"]
+__all__ = ["LAYERS", "Context", "Network", "Output", "Row", "Shape", "Told", "layer", "summary"]

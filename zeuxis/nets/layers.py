@@ -12,22 +12,29 @@ convolution in * s. With kernel k the latter needs p and q (output padding) in
 | `conv N kK sS` | convolution, N filters |
 | `deconv N kK sS` | transposed convolution |
 | `res N kK` | residual block, N filters: twice a leaky ReLU and a convolution, added to the input |
-| `up S` | nearest-neighbour up-sampling |
+| `res N kK gn` | the same with group normalisation and SiLU before each convolution; with `film` also modulated |
+| `film` | scale and shift of every channel by the embedding of time and condition |
+| `attend H` | self-attention of all places with H heads, added to the input |
+| `up S`, `down S` | nearest-neighbour up-sampling, and means of S x S pixels |
+| `keep NAME` | the output so far is kept under a name |
+| `cat NAME`, `add NAME` | what was kept stands beside the channels, or is added |
+| `unet N dD hH` | U-Net of D resolutions, N filters at the first and twice as many at each next; H heads at the last |
+| `dit N dD pP hH` | diffusion transformer: patches of P x P pixels, width N, D blocks of H heads |
 | `reshape CxHxW`, `flatten` | |
-| `bn`, `ln` | batch and layer normalisation |
+| `bn`, `ln`, `gn G` | batch and layer normalisation, and group normalisation in G groups |
 | `dropout P` | |
 | `maxpool K`, `avgpool K`, `globalmax`, `globalavg` | |
 | `relu`, `lrelu A`, `elu`, `silu`, `gelu`, `tanh`, `sigmoid`, `softmax` | |
 
 Options: `kK`, `sS`, `nobias`, `valid`, and `sn` for spectral normalisation. A size may be a symbol of the
-recipe: `dense latent`, `conv channels k3`.
+recipe: `dense latent`, `conv channels k3`. Plugins add words with `layer`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -35,22 +42,53 @@ from torch import Tensor, nn
 
 from zeuxis.errors import UserError, nearest
 from zeuxis.nets.convolution import Conv, Deconv
+from zeuxis.registry import Registry
 
-__all__ = ["ACTIVATIONS", "WEIGHTED", "WORDS", "Residual", "Shape", "make_layer", "require_parameters", "show"]
+__all__ = [
+    "ACTIVATIONS", "LAYERS", "WEIGHTED", "Made", "Residual", "Shape", "Spec", "Word", "embeds", "image_shape", "layer",
+    "make_layer", "require_parameters", "show",
+]  # fmt: skip
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A layer spec, taken apart."""
+    """A layer spec, taken apart.
+
+    Attributes:
+        word: its first word.
+        arguments: what follows and is no option.
+        numbers: of options such as `k3`, by their letter.
+        flags: options without a number.
+        symbols: sizes of the recipe that may be written by name.
+        embedding: width of the embedding of what the network is told; 0 where it is told nothing.
+        kept: shapes of what layers before have kept, by name; a layer that keeps its input adds it here.
+    """
 
     word: str
     arguments: tuple[str, ...]
-    kernel: int
-    stride: int
+    numbers: Mapping[str, int]
     flags: frozenset[str]
     symbols: Mapping[str, int]
+    embedding: int
+    kept: dict[str, Shape]
+
+    @property
+    def kernel(self) -> int:
+        """Side of the kernel."""
+        return self.numbers["k"]
+
+    @property
+    def stride(self) -> int:
+        """Stride; 1 if it is not given."""
+        return self.numbers.get("s", 1)
+
+    def name(self) -> str:
+        """The first argument as a name."""
+        if not self.arguments:
+            raise UserError(f"'{self.word}' needs a name, as in '{self.word} a'")
+        return self.arguments[0]
 
     def size(self, default: int | None = None) -> int:
         """The first argument as a positive whole number or a symbol of the recipe."""
@@ -85,27 +123,61 @@ MOST_VALUES = 2**26
 WIDEST = 255
 Made = tuple[nn.Module, Shape]
 Maker = Callable[[Spec, Shape], Made]
-WORDS: dict[str, Maker] = {}
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a layer spec.
+
+    Attributes:
+        make: from a spec and the shape of the input to a module and the shape of its output.
+        options: letters of options with a number, such as `k`, and options without.
+        embeds: whether its module takes the embedding of what the network is told.
+    """
+
+    make: Maker
+    options: frozenset[str] = frozenset()
+    embeds: bool = False
+
+
+LAYERS: Registry[Word] = Registry("layer", "zeuxis.nets.layers", "zeuxis.nets.blocks")
+
+
+def layer(name: str, *options: str, embeds: bool = False) -> Callable[[Maker], Maker]:
+    """Registers a function that makes a layer, as a word of layer specs.
+
+    A module whose `forward` has an argument `context` is called with it, `module(x, context)`.
+
+    Args:
+        name: the word.
+        *options: what may follow it: a letter that takes a number, as `k` in `k3`, or a word.
+        embeds: its module takes the embedding of what the network is told, `context.embedding`.
+    """
+
+    def register(maker: Maker) -> Maker:
+        LAYERS.register(name, Word(maker, frozenset(options), embeds), maker.__module__)
+        return maker
+
+    return register
+
+
 # Those after which a network's `dropout` takes effect.
 ACTIVATIONS = frozenset({"relu", "lrelu", "elu", "silu", "gelu", "tanh"})
 # Those that a network's `spectral_norm` normalises.
 WEIGHTED = frozenset({"dense", "conv", "deconv"})
-# Options beyond a plain word, and the words that take them.
-_OPTIONS = {
-    "dense": {"nobias", "sn"},
-    "conv": {"k", "s", "nobias", "valid", "sn"},
-    "deconv": {"k", "s", "nobias", "sn"},
-    "res": {"k"},
-}
 
 
-def make_layer(text: str, shape: Shape, symbols: Mapping[str, int]) -> Made:
+def make_layer(
+    text: str, shape: Shape, symbols: Mapping[str, int], *, embedding: int = 0, kept: dict[str, Shape] | None = None
+) -> Made:
     """Builds one layer.
 
     Args:
         text: the spec, such as `"conv 64 k3 s2"`.
         shape: shape of its input without the batch dimension.
         symbols: sizes that may be written by name.
+        embedding: width of the embedding of what the network is told.
+        kept: shapes of what layers before have kept; one that keeps its input adds to it.
 
     Returns:
         The module and the shape of its output.
@@ -114,37 +186,43 @@ def make_layer(text: str, shape: Shape, symbols: Mapping[str, int]) -> Made:
         UserError: for a wrong word, option or size, or an input of the wrong shape.
     """
     word, *rest = text.split() or [""]
-    if word not in WORDS:
-        raise UserError(f"there is no layer '{word}'.{nearest(word, WORDS)}")
-    allowed = _OPTIONS.get(word, set())
-    arguments, flags, numbers = [], set(), {"k": 0, "s": 1}
+    if word not in LAYERS:
+        raise UserError(f"there is no layer '{word}'.{nearest(word, LAYERS)}")
+    known = LAYERS[word]
+    arguments, flags, numbers = [], set(), {}
     for part in rest:
         number = _whole(part[1:])
-        if part[0] in allowed & {"k", "s"} and number:
+        if part[0] in known.options and number:
             if number > WIDEST:
                 raise UserError(f"a kernel or stride is at most {WIDEST}, not {number}")
             numbers[part[0]] = number
-        elif part in allowed:
+        elif part in known.options and len(part) > 1:
             flags.add(part)
         else:
             arguments.append(part)
     if len(arguments) > 1:
-        raise UserError(f"'{arguments[1]}' is no option of '{word}'.{nearest(arguments[1], allowed or {'none'})}")
-    if "k" in allowed and not numbers["k"]:
+        raise UserError(f"'{arguments[1]}' is no option of '{word}'.{nearest(arguments[1], known.options or {'none'})}")
+    if "k" in known.options and "k" not in numbers:
         raise UserError(f"'{word}' needs a kernel size, as in '{word} 64 k3'")
-    spec = Spec(word, tuple(arguments), numbers["k"], numbers["s"], frozenset(flags), symbols)
+    spec = Spec(word, tuple(arguments), numbers, frozenset(flags), symbols, embedding, {} if kept is None else kept)
     with torch.device("meta"):  # to see its size before it takes any memory
-        planned, out = WORDS[word](spec, shape)
+        planned, out = known.make(spec, shape)
     if min(out) < 1:
         raise UserError(f"nothing is left of a {show(shape)} input")
     if math.prod(out) > MOST_VALUES:
         raise UserError(f"an output of {show(out)} is too large: an image may have {MOST_VALUES:,} values")
     require_parameters(sum(p.numel() for p in planned.parameters()))
-    module, _ = WORDS[word](spec, shape)
+    module, _ = known.make(spec, shape)
     if "sn" in flags:  # a layer that needs padding or cutting is a pair with it
         inner = [m for m in (module, *module.children()) if hasattr(m, "weight")]
         nn.utils.parametrizations.spectral_norm(inner[0])
     return module, out
+
+
+def embeds(layers: Iterable[str]) -> bool:
+    """Whether any of these layers takes the embedding of what its network is told."""
+    words = [text.split() for text in layers]
+    return any("film" in parts or (parts[0] in LAYERS and LAYERS[parts[0]].embeds) for parts in words if parts)
 
 
 def require_parameters(count: int) -> None:
@@ -158,14 +236,6 @@ def show(shape: Shape) -> str:
     return "x".join(map(str, (*shape[1:], shape[0])))
 
 
-def _word(name: str) -> Callable[[Maker], Maker]:
-    def register(maker: Maker) -> Maker:
-        WORDS[name] = maker
-        return maker
-
-    return register
-
-
 def _whole(text: str) -> int:
     """A whole number above 0 in plain digits; 0 for anything else, and where it is larger than any size."""
     return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
@@ -177,21 +247,21 @@ def _vector(shape: Shape, word: str) -> int:
     return shape[0]
 
 
-def _image(shape: Shape, word: str) -> tuple[int, int, int]:
+def image_shape(shape: Shape, word: str) -> tuple[int, int, int]:
     if len(shape) != 3:
         raise UserError(f"'{word}' needs an image but meets a vector of {shape[0]}; put 'reshape CxHxW' before it")
     return shape[0], shape[1], shape[2]
 
 
-@_word("dense")
+@layer("dense", "nobias", "sn")
 def _dense(spec: Spec, shape: Shape) -> Made:
     out = spec.size()
     return nn.Linear(_vector(shape, "dense"), out, bias="nobias" not in spec.flags), (out,)
 
 
-@_word("conv")
+@layer("conv", "k", "s", "nobias", "valid", "sn")
 def _conv(spec: Spec, shape: Shape) -> Made:
-    channels, *sides = _image(shape, "conv")
+    channels, *sides = image_shape(shape, "conv")
     filters, k, s = spec.size(), spec.kernel, spec.stride
     bias = "nobias" not in spec.flags
     if "valid" in spec.flags:
@@ -209,9 +279,9 @@ def _conv(spec: Spec, shape: Shape) -> Made:
     return nn.Sequential(pad, Conv(channels, filters, k, s, bias=bias)), (filters, *out)
 
 
-@_word("deconv")
+@layer("deconv", "k", "s", "nobias", "sn")
 def _deconv(spec: Spec, shape: Shape) -> Made:
-    channels, height, width = _image(shape, "deconv")
+    channels, height, width = image_shape(shape, "deconv")
     filters, k, s = spec.size(), spec.kernel, spec.stride
     padding = max(math.ceil((k - s) / 2), 0)
     extra = 2 * padding - (k - s)
@@ -235,28 +305,24 @@ class Residual(nn.Module):
         self.last = Conv(filters, filters, kernel, padding=kernel // 2, bias=False)
         self.shortcut = Conv(channels, filters, 1, bias=False) if channels != filters else nn.Identity()
 
+    def begin(self) -> None:
+        """Every block begins as its shortcut, so depth costs nothing at first."""
+        nn.init.zeros_(self.last.weight)
+
     def forward(self, x: Tensor) -> Tensor:
         inner = self.first(nn.functional.leaky_relu(x, 0.2))
         joined: Tensor = self.shortcut(x) + self.last(nn.functional.leaky_relu(inner, 0.2))
         return joined
 
 
-@_word("res")
-def _res(spec: Spec, shape: Shape) -> Made:
-    channels, height, width = _image(shape, "res")
-    if spec.kernel % 2 == 0:
-        raise UserError(f"'res' needs an odd kernel size, not {spec.kernel}")
-    return Residual(channels, spec.size(), spec.kernel), (spec.size(), height, width)
-
-
-@_word("up")
+@layer("up")
 def _up(spec: Spec, shape: Shape) -> Made:
-    channels, height, width = _image(shape, "up")
+    channels, height, width = image_shape(shape, "up")
     scale = spec.size(2)
     return nn.Upsample(scale_factor=scale), (channels, height * scale, width * scale)
 
 
-@_word("reshape")
+@layer("reshape")
 def _reshape(spec: Spec, shape: Shape) -> Made:
     parts = (spec.arguments or ("",))[0].split("x")
     sizes = [spec.symbols.get(part, _whole(part)) for part in parts]
@@ -279,7 +345,7 @@ class Reshape(nn.Module):
         return x.reshape(len(x), *self.shape).contiguous(memory_format=torch.channels_last)
 
 
-@_word("flatten")
+@layer("flatten")
 def _flatten(spec: Spec, shape: Shape) -> Made:
     return Flatten(), (math.prod(shape),)
 
@@ -294,18 +360,26 @@ class Flatten(nn.Module):
         return x.flatten(1)
 
 
-@_word("bn")
+@layer("bn")
 def _bn(spec: Spec, shape: Shape) -> Made:
     return (nn.BatchNorm1d if len(shape) == 1 else nn.BatchNorm2d)(shape[0]), shape
 
 
-@_word("ln")
+@layer("ln")
 def _ln(spec: Spec, shape: Shape) -> Made:
     # One group over all channels and positions: layer normalisation with a gain and a bias per channel.
     return nn.GroupNorm(1, shape[0]), shape
 
 
-@_word("dropout")
+@layer("gn")
+def _gn(spec: Spec, shape: Shape) -> Made:
+    groups = spec.size(8)
+    if shape[0] % groups:
+        raise UserError(f"'gn {groups}' needs channels that {groups} divides, and meets {shape[0]}")
+    return nn.GroupNorm(groups, shape[0]), shape
+
+
+@layer("dropout")
 def _dropout(spec: Spec, shape: Shape) -> Made:
     return Dropout(spec.number(0.5, 0, 0.99)), shape
 
@@ -329,15 +403,16 @@ class Dropout(nn.Dropout):
 
 def _pool(kind: type[nn.MaxPool2d] | type[nn.AvgPool2d]) -> Maker:
     def make(spec: Spec, shape: Shape) -> Made:
-        channels, height, width = _image(shape, spec.word)
+        channels, height, width = image_shape(shape, spec.word)
         k = spec.size(2)
         return kind(k), (channels, height // k, width // k)
 
     return make
 
 
-WORDS["maxpool"] = _pool(nn.MaxPool2d)
-WORDS["avgpool"] = _pool(nn.AvgPool2d)
+layer("maxpool")(_pool(nn.MaxPool2d))
+layer("avgpool")(_pool(nn.AvgPool2d))
+layer("down")(_pool(nn.AvgPool2d))
 
 
 class GlobalPool(nn.Module):
@@ -351,22 +426,22 @@ class GlobalPool(nn.Module):
         return torch.amax(x, dim=(2, 3)) if self.kind == "max" else x.mean(dim=(2, 3))
 
 
-@_word("globalmax")
+@layer("globalmax")
 def _globalmax(spec: Spec, shape: Shape) -> Made:
-    return GlobalPool("max"), (_image(shape, "globalmax")[0],)
+    return GlobalPool("max"), (image_shape(shape, "globalmax")[0],)
 
 
-@_word("globalavg")
+@layer("globalavg")
 def _globalavg(spec: Spec, shape: Shape) -> Made:
-    return GlobalPool("mean"), (_image(shape, "globalavg")[0],)
+    return GlobalPool("mean"), (image_shape(shape, "globalavg")[0],)
 
 
-@_word("lrelu")
+@layer("lrelu")
 def _lrelu(spec: Spec, shape: Shape) -> Made:
     return nn.LeakyReLU(spec.number(0.2, 0, 1)), shape
 
 
-@_word("softmax")
+@layer("softmax")
 def _softmax(spec: Spec, shape: Shape) -> Made:
     return nn.Softmax(dim=1), shape
 
@@ -378,4 +453,4 @@ def _activation(kind: type[nn.Module]) -> Maker:
 for _name, _kind in {
     "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid,
 }.items():  # fmt: skip
-    WORDS[_name] = _activation(_kind)
+    layer(_name)(_activation(_kind))

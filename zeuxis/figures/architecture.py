@@ -1,0 +1,154 @@
+"""Networks as pictures: a box for each layer, as tall as its resolution, with skips as arcs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from zeuxis.figures.registry import figure
+from zeuxis.figures.style import INK, LINES, MUTED, heading, new_figure, tile_axes, title
+from zeuxis.nets import Network, Row
+from zeuxis.nets.layers import ACTIVATIONS, show
+from zeuxis.run import Run
+
+__all__ = ["draw_networks"]
+
+BLUE, TERRACOTTA, GREEN, OCHRE, PLUM = LINES
+COLOURS = {
+    "conv": BLUE, "res": BLUE, "unet": GREEN, "dit": PLUM, "attend": PLUM, "deconv": TERRACOTTA, "up": TERRACOTTA,
+    "dense": OCHRE, "embedding": OCHRE,
+}  # fmt: skip
+# What belongs to the layer before, and is written beside it rather than drawn.
+BESIDE = ACTIVATIONS | {"bn", "ln", "gn", "dropout", "film", "sigmoid", "softmax", "flatten", "keep"}
+# In units of the widest box: gap between boxes, and the height of a vector's.
+GAP, VECTOR = 0.75, 0.7
+
+
+@dataclass
+class Box:
+    """A layer, and what belongs to it."""
+
+    word: str
+    shape: tuple[int, ...]
+    texts: list[str]
+    head: str = ""
+    kept: list[str] = field(default_factory=list)
+    takes: str = ""
+
+    @property
+    def height(self) -> float:
+        """Grows with the resolution's logarithm."""
+        return VECTOR if len(self.shape) == 1 else 0.8 + 0.55 * math.log2(max(self.shape[1], 1))
+
+    @property
+    def width(self) -> float:
+        """Grows with the channels' logarithm."""
+        return 0.35 + 0.09 * math.log2(max(self.shape[0], 1))
+
+
+def boxes(network: Network) -> list[Box]:
+    """A network's layers as boxes, its input first."""
+    found = [Box("input", network.input_shape, ["input"])]
+    for row in network.rows:
+        head, _, text = row.layer.rpartition(": ")
+        word = text.split()[0]
+        if word in BESIDE and found[-1].head == head and word != "embedding":
+            if word == "keep":
+                found[-1].kept.append(text.split()[1])
+            else:
+                found[-1].texts.append(text)
+            continue
+        box = _box(row, head, word, text)
+        found.insert(0, box) if word == "embedding" else found.append(box)
+    return found
+
+
+def _box(row: Row, head: str, word: str, text: str) -> Box:
+    takes = text.split()[1] if word in ("cat", "add") else ""
+    return Box(word, row.output, [f"head {head}", text] if head else [text], head, takes=takes)
+
+
+def draw_network(ax: Axes, network: Network) -> None:
+    """Draws a network into axes; its width in the axes' units is what `length` says."""
+    place, kept = 0.0, dict[str, tuple[float, float]]()
+    before: Box | None = None
+    for box in boxes(network):
+        colour = COLOURS.get(box.word, MUTED)
+        if before is not None and before.word != "embedding":
+            # Heads leave the trunk's end: the line to each passes behind those before it.
+            dotted = ":" if box.head and box.head != before.head else "-"
+            ax.plot([place - GAP, place], [0, 0], color=MUTED, lw=1.0, ls=dotted, zorder=0)
+        ax.add_patch(
+            FancyBboxPatch(
+                (place, -box.height / 2), box.width, box.height, boxstyle="round,pad=0,rounding_size=0.08",
+                facecolor=colour, edgecolor="none", alpha=0.9 if box.word in COLOURS else 0.45,
+            )
+        )  # fmt: skip
+        middle = place + box.width / 2
+        ax.text(middle, box.height / 2 + 0.12, show(box.shape), ha="center", va="bottom", fontsize=6.5, color=INK)
+        ax.text(
+            middle, -box.height / 2 - 0.15, " · ".join(box.texts), ha="center", va="top", rotation=90, fontsize=6.5,
+            color=MUTED, parse_math=False,
+        )  # fmt: skip
+        for name in box.kept:
+            kept[name] = (middle, box.height / 2)
+        if box.takes:
+            start = kept[box.takes]
+            ax.add_patch(
+                FancyArrowPatch(
+                    (start[0], start[1] + 0.5), (middle, box.height / 2 + 0.5), connectionstyle="arc3,rad=-0.25",
+                    arrowstyle="-|>", mutation_scale=8, color=PLUM, lw=1.0, alpha=0.8,
+                )
+            )  # fmt: skip
+        place, before = place + box.width + GAP, box
+    tile_axes(ax)
+
+
+def length(network: Network) -> float:
+    """Units that a network is long."""
+    return sum(box.width + GAP for box in boxes(network))
+
+
+def draw_networks(networks: Mapping[str, Network]) -> Figure:
+    """Draws networks below one another, at one scale."""
+    longest = max(length(network) for network in networks.values())
+    tallest = {name: max(box.height for box in boxes(network)) for name, network in networks.items()}
+    arcs = {name: 1.2 * any(box.takes for box in boxes(network)) for name, network in networks.items()}
+    heights = [tallest[name] + 4.2 + arcs[name] for name in networks]
+    scale = 0.36
+    drawn = new_figure(max(scale * longest + 0.6, 5.0), scale * sum(heights) + 0.4 * len(networks) + 0.6)
+    axes = drawn.subplots(len(networks), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for ax, (name, network), height in zip(axes, networks.items(), heights, strict=True):
+        draw_network(ax, network)
+        total = sum(row.parameters for row in network.rows)
+        ax.set_title(f"{name}, {total:,} parameters")
+        top = tallest[name] / 2 + 0.6 + (height - tallest[name] - 4.2)
+        ax.set_xlim(-0.3, longest)
+        ax.set_ylim(top - height, top)
+        ax.set_aspect("equal", adjustable="box", anchor="W")
+    return drawn
+
+
+def draw_recipe(networks: Mapping[str, Network], name: str) -> Figure:
+    """The networks of a recipe that was not trained."""
+    drawn = draw_networks(networks)
+    heading(drawn, "Networks", name)
+    return drawn
+
+
+@figure(
+    "architecture",
+    "Networks",
+    "A box for each layer: as tall as its resolution, as wide as its channels; arcs are skips.",
+    order=9,
+    applies=lambda run: True,
+)
+def architecture(run: Run) -> Figure:
+    drawn = draw_networks({name: run.model.net(name) for name in run.model.networks})
+    title(drawn, run, "Networks")
+    return drawn
