@@ -14,9 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +26,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.gallery import write_small
 from benchmarks.page import PAGE, publish
-from benchmarks.peers.__main__ import interpreter, write_images
+from benchmarks.peers.environments import interpreter, write_images
+from benchmarks.speed.worker import BATCHES, PLAINER, RESULTS, Worker
 from zeuxis.figures.style import INK, LINES, heading, new_figure
 from zeuxis.models import build_model
 from zeuxis.recipe import load_recipe
@@ -36,47 +35,11 @@ from zeuxis.training.hardware import describe_machine
 from zeuxis.training.optimizers import optimizer_of
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results.json"
-# Recipes of the reports, at the batch sizes of the comparison, and who else can train them.
-BATCHES = {"mnist-vae-z2": 128, "mnist-gan": 256, "mnist-cgan": 64, "faces-gan-64": 64, "faces-dcgan-64": 64}
 PEERS = ("keras", "torch", "pythae")
 VAES_ALONE = {"pythae"}
 ANY_DEVICE = {"torch"}
 PRECISIONS = ("float32", "bfloat16")
-# Without what the others have no word for.
-PLAINER = {"faces-gan-64": ("model.instance_noise=0",)}
 WARM, ROUNDS, SECONDS = 3, 5, 3.0
-
-
-class Worker:
-    """A process that trains a task, round by round."""
-
-    def __init__(self, words: list[str | Path], said: Path) -> None:
-        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "TQDM_DISABLE": "1"}
-        self.said = said
-        with said.open("w") as file:  # not a pipe, which would stop a talkative worker when it is full
-            self.process = subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True,
-                env=os.environ | quiet | {"PYTHONPATH": str(HERE.parent)},
-            )  # fmt: skip
-        self._read()
-
-    def _read(self) -> str:
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"A worker died: {self.said.read_text('utf-8', 'replace')[-2000:]}")
-        return line
-
-    def train(self, steps: int) -> float:
-        """Seconds for so many steps."""
-        assert self.process.stdin
-        print(steps, file=self.process.stdin, flush=True)
-        return float(self._read())
-
-    def close(self) -> None:
-        """Ends the process."""
-        self.process.communicate()
 
 
 def described(name: str, images: Path, device: str = "cpu") -> dict[str, Any]:

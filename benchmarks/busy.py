@@ -115,7 +115,7 @@ def measured(recipe: str, work: str, *numbers: str) -> subprocess.Popen[str]:
 
 def rates(process: subprocess.Popen[str]) -> dict[str, list[float]]:
     """What it measured, once it ends."""
-    found: dict[str, float] = json.loads(process.communicate()[0].splitlines()[-1])
+    found: dict[str, list[float]] = json.loads(process.communicate()[0].splitlines()[-1])
     return found
 
 

@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from matplotlib.transforms import Bbox
 
 from benchmarks.gallery import write_small
 from benchmarks.page import table
-from benchmarks.peers.__main__ import CONDITIONAL
+from benchmarks.peers.environments import CONDITIONAL
 from benchmarks.peers.made import Made
 from zeuxis.evaluation.measure import Value
 from zeuxis.evaluation.ranking import pooled, ranked
@@ -102,7 +103,8 @@ def regions(run: Run) -> dict[str, dict[str, Any]]:
 
     def edge(part: np.ndarray) -> np.ndarray:
         strips = (part[:, :low], part[:, high:], part[:, low:high, :low], part[:, low:high, high:])
-        return np.mean([laplacian_variance(strip) for strip in strips], axis=0)
+        mean: np.ndarray = np.mean([laplacian_variance(strip) for strip in strips], axis=0)
+        return mean
 
     def centre(part: np.ndarray) -> np.ndarray:
         return laplacian_variance(part[:, low:high, low:high])
@@ -207,9 +209,8 @@ def main() -> None:
     measured = [{"model": entry.name, **entry.evaluation} for entry in found]
     (FINDINGS / f"{given.name}.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
     for draw in (samples, diversity):
-        write_small(
-            lambda draw=draw: draw(found, f"{minutes:g} minutes"), FINDINGS / f"{given.name}-{draw.__name__}.png"
-        )
+        picture = FINDINGS / f"{given.name}-{draw.__name__}.png"
+        write_small(partial(draw, found, f"{minutes:g} minutes"), picture)
 
 
 if __name__ == "__main__":

@@ -26,11 +26,11 @@ from matplotlib.figure import Figure
 from torch.profiler import ProfilerActivity, profile
 
 import zeuxis
-from benchmarks.__main__ import BATCHES, PLAINER, RESULTS, Worker
 from benchmarks.busy import busy_machine
 from benchmarks.gallery import write_small
 from benchmarks.page import PAGE, publish
 from benchmarks.speed.ours import ALONE
+from benchmarks.speed.worker import BATCHES, PLAINER, RESULTS, Worker
 from zeuxis import data
 from zeuxis.data import Dataset
 from zeuxis.evaluation.cost import training_multiply_adds
@@ -380,7 +380,7 @@ def _measured(folder: Path, entry: dict[str, Any], name: str) -> float | None:
     run = Run(folder / entry["run"])
     losses = run.named("loss")
     lines = [line[losses[-1]] for line in run.journal if losses[-1] in line]
-    return statistics.mean(lines[-10:])
+    return float(statistics.mean(lines[-10:]))
 
 
 # -- page ---------------------------------------------------------------------------------------------

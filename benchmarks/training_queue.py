@@ -64,7 +64,8 @@ class Training:
     def last(self) -> dict[str, Any]:
         """The newest journal line; empty before there is one."""
         try:
-            return json.loads((self.folder / "journal.jsonl").read_text("utf-8").splitlines()[-1])
+            line: dict[str, Any] = json.loads((self.folder / "journal.jsonl").read_text("utf-8").splitlines()[-1])
+            return line
         except (OSError, IndexError, ValueError):
             return {}
 
@@ -77,7 +78,8 @@ class Training:
             return 0.0
         used = {"epochs": line["epoch"], "steps": line["step"], "minutes": line["seconds"] / 60}
         budget = next(name for name in BUDGETS if getattr(options, name) is not None)
-        return min(max(used[budget] / getattr(options, budget), line["seconds"] / 3600 / HOURS), 1.0)
+        share = max(used[budget] / getattr(options, budget), line["seconds"] / 3600 / HOURS)
+        return min(float(share), 1.0)
 
     @property
     def ended(self) -> bool:

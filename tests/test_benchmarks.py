@@ -66,7 +66,7 @@ def test_workers_train_in_rounds(benchmarks: ModuleType, tmp_path: Path) -> None
 
 def test_what_a_peer_made_is_measured_as_a_run_is(benchmarks: ModuleType, tmp_path: Path) -> None:
     """A peer that returns training images, and rebuilds perfectly: the measures say so."""
-    from benchmarks.peers.__main__ import write_images
+    from benchmarks.peers.environments import write_images
     from benchmarks.peers.exchange import Budget, Task, write_made
     from benchmarks.peers.made import Made
 

@@ -16,42 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers.made import Images, Made
-from zeuxis.data import to_bytes
-from zeuxis.evaluation.measure import pieces
+from benchmarks.peers.environments import CONDITIONAL, SAMPLES, interpreter, write_images
+from benchmarks.peers.made import Made
 from zeuxis.files import write_file
-from zeuxis.recipe import Recipe
 from zeuxis.study.benchmark import recipe_for
 
 HERE = Path(__file__).parent
-ENVIRONMENTS = HERE.parents[1] / ".peers"
-CONDITIONAL = {"keras-cgan"}
 PEERS = ("keras-vae", "keras-dcgan", "keras-cgan", "pythae-vae", "pythae-aae", "pythae-vaegan")
 # Written for one size of image.
 DIGITS_ALONE = {"keras-vae", "keras-cgan"}
-SAMPLES = 2000
-
-
-def interpreter(library: str) -> Path:
-    """Returns Python in a library's environment, which is made if it is not there."""
-    folder = ENVIRONMENTS / library
-    python = folder / "bin" / "python"
-    done = folder / "installed"
-    if not done.exists():
-        print(f"installing {library} into {folder}")
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", HERE / f"{library}.txt"], check=True)
-        done.touch()
-    return python
-
-
-def write_images(path: Path, recipe: Recipe) -> None:
-    """Writes the training images, their classes, and the held-out images that are measured."""
-    run = Images(path, recipe)
-    chosen = run.choose_images("train")
-    train = np.concatenate([to_bytes(run.images(part)) for part in pieces(chosen)])
-    labels = run.labels(chosen)
-    np.savez(path, train=train, labels=np.zeros(0) if labels is None else labels, test=to_bytes(run.held_out(SAMPLES)))
 
 
 def _sum(path: Path) -> str:

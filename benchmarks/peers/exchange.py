@@ -9,6 +9,7 @@ import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +90,7 @@ def write_made(
         seconds: of training.
         parameters: numbers that the trained networks hold.
     """
-    arrays = {"samples": _bytes(samples)}
+    arrays: dict[str, Any] = {"samples": _bytes(samples)}
     if rebuilt is not None:
         arrays["rebuilt"] = np.clip(rebuilt, 0, 1).astype(np.float32)
     part = task.out.with_suffix(".part.npz")
@@ -98,4 +99,5 @@ def write_made(
 
 
 def _bytes(images: np.ndarray) -> np.ndarray:
-    return np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+    rounded: np.ndarray = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+    return rounded

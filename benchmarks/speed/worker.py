@@ -1,0 +1,46 @@
+"""Processes that train a task round by round, and what they are compared on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parents[1]
+RESULTS = BENCHMARKS / "results.json"
+# Recipes of the reports, at the batch sizes of the comparison.
+BATCHES = {"mnist-vae-z2": 128, "mnist-gan": 256, "mnist-cgan": 64, "faces-gan-64": 64, "faces-dcgan-64": 64}
+# Without what the others have no word for.
+PLAINER = {"faces-gan-64": ("model.instance_noise=0",)}
+
+
+class Worker:
+    """A process that trains a task, round by round."""
+
+    def __init__(self, words: list[str | Path], said: Path) -> None:
+        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "TQDM_DISABLE": "1"}
+        self.said = said
+        with said.open("w") as file:  # not a pipe, which would stop a talkative worker when it is full
+            self.process = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True,
+                env=os.environ | quiet | {"PYTHONPATH": str(BENCHMARKS.parent)},
+            )  # fmt: skip
+        self._read()
+
+    def _read(self) -> str:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"A worker died: {self.said.read_text('utf-8', 'replace')[-2000:]}")
+        return line
+
+    def train(self, steps: int) -> float:
+        """Seconds for so many steps."""
+        assert self.process.stdin
+        print(steps, file=self.process.stdin, flush=True)
+        return float(self._read())
+
+    def close(self) -> None:
+        """Ends the process."""
+        self.process.communicate()
