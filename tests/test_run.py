@@ -42,7 +42,7 @@ def test_scale_widens_the_latents(trained: dict[str, Run]) -> None:
 def test_labels_are_names(trained: dict[str, Run]) -> None:
     run = trained["cgan"]
     latents = run.latents(3)
-    expected = run.decode(latents, run.one_hot(["7"] * 3))
+    expected = run.decode(latents, run.condition_of(["7"] * 3))
     assert np.array_equal(run.sample(3, label=7), expected)
     assert np.array_equal(run.sample(3, label="7"), expected)
 

@@ -56,7 +56,9 @@ DataOption = Annotated[
     typer.Option("--data", metavar="NAME_OR_PATH", help="a data source, a folder or zip of images, or .npy or .npz"),
 ]
 Classes = Annotated[str | None, typer.Option(help="train on these classes alone, separated by commas")]
-Attribute = Annotated[str | None, typer.Option(help="a binary attribute that becomes the class, such as Smiling")]
+Attribute = Annotated[
+    str | None, typer.Option(metavar="NAMES", help="attributes that become the class, such as Smiling or Smiling,Male")
+]
 Epochs = Annotated[float | None, typer.Option(help="train for this many passes over the images")]
 Steps = Annotated[int | None, typer.Option(help="train for this many iterations")]
 Minutes = Annotated[float | None, typer.Option(help="train for this long")]
@@ -310,7 +312,10 @@ def sample(
     run: RunName,
     n: Annotated[int, typer.Option("-n", min=1, max=100_000, help="how many images")] = 32,
     seed: Seed = 1,
-    label: Annotated[str | None, typer.Option(help="the class to draw, for conditional models")] = None,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", "--condition", help="the class to draw, or attributes, such as Smiling=1,Male=0"),
+    ] = None,
     scale: Annotated[float, typer.Option(min=0, max=1000, help="widens (above 1) or narrows the latents")] = 1.0,
     out: Out = None,
     runs: Runs = None,

@@ -53,6 +53,8 @@ __all__ = [
 
 # Bounds of what a recipe file holds; the largest of the package has 4,000 bytes and tables four deep.
 MOST_BYTES, DEEPEST, LONGEST_CHAIN = 2**20, 20, 10
+# Attributes that make classes together: 2^6 of them.
+MOST_ATTRIBUTES = 6
 # The largest seed that every generator takes.
 LAST_SEED = 2**63 - 1
 S = TypeVar("S", bound=BaseModel)
@@ -73,7 +75,9 @@ class DataOptions(Section):
     channels: Literal[1, 3] = Field(1, description="1 for grey, 3 for colour")
     range: Literal["0..1", "-1..1"] = Field("0..1", description="pixel values the networks see")
     classes: list[str] = Field([], description="train on these classes alone; empty for all")
-    attribute: str = Field("", description="a binary attribute that becomes the class of an image")
+    attribute: str = Field(
+        "", description="a binary attribute that becomes the class of an image, or several, separated by commas"
+    )
     flip: bool = Field(False, description="mirror half of the training images")
     convert: bool = Field(False, description="turn colour images grey, or grey ones into colour")
     loading: Literal["decode", "batch"] = Field(
@@ -92,6 +96,11 @@ class DataOptions(Section):
         return [unicodedata.normalize("NFC", name) for name in value]
 
     @property
+    def attributes(self) -> list[str]:
+        """The attributes that `attribute` names."""
+        return [name.strip() for name in self.attribute.split(",") if name.strip()]
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of one image as the networks see it, `(C, H, W)`."""
         return (self.channels, self.size, self.size)
@@ -100,6 +109,12 @@ class DataOptions(Section):
     def stored_size(self) -> int:
         """Side, in pixels, at which images are kept in the cache."""
         return self.source_size if self.loading == "batch" else self.size
+
+    @model_validator(mode="after")
+    def _attributes_are_few(self) -> DataOptions:
+        if len(self.attributes) > MOST_ATTRIBUTES or len(set(self.attributes)) < len(self.attributes):
+            raise ValueError(f"data.attribute names at most {MOST_ATTRIBUTES} attributes, each once")
+        return self
 
     @model_validator(mode="after")
     def _down_samples(self) -> DataOptions:

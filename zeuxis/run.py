@@ -7,7 +7,6 @@ recipe's pixel range stay inside.
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
@@ -274,7 +273,7 @@ class Run:
             raise UserError(f"{self.path} is not conditional, so it cannot be asked for a class; drop --label.")
         require_within("The scale of the latents", scale, 0, 1000)
         latents = self.latents(n, seed) * scale
-        condition = self.in_turn(n) if label is None else self.one_hot([str(label)] * n)
+        condition = self.in_turn(n) if label is None else self.condition_of([str(label)] * n)
         return self._decoded(latents, condition)
 
     def in_turn(self, n: int, each: int = 1) -> np.ndarray | None:
@@ -282,17 +281,12 @@ class Run:
         if not self.conditional:
             return None
         names = self.model.class_names
-        return np.repeat(self.one_hot([names[i % len(names)] for i in range(n)]), each, axis=0)
+        return np.repeat(self.condition_of([names[i % len(names)] for i in range(n)]), each, axis=0)
 
-    def one_hot(self, names: list[str]) -> np.ndarray:
-        """Returns `(len(names), K)` class weights."""
-        # Accents may be typed composed or not.
-        known = [unicodedata.normalize("NFC", name) for name in self.model.class_names]
-        names = [unicodedata.normalize("NFC", name) for name in names]
-        for name in names:
-            if name not in known:
-                raise one_of("class", name, known)
-        return np.eye(len(known), dtype=np.float32)[[known.index(name) for name in names]]
+    def condition_of(self, names: list[str]) -> np.ndarray:
+        """Returns the conditions `(len(names), K)` of classes by name, or of attributes, as in `Smiling=1,Male=0`."""
+        indices = [self.model.conditions.index(name) for name in names]
+        return self.model.condition_of(indices).cpu().numpy()
 
     def decode(self, latents: np.ndarray, condition: np.ndarray | None = None) -> np.ndarray:
         """Makes `(N, H, W, C)` images in 0..1 of `(N, Z)` latents.
@@ -307,7 +301,7 @@ class Run:
         """The images of `decode`, some at a time."""
         model = self._generator()
         if self.conditional and condition is None:
-            raise UserError(f"{self.path} is conditional: decode needs class weights, such as run.one_hot(['7']).")
+            raise UserError(f"{self.path} is conditional: decode needs class weights, such as run.condition_of(['7']).")
         for start in range(0, len(latents), CHUNK):
             part = slice(start, start + CHUNK)
             z = torch.as_tensor(np.asarray(latents[part], np.float32), device=self.device)
@@ -337,7 +331,7 @@ class Run:
         if not isinstance(model, Encodes):
             raise UserError(f"{self.path} is a '{self.recipe.model.name}', which makes images but cannot encode them.")
         if self.conditional and condition is None:
-            raise UserError(f"{self.path} is conditional: encode needs class weights, such as run.one_hot(['7']).")
+            raise UserError(f"{self.path} is conditional: encode needs class weights, such as run.condition_of(['7']).")
         pixels = self._pixels(images)
         parts = []
         with torch.no_grad():
@@ -381,8 +375,7 @@ class Run:
         """Class weights `(N, K)` of class indices `(N,)` for a conditional model; None for all others."""
         if not self.conditional or labels is None:
             return None
-        weights: np.ndarray = np.eye(len(self.model.class_names), dtype=np.float32)[labels]
-        return weights
+        return self.model.condition_of(torch.from_numpy(np.asarray(labels))).cpu().numpy()
 
     def choose_images(self, part: str, n: int | None = None) -> np.ndarray:
         """Returns the indices of n images of the "train" or the "test" part, always the same ones; or of all."""
@@ -443,7 +436,7 @@ class Run:
         require_within("The steps of an interpolation", steps, 2, MOST_STEPS)
         t = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
         if self.conditional:
-            ends = self.one_hot([start, end])
+            ends = self.condition_of([start, end])
             return self.decode(np.repeat(self.latents(1, seed), steps, axis=0), (1 - t) * ends[:1] + t * ends[1:])
         a, b = self._place(start), self._place(end)
         return self.decode(np.stack([slerp(a, b, float(s)) for s in t[:, 0]]))

@@ -2,7 +2,7 @@
 
 from zeuxis.data.batches import Batch, Batches, from_unit, to_bytes, to_unit
 from zeuxis.data.cache import TO_COLOUR
-from zeuxis.data.dataset import Dataset, choose, choose_classes, load
+from zeuxis.data.dataset import Dataset, choose, choose_classes, combinations, load
 from zeuxis.data.notes import Note
 from zeuxis.data.registry import SOURCES, Collection, cache_dir, data_dir, source
 
@@ -17,6 +17,7 @@ __all__ = [
     "cache_dir",
     "choose",
     "choose_classes",
+    "combinations",
     "data_dir",
     "from_unit",
     "load",

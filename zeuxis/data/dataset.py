@@ -8,6 +8,7 @@ memory works.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from zeuxis.data.registry import SOURCES, Collection, lookup
 from zeuxis.errors import UserError, nearest, one_of
 from zeuxis.recipe import DataOptions
 
-__all__ = ["Dataset", "choose", "choose_classes", "load"]
+__all__ = ["Dataset", "choose", "choose_classes", "combinations", "load"]
 
 
 @dataclass(frozen=True)
@@ -146,12 +147,12 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
     kept, notes = cache.kept, [*collection.notes, *cache.notes]
     names = [collection.names[i] for i in kept]
     labels, classes = collection.labels, collection.classes
-    if options.attribute:
-        labels, classes = _attribute_as_class(collection, options.attribute)
+    if options.attributes:
+        labels, classes = _attributes_as_classes(collection, options.attributes)
     labels = None if labels is None else labels[kept]
     selected = np.arange(len(kept))
     if labels is not None:
-        selected, labels, classes = _select(labels, classes, options.classes, cache)
+        selected, labels, classes = _select(labels, classes, options.classes, cache, whole=len(options.attributes) < 2)
     elif options.classes:
         raise UserError(
             f"The images of '{options.path or options.source}' have no classes to choose from; drop --classes."
@@ -208,19 +209,33 @@ def _require_channels(channels: int, sizes: str, options: DataOptions, recipe: s
     )
 
 
-def _attribute_as_class(collection: Collection, name: str) -> tuple[np.ndarray, list[str]]:
+def combinations(attributes: Sequence[str]) -> list[str]:
+    """Names of all combinations of attributes; the k-th attribute is the k-th bit of a combination's index."""
+    return [
+        ", ".join(name if index >> place & 1 else f"not {name}" for place, name in enumerate(attributes))
+        for index in range(2 ** len(attributes))
+    ]
+
+
+def _attributes_as_classes(collection: Collection, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Index and names of the combinations of attributes; of one attribute, of those without it and with it."""
     if collection.attributes is None:
-        raise UserError(f"These images have no attributes, so data.attribute = '{name}' chooses nothing.")
-    if name not in collection.attribute_names:
-        raise one_of("attribute", name, collection.attribute_names)
-    column = collection.attributes[:, collection.attribute_names.index(name)]
-    return column.astype(np.int64), [f"not {name}", name]
+        raise UserError(f"These images have no attributes, so data.attribute = '{', '.join(names)}' chooses nothing.")
+    labels = np.zeros(len(collection.attributes), np.int64)
+    for place, name in enumerate(names):
+        if name not in collection.attribute_names:
+            raise one_of("attribute", name, collection.attribute_names)
+        labels += collection.attributes[:, collection.attribute_names.index(name)].astype(np.int64) << place
+    return labels, combinations(names)
 
 
 def _select(
-    labels: np.ndarray, classes: list[str], wanted: list[str], cache: Decoded
+    labels: np.ndarray, classes: list[str], wanted: list[str], cache: Decoded, *, whole: bool
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Keeps the wanted classes, renumbered in the order asked for; images without a class, at -1, are left out."""
+    """Keeps the wanted classes, renumbered in the order asked for; images without a class, at -1, are left out.
+
+    Where classes are `whole`, each must have images.
+    """
     for name in wanted:
         if name not in classes:
             raise one_of("class", name, classes)
@@ -230,7 +245,7 @@ def _select(
         renumber[classes.index(name)] = new
     labels = renumber[labels]
     counts = np.bincount(labels[labels >= 0], minlength=len(chosen))
-    if not counts.all():
+    if whole and not counts.all():
         reason = f" ({len(cache.left_out)} files could not be read)" if cache.left_out else ""
         raise UserError(f"The class '{chosen[int(counts.argmin())]}' has no images{reason}.")
     return np.flatnonzero(labels >= 0), labels, chosen

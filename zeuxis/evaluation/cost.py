@@ -109,7 +109,7 @@ class _Operations(TorchDispatchMode):
 def sampling_multiply_adds(run: Run) -> int:
     """Multiply-adds to make one image."""
     latents = run.latents(BATCH)
-    condition = run.one_hot([run.model.class_names[0]] * BATCH) if run.conditional else None
+    condition = run.condition_of([run.model.class_names[0]] * BATCH) if run.conditional else None
     counted = _Operations()
     with counted:
         run.decode(latents, condition)

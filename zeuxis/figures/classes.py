@@ -22,7 +22,7 @@ ROWS, MOST = 8, 12
 def classes(run: Run) -> Figure:
     names = list(run.model.class_names[:MOST])
     latents = np.repeat(run.latents(ROWS), len(names), axis=0)
-    tiles = run.decode(latents, np.tile(run.one_hot(names), (ROWS, 1)))
+    tiles = run.decode(latents, np.tile(run.condition_of(names), (ROWS, 1)))
     drawn = new_figure(0.78 * len(names) + 0.4, 0.78 * ROWS + 1.0)
     show_tiles(drawn.subplots(), tiles, len(names), heads=names)
     title(drawn, run, "Samples by class")

@@ -20,7 +20,7 @@ from zeuxis.run import Run
 def pairs(run: Run, count: int = 10) -> Figure:
     names = list(run.model.class_names)
     latents = run.latents(count)
-    tiles = np.concatenate([run.decode(latents, run.one_hot([name] * count)) for name in names])
+    tiles = np.concatenate([run.decode(latents, run.condition_of([name] * count)) for name in names])
     drawn = new_figure(0.9 * count + 1.2, 2.9)
     show_tiles(drawn.subplots(), tiles, count, rows=names)
     title(drawn, run, f"Pairs from the same noise: {names[0]}, {names[1]}")

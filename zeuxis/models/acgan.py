@@ -7,8 +7,8 @@ P(S|x) its real-or-fake output and P(C|x) its class output,
     L_C = E[log P(C = c | x)]    + E[log P(C = c | G(z, c))];
 
 the discriminator maximises L_S + L_C, the generator L_C - L_S (here with the non-saturating loss). Two classes,
-an attribute that an image has or not, are told to the generator as one number and named by one sigmoid output;
-more are told as a one-hot vector and named by a softmax.
+an attribute that an image has or not, are told to the generator as one number and named by one sigmoid output, as is
+each of several attributes; more classes are told as a one-hot vector and named by a softmax.
 
 Source: A. Odena, C. Olah and J. Shlens, Conditional Image Synthesis with Auxiliary Classifier GANs, ICML 2017,
 section 3.
@@ -24,6 +24,7 @@ from torch import Tensor
 from zeuxis.errors import UserError
 from zeuxis.models.adversarial import Scores
 from zeuxis.models.base import ConditionalOptions, Inputs, Step, Terms, Weighted
+from zeuxis.models.conditions import Condition, of_two
 from zeuxis.models.gan import GAN, GANOptions
 from zeuxis.models.registry import register
 
@@ -45,10 +46,9 @@ class ACGAN(GAN):
     options: ACGANOptions
     conditional = True
 
-    @property
-    def condition_size(self) -> int:
-        """Values that tell the generator the class: 1 for two classes."""
-        return 1 if len(self.class_names) == 2 else len(self.class_names)
+    def tells(self) -> Condition:
+        """What the generator is told: one number of two classes."""
+        return of_two(self.class_names) if len(self.class_names) == 2 else super().tells()
 
     def inputs(self) -> Inputs:
         return {"generator": self.told((self.options.latent,)), "discriminator": self.image_shape}
@@ -61,10 +61,6 @@ class ACGAN(GAN):
                 f"In {discriminator.where}, a head 'class' with {self.condition_size} "
                 f"value{'s' * (self.condition_size > 1)} is needed for {len(self.class_names)} classes."
             )
-
-    def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
-        assert condition is not None, "a conditional model is asked with a condition"
-        return super().generate(latents, condition[:, 1:] if self.condition_size == 1 else condition)
 
     def score(self, samples: Tensor, condition: Tensor | None) -> Scores:
         return super().score(samples, None)
@@ -81,11 +77,17 @@ class ACGAN(GAN):
 
     def _class_loss(self, step: Step, scores: Scores) -> Tensor:
         named = scores["class"]
-        if named.shape[1] == 1:
-            return F.binary_cross_entropy_with_logits(named[:, 0], step.labels.to(named.dtype))
+        if self._by_parts:
+            return F.binary_cross_entropy_with_logits(named, self.condition_of(step.labels))
         return F.cross_entropy(named, step.labels)
+
+    @property
+    def _by_parts(self) -> bool:
+        """Whether every number of the condition is named by itself, as an attribute is."""
+        return self.conditions.of_attributes or self.condition_size == 1
 
     def _agreement(self, step: Step, scores: Scores) -> Tensor:
         named = scores["class"].detach()
-        said = (named[:, 0] > 0).long() if named.shape[1] == 1 else named.argmax(dim=1)
-        return torch.eq(said, step.labels).float().mean()
+        if self._by_parts:
+            return torch.eq(named > 0, self.condition_of(step.labels) > 0.5).float().mean()
+        return torch.eq(named.argmax(dim=1), step.labels).float().mean()

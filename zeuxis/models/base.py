@@ -9,17 +9,17 @@ class.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from zeuxis.data import Batch
+from zeuxis.data import Batch, combinations
 from zeuxis.errors import UserError, quoted
+from zeuxis.models.conditions import Condition, of_attributes, of_classes
 from zeuxis.nets import Network, Shape, Told
 from zeuxis.recipe import NetworkOptions, Recipe, Section
 
@@ -226,8 +226,8 @@ class Model(nn.Module):
     """Base of all models.
 
     A subclass sets `Options`, names its networks with the shape of each one's input in `inputs`, checks what
-    comes out in `check`, and defines phases. One that is `conditional` has classes and is asked with weights of
-    them, `(B, K)`: a one-hot vector for a class, a mixture for what lies between.
+    comes out in `check`, and defines phases. One that is `conditional` has classes and is asked with a condition,
+    `(B, K)`: the vector of a class (`zeuxis.models.conditions`), or a mixture for what lies between.
 
     Args:
         recipe: the run's recipe; its networks are built here.
@@ -258,7 +258,12 @@ class Model(nn.Module):
             )
         self.class_names: tuple[str, ...] = classes if classes is not None else self.default_classes()
         self.networks = nn.ModuleDict()
-        symbols = {"channels": recipe.data.channels, "classes": max(len(self.class_names), 1)}
+        self.conditions = self.tells()
+        self.register_buffer("condition_vectors", torch.from_numpy(self.conditions.vectors), persistent=False)
+        symbols = {
+            "channels": recipe.data.channels, "classes": max(len(self.class_names), 1),
+            "condition": max(self.conditions.size, 1),
+        }  # fmt: skip
         if "latent" in self.Options.model_fields:
             symbols["latent"] = self.options.latent  # type: ignore[attr-defined]
         # Weights are a function of the recipe's seed, whatever was drawn before.
@@ -283,8 +288,8 @@ class Model(nn.Module):
     def default_classes(self) -> tuple[str, ...]:
         """Class names assumed where no data is at hand."""
         data = self.recipe.data
-        if data.attribute:
-            return (f"not {data.attribute}", data.attribute)
+        if data.attributes:
+            return tuple(combinations(data.attributes))
         return tuple(data.classes) or tuple(map(str, range(getattr(self.options, "classes", 0))))
 
     def inputs(self) -> Inputs:
@@ -326,16 +331,27 @@ class Model(nn.Module):
         """The input of a network that is told the class, where the model is conditional."""
         return Input(shape, Told(condition=self.condition_size))
 
+    def tells(self) -> Condition:
+        """What its networks are told of a class."""
+        several = len(self.recipe.data.attributes) > 1
+        return of_attributes(self.recipe.data.attributes) if several else of_classes(self.class_names)
+
     @property
     def condition_size(self) -> int:
-        """Values that tell a network the class: one for each class, none where the model is not conditional."""
-        return len(self.class_names) if self.conditional else 0
+        """Numbers that tell a network the class; none where the model is not conditional."""
+        return self.conditions.size if self.conditional else 0
+
+    def condition_of(self, classes: Sequence[int] | Tensor) -> Tensor:
+        """The condition `(N, K)` of classes by their indices."""
+        vectors: Any = self.condition_vectors
+        chosen: Tensor = vectors[torch.as_tensor(classes, device=vectors.device)]
+        return chosen
 
     def condition(self, step: Step) -> Tensor | None:
-        """Class weights `(B, K)` of the step's images; None where the model is not conditional."""
+        """The condition `(B, K)` of the step's images; None where the model is not conditional."""
         if not self.conditional:
             return None
-        return step.once("condition", lambda: F.one_hot(step.labels, len(self.class_names)).float())
+        return step.once("condition", lambda: self.condition_of(step.labels))
 
     def test(self, step: Step) -> dict[str, Tensor]:
         """Terms measured on a held-out batch, without gradients; empty if there are none."""

@@ -21,15 +21,10 @@ from zeuxis.files import write_file
 from zeuxis.models import Generates, Model
 from zeuxis.progress import TROUBLE, say
 
-__all__ = ["draw", "one_hot", "read_snapshots", "read_tiles", "save_tiles"]
+__all__ = ["draw", "read_snapshots", "read_tiles", "save_tiles"]
 
 TILES = 16
 COLUMNS = 8
-
-
-def one_hot(indices: list[int], classes: int, device: torch.device) -> torch.Tensor:
-    """Returns `(len(indices), classes)` class weights."""
-    return torch.eye(classes, device=device)[torch.tensor(indices, device=device)]
 
 
 def draw(model: Model, device: torch.device, count: int = TILES, seed: int | None = None) -> np.ndarray | None:
@@ -43,7 +38,7 @@ def draw(model: Model, device: torch.device, count: int = TILES, seed: int | Non
     generator = torch.Generator().manual_seed(model.recipe.training.seed if seed is None else seed)
     latents = model.draw_latents(count, generator).to(device)
     classes = len(model.class_names)
-    condition = one_hot([i % classes for i in range(count)], classes, device) if model.conditional else None
+    condition = model.condition_of([i % classes for i in range(count)]) if model.conditional else None
     with torch.no_grad():
         images = to_unit(model.generate(latents, condition), model.recipe.data.range)
     return to_bytes(images.permute(0, 2, 3, 1).float().cpu().numpy())
