@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import Field
 
-from zeuxis.data import SOURCES, Batches, Dataset, choose, load, to_unit
+from zeuxis.data import SOURCES, Batches, Collection, Dataset, choose, load, source, to_unit
 from zeuxis.data import cache as cache_module
 from zeuxis.data.batches import make_batch
 from zeuxis.data.dataset import _split
@@ -30,7 +31,7 @@ from zeuxis.data.download import fetch
 from zeuxis.data.idx import read_idx
 from zeuxis.data.registry import data_dir
 from zeuxis.errors import UserError
-from zeuxis.recipe import DataOptions
+from zeuxis.recipe import DataOptions, Section
 
 CPU = torch.device("cpu")
 
@@ -480,3 +481,29 @@ def test_real_celeba(path: str, count: int, size: int) -> None:
     assert {collection.read(i, 64).size for i in range(20)} == {(size, size)}
     if not path:
         assert np.bincount(collection.split).tolist() == [20_000, 2_621]
+
+
+class GreyOptions(Section):
+    grey: int = Field(7, ge=0, le=255, description="of every image")
+
+
+def test_a_source_has_options_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SOURCES, "_entries", dict(SOURCES._entries))
+
+    @source("greys", "one grey", mirrors=True, options=GreyOptions)
+    def greys(options: DataOptions, own: GreyOptions) -> Collection:
+        return Collection(
+            fingerprint=f"greys {own.grey}", names=["a", "b", "c"], channels=1, sizes="4x4",
+            read=lambda i, size: Image.new("L", (4, 4), own.grey),
+        )  # fmt: skip
+
+    def pixels(**given: object) -> np.ndarray:
+        return load(DataOptions(source="greys", size=4, options=given), progress=False).images
+
+    assert (pixels() == 7).all() and (pixels(grey=200) == 200).all()
+    with pytest.raises(UserError, match=r"no key 'data.options.gray'. Did you mean 'grey'"):
+        pixels(gray=3)
+    with pytest.raises(UserError, match=r"data.options.grey should be less than or equal to 255"):
+        pixels(grey=300)
+    with pytest.raises(UserError, match="The data source 'digits' has no options"):
+        load(DataOptions(source="digits", options={"split": "train"}), progress=False)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -318,6 +320,56 @@ def test_one_list_holds_all_that_takes_part() -> None:
     ]  # fmt: skip
 
 
+class Writer:
+    """Stands for TensorBoard's writer."""
+
+    made: list[Writer]
+
+    def __init__(self, folder: str, purge_step: int | None) -> None:
+        self.folder, self.purge_step, self.closed = Path(folder), purge_step, False
+        self.scalars: dict[str, list[int]] = {}
+        self.pictures: list[tuple[int, tuple[int, ...]]] = []
+        Writer.made.append(self)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        assert math.isfinite(value)
+        self.scalars.setdefault(name, []).append(step)
+
+    def add_images(self, name: str, images: Any, step: int, dataformats: str) -> None:
+        assert dataformats == "NHWC"
+        self.pictures.append((step, images.shape))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("choice", ["tensorboard", {"name": "tensorboard", "images": False}])
+def test_a_recipe_names_callbacks(choice: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Writer.made = []
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))  # type: ignore[arg-type]
+    settings = {"training__callbacks": [choice], "training__snapshot_every": "2 steps", "training__steps": 4}
+    run = train("digits-vae", tmp_path, **settings)
+    assert resume(run.path, {"training.steps": 6}, visible=False)
+    first, second = Writer.made
+    assert first.folder == run.path / "tensorboard" and first.closed and second.purge_step == 4
+    assert first.scalars["vae/loss"] == [1, 2, 3, 4] and second.scalars["vae/loss"] == [5, 6]
+    assert [step for step, _ in first.pictures] == ([0, 2, 4] if choice == "tensorboard" else [])
+
+
+def test_a_callback_that_cannot_be_had_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # type: ignore[arg-type]
+    for choices, message in (
+        (["tensorboard"], r"install it by: pip install .zeuxis\[tensorboard\]"),
+        (["tensorbord"], "no callback 'tensorbord'. Did you mean 'tensorboard'"),
+        ([{"name": "tensorboard", "image": True}], "no key 'training.callbacks.0.image'. Did you mean 'images'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train("digits-vae", tmp_path / "runs", training__callbacks=choices, training__steps=1)
+    assert not (tmp_path / "runs").exists()
+
+
 # -- the registry -------------------------------------------------------------------------------------
 
 
@@ -339,9 +391,6 @@ def test_entry_points_of_installed_packages_are_loaded(tmp_path: Path, monkeypat
     (tmp_path / "hues-1.0.dist-info" / "entry_points.txt").write_text("[zeuxis.hue]\nhues = hues\nbad = no_such_hues\n")
     (tmp_path / "hues.py").write_text("import sys\nsys.modules['hues_test'].HUES.register('teal', 'hues')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    import sys
-    from types import SimpleNamespace
-
     hues: Registry[str] = Registry("hue")
     monkeypatch.setitem(sys.modules, "hues_test", SimpleNamespace(HUES=hues))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="The hue 'bad' of no_such_hues cannot be loaded"):

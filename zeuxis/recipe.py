@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -80,6 +81,7 @@ class DataOptions(Section):
     )
     flip: bool = Field(False, description="mirror half of the training images")
     convert: bool = Field(False, description="turn colour images grey, or grey ones into colour")
+    options: dict[str, Any] = Field({}, description="of the source, where it has some")
     loading: Literal["decode", "batch"] = Field(
         "decode", description="decode to `size`, or keep `source_size` and down-sample each batch"
     )
@@ -185,6 +187,8 @@ class ScheduleChoice(Choice):
     name: str = "constant"
 
 
+# A choice, or its name alone.
+Named = Annotated[Choice, BeforeValidator(lambda given: {"name": given} if isinstance(given, str) else given)]
 Layers = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=1000)]
 
 
@@ -244,6 +248,7 @@ class TrainingOptions(Section):
     optimizer: OptimizerChoice = Field(OptimizerChoice(), description="of every phase")
     optimizers: dict[str, OptimizerChoice] = Field({}, description="by phase, where one differs")
     schedule: ScheduleChoice = Field(ScheduleChoice(), description="of every phase's learning rate")
+    callbacks: list[Named] = Field([], max_length=100, description="by name: what takes part in training besides")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged generating networks; 0: none")
     record_every: int = Field(10, ge=1, le=10**9, description="steps averaged into one journal line")
     snapshot_every: str = Field("1 epoch", description="fixed latents are drawn this often")

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pydantic import ValidationError
 
 from zeuxis.data.notes import Note
 from zeuxis.errors import UserError
-from zeuxis.recipe import DataOptions
+from zeuxis.recipe import DataOptions, Section, explain
 from zeuxis.registry import Registry
 
 __all__ = ["SOURCES", "Collection", "Source", "cache_dir", "data_dir", "source"]
@@ -72,24 +73,51 @@ class Source:
         name: what `data.source` says.
         description: one line for `zeuxis data`.
         mirrors: whether a mirrored image is still one of its kind; digits are not.
-        open: finds the images.
+        find: finds the images, given options of its own besides where it has such.
+        Options: what `data.options` may hold; None for nothing.
     """
 
     name: str
     description: str
     mirrors: bool
-    open: Callable[[DataOptions], Collection]
+    find: Callable[..., Collection]
+    Options: type[Section] | None = None
+
+    def open(self, options: DataOptions) -> Collection:
+        """Finds the images that a recipe asks for.
+
+        Raises:
+            UserError: if they cannot be had, or for wrong options.
+        """
+        if self.Options is None:
+            if options.options:
+                raise UserError(f"The data source '{self.name}' has no options, and data.options gives some.")
+            return self.find(options)
+        try:
+            own = self.Options.model_validate(options.options)
+        except ValidationError as error:
+            raise explain(error, "The recipe", self.Options, "data.options") from None
+        return self.find(options, own)
 
 
 SOURCES: Registry[Source] = Registry("data source", "zeuxis.data")
-Opener = Callable[[DataOptions], Collection]
+Opener = Callable[..., Collection]
 
 
-def source(name: str, description: str, *, mirrors: bool) -> Callable[[Opener], Opener]:
-    """Registers a function as the data source of this name."""
+def source(
+    name: str, description: str, *, mirrors: bool, options: type[Section] | None = None
+) -> Callable[[Opener], Opener]:
+    """Registers a function as the data source of this name.
+
+    Args:
+        name: what `data.source` says.
+        description: one line for `zeuxis data`.
+        mirrors: whether a mirrored image is still one of its kind.
+        options: of its own, as `data.options` gives them; the function's second argument.
+    """
 
     def register(open_: Opener) -> Opener:
-        SOURCES.register(name, Source(name, description, mirrors, open_), open_.__module__)
+        SOURCES.register(name, Source(name, description, mirrors, open_, options), open_.__module__)
         return open_
 
     return register

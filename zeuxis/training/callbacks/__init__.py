@@ -31,6 +31,11 @@ def standard_callbacks(model: Model, *, visible: bool = True, more: Sequence[Cal
         more: the user's own, told last.
     """
     recipe = model.recipe
+    named: list[Callback] = []
+    for i, choice in enumerate(recipe.training.callbacks):
+        kind = CALLBACKS[choice.name]
+        options = choice.read(kind.Options, f"Recipe {recipe.name}", f"training.callbacks.{i}")
+        named.append(kind(**options.model_dump()))
     return [
         *([MovingAverage(recipe.training.ema)] if recipe.training.ema else []),
         Testing(),
@@ -39,6 +44,7 @@ def standard_callbacks(model: Model, *, visible: bool = True, more: Sequence[Cal
         Warnings(),
         Snapshots(),
         Rates(schedule_of(recipe)),
+        *named,
         *more,
         Checkpoints(),
         Display(visible=visible),

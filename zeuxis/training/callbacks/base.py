@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from zeuxis.recipe import Section
 from zeuxis.registry import Registry
 from zeuxis.training.checkpoint import Checkpoint
 from zeuxis.training.journal import Line
@@ -31,9 +32,11 @@ class Callback:
     """Takes part in a training; what is inherited from here does nothing.
 
     Attributes:
+        Options: what a recipe may give it; the keyword arguments that it is made with.
         measures: names of the numbers that it adds to a test, which `training.best` and `training.until` may name.
     """
 
+    Options: ClassVar[type[Section]] = Section
     measures: tuple[str, ...] = ()
 
     def attached(self, trainer: Trainer) -> None:
