@@ -545,6 +545,18 @@ def test_a_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     assert "NaN" in Run(folder).warnings[-1]
 
 
+def test_a_clock_that_jumps_takes_no_time_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zeuxis.training import trainer as module
+
+    jumps, clock = np.random.default_rng(0), time.perf_counter
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock() + float(jumps.choice([-5000, 0, 3000])))
+    run = train("digits-vae", tmp_path, training__steps=12, training__record_every=1)
+    seconds = [line["seconds"] for line in run.journal]
+    assert seconds == sorted(seconds) and seconds[0] >= 0
+    run = train("digits-vae", tmp_path, "minutes", training__minutes=30)
+    assert run.journal[-1]["seconds"] >= 30 * 60, "which the jumps have made short"
+
+
 def test_a_flipped_bit_of_a_checkpoint_is_told(trained: dict[str, Run], tmp_path: Path) -> None:
     whole = checkpoints(trained["vae"].path / "checkpoints")[0]
     content = whole.read_bytes()

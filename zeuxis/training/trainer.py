@@ -152,12 +152,14 @@ class Trainer:
             for callback in reversed(self.callbacks):  # the first may have something to tell the others
                 callback.begin(self)
                 ending.callback(callback.end, self)
-            started = time.perf_counter() - self.seconds
+            before = time.perf_counter()
             while not (self._ending or self.complete):
                 self._before = (self.epoch, self.step, self.seconds / 60)
                 with threads.unit("iteration"):
                     self.iterate()
-                self.seconds = time.perf_counter() - started
+                now = time.perf_counter()
+                self.seconds += max(now - before, 0.0)  # a clock may be set back
+                before = now
                 # Read once: a signal that comes later finds its place in the next iteration, and is saved there.
                 self._ending = self.complete or bool(self._stop)
                 for callback in self.callbacks:
