@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-data test-all lint types format docs bench gallery clean
+.PHONY: demo test quick test-data test-all lint types format docs bench gallery clean
 
 demo: .venv/installed
 	$(BIN)/zeuxis demo
 
 # Everything that is quick, without a data directory: tests that want real images are skipped by name.
-test: .venv/installed lint types
+test: .venv/installed
+	@$(MAKE) --no-print-directory -j 3 lint types quick
+
+quick: .venv/installed
 	ZEUXIS_DATA= $(BIN)/pytest -n auto --dist worksteal -m "not slow"
 
 # The tests that want real images: ZEUXIS_DATA names the folder that holds them.

@@ -284,7 +284,14 @@ optimizer = { learning_rate = 3e-3 }
 """
 
 
-@pytest.mark.parametrize("layers", [WORDS, ["unet 16 d2 h4", "conv channels k3"], ["dit 32 d2 p2 h4"]])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        WORDS,
+        pytest.param(["unet 16 d2 h4", "conv channels k3"], marks=pytest.mark.slow),
+        pytest.param(["dit 32 d2 p2 h4"], marks=pytest.mark.slow),
+    ],
+)
 def test_a_unet_is_a_recipes_layers_and_learns(layers: list[str], tmp_path: Path) -> None:
     import zeuxis
     from zeuxis.figures import draw_all

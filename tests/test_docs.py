@@ -162,9 +162,8 @@ def test_every_example_of_contributing_is_tried() -> None:
     assert named == [f"{name}.py" for name in EXAMPLES]
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "squeeze" else pytest.param(name, marks=pytest.mark.slow) for name in EXAMPLES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_the_examples_of_contributing_work_from_an_empty_folder(name: str, tmp_path: Path) -> None:
     code = next(code for code in blocks("CONTRIBUTING.md", "python") if code.startswith(f"# {name}.py"))
     (tmp_path / f"{name}.py").write_text(code)

@@ -86,7 +86,9 @@ def test_a_training_may_clip(tmp_path: Path) -> None:
     assert moved[0] > 1e-4 and moved[1] < 1e-8
 
 
-@pytest.mark.parametrize("name", list(OPTIMIZERS))
+@pytest.mark.parametrize(
+    "name", [name if name in ("adamw", "sgd") else pytest.param(name, marks=pytest.mark.slow) for name in OPTIMIZERS]
+)
 def test_every_optimiser_learns_and_resumes_bit_for_bit(name: str, tmp_path: Path) -> None:
     settings = {
         "training__optimizer__name": name, "training__optimizer__learning_rate": 1e-3 if name != "sgd" else 1e-5,

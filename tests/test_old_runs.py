@@ -31,6 +31,7 @@ def test_it_opens(run: Run) -> None:
     assert np.isfinite(run.sample(3)).all()
 
 
+@pytest.mark.slow
 def test_its_figures_are_drawn(run: Run) -> None:
     drawn = draw_all(run, progress=False)
     assert {"losses", "gradients", "history"} <= set(drawn)
