@@ -32,7 +32,7 @@ from zeuxis.recipe import BUDGETS, DataOptions, Recipe, load_recipe, recipe_name
 
 HOURS, SLICE = 3.0, 20.0
 # Epochs count passes over the whole published set; where only a part is at hand, as many images are read.
-PUBLISHED = {"mnist": 60_000, "celeba": 40_000}
+PUBLISHED = {"mnist": 60_000, "fashion-mnist": 60_000, "celeba": 40_000}
 # Recipes built on another run train after it.
 AFTER = {"latent-gan": ("model.vae", "mnist-vae-z16")}
 # Models that have no test error to choose a checkpoint by: the running estimate of the distance marks the best.
