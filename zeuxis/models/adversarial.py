@@ -56,7 +56,10 @@ class AdversarialOptions(ModelOptions):
     r2_penalty: float = Field(0.0, ge=0, le=1e6, description="gamma of the penalty on the gradient at fake samples")
     gradient_penalty: float = Field(0.0, ge=0, le=1e6, description="lambda of WGAN-GP's penalty, between real and fake")
     lazy_penalties: int = Field(
-        0, ge=0, le=1000, description="take R1 and R2 every so many iterations, as often as strong; 0: in every update"
+        0,
+        ge=0,
+        le=1000,
+        description="take R1 and R2 every so many iterations, as many times stronger; 0: in every update",
     )
     instance_noise: float = Field(0.0, ge=0, le=1e6, description="deviation of noise on what the discriminator sees")
     instance_noise_epochs: float = Field(0.0, ge=0, le=1e6, description="epochs over which it fades; 0: it stays")

@@ -131,14 +131,20 @@ def unwrapped(kind: Any) -> Callable[..., torch.optim.Optimizer]:
     return type(kind.__name__, (kind,), methods)
 
 
-def _rate(options: OptimizerOptions, capturable: bool) -> Any:
-    """The learning rate; as a tensor where steps are recorded, so that a schedule can change it."""
-    return torch.tensor(options.learning_rate, dtype=torch.float64) if capturable else options.learning_rate
+def _rate(groups: list[dict[str, Any]], options: OptimizerOptions, capturable: bool) -> Any:
+    """The learning rate; where steps are recorded, a tensor beside the parameters, which a schedule can change."""
+    if not capturable:
+        return options.learning_rate
+    device = groups[0]["params"][0].device
+    # Kernels of a GPU read a float32 where it lies; a CPU's take the number, which then is what it would be unrecorded.
+    return torch.tensor(
+        options.learning_rate, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device
+    )
 
 
 def _adam(kind: Any, description: str, **fixed: Any) -> OptimizerKind:
     def make(groups: list[dict[str, Any]], options: AdamOptions, capturable: bool) -> torch.optim.Optimizer:
-        rate = _rate(options, capturable)
+        rate = _rate(groups, options, capturable)
         return unwrapped(kind)(groups, lr=rate, betas=options.betas, capturable=capturable, **fixed)
 
     return OptimizerKind(AdamOptions, make, description)
@@ -152,13 +158,17 @@ OPTIMIZERS.register("radam", _adam(torch.optim.RAdam, "Adam with a rectified sta
 
 def _rmsprop(groups: list[dict[str, Any]], options: RMSpropOptions, capturable: bool) -> torch.optim.Optimizer:
     return unwrapped(torch.optim.RMSprop)(
-        groups, lr=_rate(options, capturable), alpha=options.alpha, momentum=options.momentum, capturable=capturable
+        groups,
+        lr=_rate(groups, options, capturable),
+        alpha=options.alpha,
+        momentum=options.momentum,
+        capturable=capturable,
     )
 
 
 def _sgd(groups: list[dict[str, Any]], options: SGDOptions, capturable: bool) -> torch.optim.Optimizer:
     return unwrapped(torch.optim.SGD)(
-        groups, lr=_rate(options, capturable), momentum=options.momentum, nesterov=options.nesterov, fused=True
+        groups, lr=_rate(groups, options, capturable), momentum=options.momentum, nesterov=options.nesterov, fused=True
     )
 
 
