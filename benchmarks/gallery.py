@@ -224,7 +224,9 @@ def write_index(notes: dict[str, str]) -> None:
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="*", type=Path, help="run folders; none writes the pages anew from their numbers")
+    parser.add_argument(
+        "runs", nargs="*", help="run folders; none writes the index anew; with --queue, names of recipes"
+    )
     parser.add_argument("--queue", action="store_true", help="train what the gallery lacks, a training a core")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="trainings at a time")
     parser.add_argument("--pause", action="store_true", help="stop the queue's trainings, which save")
@@ -232,7 +234,7 @@ def main() -> None:
     parser.add_argument("--state", action="store_true", help="print how far each training is")
     arguments = parser.parse_args()
     if arguments.queue:
-        return training_queue.Queue(training_queue.home(), arguments.workers).run()
+        return training_queue.Queue(training_queue.home(), arguments.workers, arguments.runs).run()
     if arguments.pause:
         return training_queue.pause(training_queue.home())
     if arguments.go:
@@ -243,7 +245,7 @@ def main() -> None:
     notes = tomllib.loads(written.read_text("utf-8")) if written.exists() else {}
     for path in arguments.runs:
         print(path)
-        write_page(Run(path))
+        write_page(Run(Path(path)))
     return write_index(notes)
 
 

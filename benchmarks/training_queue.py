@@ -1,6 +1,7 @@
 """Trains what the gallery lacks, in the time that the machine has to spare.
 
     python -m benchmarks.gallery --queue      # until everything is trained, or Ctrl-C
+    python -m benchmarks.gallery --queue mnist-cgan modern-gan-64   # these alone, each to its end, in this order
     python -m benchmarks.gallery --pause      # stops the trainings, which save; returns when the cores are free
     python -m benchmarks.gallery --go on      # goes on
 
@@ -19,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from zeuxis.data.registry import data_dir
-from zeuxis.errors import UserError
+from zeuxis.errors import UserError, one_of
 from zeuxis.recipe import BUDGETS, DataOptions, Recipe, load_recipe, recipe_names
 
 HOURS, SLICE = 3.0, 20.0
@@ -140,10 +141,11 @@ class Queue:
     Args:
         folder: where runs, logs and the queue's own files are kept.
         workers: trainings at a time.
+        names: the recipes to train, each to its end and in this order; all in slices if empty.
     """
 
-    def __init__(self, folder: Path, workers: int) -> None:
-        self.folder, self.workers = folder, workers
+    def __init__(self, folder: Path, workers: int, names: Sequence[str] = ()) -> None:
+        self.folder, self.workers, self.names = folder, workers, names
         self.pause = folder / "paused"
         self.running: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
 
@@ -159,7 +161,7 @@ class Queue:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # its trainings are told, and save
         signal.signal(signal.SIGINT, signal.default_int_handler)
         with self._alone():
-            waiting = trainings(self.folder / "runs")
+            waiting = self._chosen(trainings(self.folder / "runs"))
             print(f"{len(waiting)} trainings in {self.folder}", flush=True)
             try:
                 while True:
@@ -175,6 +177,13 @@ class Queue:
                 print("stopped; the trainings are saved and go on with the next queue", flush=True)
             finally:
                 self._stop()
+
+    def _chosen(self, waiting: list[Training]) -> list[Training]:
+        by_name = {training.recipe.name: training for training in waiting}
+        for name in self.names:
+            if name not in by_name:
+                raise one_of("recipe in the queue", name, by_name)
+        return [by_name[name] for name in self.names] or waiting
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -192,7 +201,9 @@ class Queue:
             training for training in waiting
             if training.recipe.name not in names and AFTER.get(training.recipe.name, ("", ""))[1] in ended | {""}
         ]  # fmt: skip
-        for training in sorted(ready, key=lambda training: training.share)[: self.workers - len(self.running)]:
+        if not self.names:
+            ready.sort(key=lambda training: training.share)
+        for training in ready[: self.workers - len(self.running)]:
             name = training.recipe.name
             print(f"{time.strftime('%H:%M')}  {name}: {training.share:.0%}", flush=True)
             self.running[name] = (self._start(training.command(), name), time.monotonic())
@@ -212,7 +223,8 @@ class Queue:
             if name not in self.running:
                 continue
             process, began = self.running[name]
-            over = training.last.get("seconds", 0.0) / 3600 >= HOURS or time.monotonic() - began > SLICE * 60
+            sliced = not self.names and time.monotonic() - began > SLICE * 60
+            over = sliced or training.last.get("seconds", 0.0) / 3600 >= HOURS
             if process.poll() is None and over:
                 process.send_signal(signal.SIGTERM)
                 process.wait()

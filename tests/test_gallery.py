@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import zeuxis
+from zeuxis.errors import UserError
 from zeuxis.models import build_model
 from zeuxis.recipe import load_recipe, recipe_names
 from zeuxis.run import Run
@@ -97,3 +98,14 @@ def test_the_queue_trains_least_trained_first_and_goes_on(monkeypatch: pytest.Mo
     assert sorted([begun, fresh], key=lambda training: training.share) == [fresh, begun]
     assert begun.command()[3:5] == ["resume", str(begun.folder)]
     assert fresh.command()[3:7] == ["train", "digits-vae", "--name", "fresh"]
+
+
+def test_the_queue_takes_names_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import training_queue
+
+    waiting = [training_queue.Training(load_recipe(name), {}, tmp_path) for name in ("digits-gan", "digits-vae")]
+    queue = training_queue.Queue(tmp_path, 1, ["digits-vae", "digits-gan"])
+    assert [training.recipe.name for training in queue._chosen(waiting)] == ["digits-vae", "digits-gan"]
+    with pytest.raises(UserError, match="digits-vea.*digits-vae"):
+        training_queue.Queue(tmp_path, 1, ["digits-vea"])._chosen(waiting)
