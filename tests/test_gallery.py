@@ -107,5 +107,5 @@ def test_the_queue_takes_names_in_their_order(monkeypatch: pytest.MonkeyPatch, t
     waiting = [training_queue.Training(load_recipe(name), {}, tmp_path) for name in ("digits-gan", "digits-vae")]
     queue = training_queue.Queue(tmp_path, 1, ["digits-vae", "digits-gan"])
     assert [training.recipe.name for training in queue._chosen(waiting)] == ["digits-vae", "digits-gan"]
-    with pytest.raises(UserError, match="digits-vea.*digits-vae"):
+    with pytest.raises(UserError, match=r"digits-vea.*digits-vae"):
         training_queue.Queue(tmp_path, 1, ["digits-vea"])._chosen(waiting)
