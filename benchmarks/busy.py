@@ -90,7 +90,7 @@ def worker(recipe: str, work: str, *numbers: str) -> None:
         with torch.no_grad():
             while not turns.over(made):
                 with threads.unit("decode"):
-                    model.generate(model.draw_latents(256, torch.Generator()))
+                    model.generate(model.sample_latents(256, torch.Generator()))
                 made += 256
     print(json.dumps(turns.rates))
 

@@ -98,7 +98,7 @@ def measure(run: Run) -> dict[str, str]:
     tested = [line for line in run.journal if line["step"] <= run.step and "test/error" in line]
     if tested:
         found["test images named wrongly"] = f"{tested[-1]['test/error']:.2%}"
-    for name in run.named("information"):
+    for name in run.names_of("information"):
         found["information about the categorical codes"] = f"{run.last(name):.2f} nats"
     judge = find_or_train_judge(run)
     names = [name for name in NUMBERS if name in applicable(run, judge)]

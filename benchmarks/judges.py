@@ -26,7 +26,7 @@ def cut_down(run: Run, target: Path) -> None:
     shutil.copyfile(run.path / "recipe.toml", target / "recipe.toml")
     known = {key: run.environment[key] for key in ("versions", "processor", "data")}
     (target / "environment.json").write_text(json.dumps(known, indent=1) + "\n", "utf-8")
-    tests = [line for line in run.journal if {*run.named("test")} & line.keys()]
+    tests = [line for line in run.journal if {*run.names_of("test")} & line.keys()]
     (target / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in tests), "utf-8")
     path = best_checkpoint(run.path / "checkpoints")
     assert path is not None, "a trained run has a checkpoint"

@@ -378,7 +378,7 @@ def _measured(folder: Path, entry: dict[str, Any], name: str) -> float | None:
     if name != "loss":
         return None
     run = Run(folder / entry["run"])
-    losses = run.named("loss")
+    losses = run.names_of("loss")
     lines = [line[losses[-1]] for line in run.journal if losses[-1] in line]
     return float(statistics.mean(lines[-10:]))
 

@@ -65,7 +65,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """A VAE, a GAN and a conditional GAN after a few steps on the digits, by model name; not to be changed."""
     runs = tmp_path_factory.mktemp("runs")
-    settings = {"training.batch_size": 64, "training.snapshot_every": "10 steps", "training.record_every": 5}
+    settings = {"training.batch_size": 64, "training.snapshot_every": "10 steps", "training.log_every": 5}
     return {
         model: zeuxis.train(f"digits-{model}", steps=40, settings=settings, runs=runs, name=model, progress=False)
         for model in ("vae", "gan", "cgan")

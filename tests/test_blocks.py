@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from zeuxis.errors import UserError
-from zeuxis.models import Model, ModelOptions, Step, phase, register
+from zeuxis.models import Iteration, Model, ModelOptions, phase, register
 from zeuxis.models.base import Input, Inputs, Terms
 from zeuxis.models.samplers import SAMPLERS
-from zeuxis.nets import Network, Told, layer, summary
+from zeuxis.nets import Conditioning, Network, layer, summary
 from zeuxis.nets.blocks import Attention
 from zeuxis.nets.context import TIME_SIZE, waves
 from zeuxis.nets.layers import LAYERS, Made, Shape, Spec
 from zeuxis.recipe import NetworkOptions
 from zeuxis.trust import Trust
 
-TOLD = Told(condition=3, time=True)
+CONDITIONING = Conditioning(condition=3, time=True)
 # A U-Net in words: two resolutions, skips by name, attention at the lower one, modulated by time and class.
 WORDS = [
     "conv 16 k3", "res 16 k3 film", "keep high", "down 2", "res 32 k3 film", "attend 4", "res 32 k3 film",
@@ -28,9 +28,15 @@ WORDS = [
 ]  # fmt: skip
 
 
-def network(layers: list[str], shape: Shape = (1, 8, 8), told: Told | None = TOLD, **options: object) -> Network:
+def network(
+    layers: list[str], shape: Shape = (1, 8, 8), conditioning: Conditioning | None = CONDITIONING, **options: object
+) -> Network:
     return Network(
-        NetworkOptions(layers=layers, **options), shape, {"channels": shape[0]}, "recipe r, network n", told=told
+        NetworkOptions(layers=layers, **options),
+        shape,
+        {"channels": shape[0]},
+        "recipe r, network n",
+        conditioning=conditioning,
     )
 
 
@@ -58,11 +64,11 @@ def stirred(made: Network) -> Network:
 def test_a_network_hears_of_time_and_class_and_learns_through_both(layers: list[str], shape: Shape) -> None:
     made = stirred(network(layers, shape))
     x = torch.randn(2, *shape)
-    told = given()
-    out = made(x, **told).value
+    conditioning = given()
+    out = made(x, **conditioning).value
     assert out.shape == (2, *made.output_shape)
     for name, other in (("time", torch.rand(2, 1)), ("condition", torch.eye(3)[[2, 0]])):
-        assert not torch.allclose(made(x, **(told | {name: other})).value, out), f"{name} is heard"
+        assert not torch.allclose(made(x, **(conditioning | {name: other})).value, out), f"{name} is heard"
     out.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in made.parameters())
 
@@ -103,8 +109,8 @@ def test_attention_is_that_of_the_paper() -> None:
 def test_a_transformer_sees_every_patch() -> None:
     made = stirred(network(["dit 16 d1 p2 h2"], (1, 4, 4)))
     x = torch.randn(1, 1, 4, 4, requires_grad=True)
-    told = given(1)
-    made(x, **told).value[0, 0, 0, 0].backward()
+    conditioning = given(1)
+    made(x, **conditioning).value[0, 0, 0, 0].backward()
     assert x.grad is not None and (x.grad != 0).all()
 
 
@@ -114,17 +120,17 @@ def test_a_transformer_sees_every_patch() -> None:
 def test_what_no_layer_takes_stands_beside_the_input() -> None:
     made = network(["dense 4"], (5,))
     assert made.input_shape == (5 + 3 + TIME_SIZE,) and made.embedding is None
-    x, told = torch.rand(2, 5), given()
-    joined = torch.cat([x, waves(told["time"]), told["condition"]], dim=1)
-    assert torch.equal(made(x, **told).value, made.trunk(joined))
-    planes = network(["conv 2 k1"], (1, 4, 4), Told(condition=3))
+    x, conditioning = torch.rand(2, 5), given()
+    joined = torch.cat([x, waves(conditioning["time"]), conditioning["condition"]], dim=1)
+    assert torch.equal(made(x, **conditioning).value, made.trunk(joined))
+    planes = network(["conv 2 k1"], (1, 4, 4), Conditioning(condition=3))
     x = torch.rand(2, 1, 4, 4)
-    joined = torch.cat([x, told["condition"][:, :, None, None].expand(-1, -1, 4, 4)], dim=1)
-    assert torch.equal(planes(x, condition=told["condition"]).value, planes.trunk(joined))
+    joined = torch.cat([x, conditioning["condition"][:, :, None, None].expand(-1, -1, 4, 4)], dim=1)
+    assert torch.equal(planes(x, condition=conditioning["condition"]).value, planes.trunk(joined))
 
 
 def test_the_embedding_is_counted_and_of_the_width_that_was_asked_for() -> None:
-    made = network(["film"], told=Told(condition=3), embedding=24)
+    made = network(["film"], conditioning=Conditioning(condition=3), embedding=24)
     assert [row.layer for row in made.rows] == ["embedding", "film"]
     assert made.rows[0].output == (24,) and made.rows[0].parameters == 3 * 24 + 24
     assert sum(row.parameters for row in made.rows) == sum(p.numel() for p in made.parameters())
@@ -141,36 +147,40 @@ def test_a_unet_is_summarised_as_a_chain_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "told", "message"),
+    ("layers", "conditioning", "message"),
     [
         (["keep high", "down 2", "cat high"], None, r"layer 3 \('cat high'\) at input 4x4x1: 'high' was kept at 8x8x1"),
-        (["keep high", "cat hihg"], TOLD, "nothing is kept under the name 'hihg'.*'high'"),
+        (["keep high", "cat hihg"], CONDITIONING, "nothing is kept under the name 'hihg'.*'high'"),
         (["keep a", "conv 2 k3", "add a"], None, "'a' was kept at 8x8x1, which cannot be added to 8x8x2"),
-        (["keep"], TOLD, "'keep' needs a name"),
-        (["res 8 k3 film"], None, "'film' modulates by a time or a condition, and this network is told neither"),
-        (["conv 6 k3", "attend 4"], TOLD, "'attend' with 4 heads needs channels that 4 divides, and there are 6"),
-        (["unet 8 d5"], TOLD, "'unet' of 5 resolutions halves the side 4 times, and 8x8x1 does not"),
-        (["dit 16 p3"], TOLD, "'dit' cuts patches of 3x3 pixels"),
-        (["dit 18 h3"], TOLD, "'dit' needs a width that 4 divides"),
+        (["keep"], CONDITIONING, "'keep' needs a name"),
+        (["res 8 k3 film"], None, "'film' modulates by a time or a condition, and this network takes neither"),
+        (
+            ["conv 6 k3", "attend 4"],
+            CONDITIONING,
+            "'attend' with 4 heads needs channels that 4 divides, and there are 6",
+        ),
+        (["unet 8 d5"], CONDITIONING, "'unet' of 5 resolutions halves the side 4 times, and 8x8x1 does not"),
+        (["dit 16 p3"], CONDITIONING, "'dit' cuts patches of 3x3 pixels"),
+        (["dit 18 h3"], CONDITIONING, "'dit' needs a width that 4 divides"),
         (["gn 8"], None, "'gn 8' needs channels that 8 divides, and meets 1"),
-        (["flatten", "unet 8"], TOLD, "'unet' needs an image"),
+        (["flatten", "unet 8"], CONDITIONING, "'unet' needs an image"),
     ],
 )
-def test_mistakes_name_the_layer(layers: list[str], told: Told | None, message: str) -> None:
+def test_mistakes_name_the_layer(layers: list[str], conditioning: Conditioning | None, message: str) -> None:
     with pytest.raises(UserError, match=f"In recipe r, network n, .*{message}"):
-        network(layers, told=told)
+        network(layers, conditioning=conditioning)
 
 
 # -- modules of the user's own ------------------------------------------------------------------------
 
 
 class Mine(nn.Module):
-    """Is told what it has arguments for, and sized by the recipe's symbols."""
+    """Takes the conditioning that it has arguments for, and is sized by the recipe's symbols."""
 
-    def __init__(self, shape: Shape, told: Told, latent: int, width: int = 4) -> None:
+    def __init__(self, shape: Shape, conditioning: Conditioning, latent: int, width: int = 4) -> None:
         super().__init__()
-        self.sizes = (shape, told, latent)
-        self.enter, self.heads = nn.Linear(shape[0] + 1, width), nn.Linear(width + told.condition, 2)
+        self.sizes = (shape, conditioning, latent)
+        self.enter, self.heads = nn.Linear(shape[0] + 1, width), nn.Linear(width + conditioning.condition, 2)
 
     def forward(self, x: Tensor, time: Tensor, condition: Tensor) -> dict[str, Tensor]:
         inner = self.enter(torch.cat([x, time], dim=1))
@@ -178,7 +188,7 @@ class Mine(nn.Module):
 
 
 class Deaf(nn.Module):
-    """Has no arguments for what it is told: it stands beside its input."""
+    """Has no arguments for the conditioning, which stands beside its input."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -190,13 +200,15 @@ class Deaf(nn.Module):
 
 def test_a_module_of_ones_own_gets_what_blocks_get() -> None:
     options = NetworkOptions(module=f"{__name__}.Mine", arguments={"width": 6})
-    made = Network(options, (5,), {"latent": 7, "channels": 1}, "here", told=TOLD, trust=Trust(True))
+    made = Network(options, (5,), {"latent": 7, "channels": 1}, "here", conditioning=CONDITIONING, trust=Trust(True))
     mine = made.trunk.get_submodule("0")
-    assert isinstance(mine, Mine) and mine.sizes == ((5,), TOLD, 7)
+    assert isinstance(mine, Mine) and mine.sizes == ((5,), CONDITIONING, 7)
     assert made.head_shapes == {"real": (1,), "inner": (6,)}
     out = made(torch.rand(2, 5), **given())
     assert out.heads["real"].logits.shape == (2, 1) and out.heads["inner"].value.shape == (2, 6)
-    deaf = Network(NetworkOptions(module=f"{__name__}.Deaf"), (5,), {}, "here", told=TOLD, trust=Trust(True))
+    deaf = Network(
+        NetworkOptions(module=f"{__name__}.Deaf"), (5,), {}, "here", conditioning=CONDITIONING, trust=Trust(True)
+    )
     assert deaf(torch.rand(2, 5), **given()).value.shape == (2, 2)
 
 
@@ -218,11 +230,11 @@ def test_a_word_of_ones_own_takes_options_and_the_context(monkeypatch: pytest.Mo
     def shift(spec: Spec, shape: Shape) -> Made:
         return Shift(spec.numbers.get("b", 1)), shape
 
-    made = network(["shift b3", "shift"], told=None)
+    made = network(["shift b3", "shift"], conditioning=None)
     x = torch.rand(1, 1, 8, 8)
     assert torch.allclose(made(x).value, x + 4)
     with pytest.raises(UserError, match=r"'c3' is no option of 'shift'|is no size|c3"):
-        network(["shift x c3"], told=None)
+        network(["shift x c3"], conditioning=None)
 
 
 # -- samplers -----------------------------------------------------------------------------------------
@@ -248,22 +260,22 @@ class FlowOptions(ModelOptions):
 
 @register("small-flow")
 class SmallFlow(Model):
-    """Noise to images along straight lines, told the class: what a U-Net in a recipe is for."""
+    """Noise to images along straight lines, given the class: what a U-Net in a recipe is for."""
 
     Options = FlowOptions
     generating_networks = ("velocity",)
     conditional = True
 
     def inputs(self) -> Inputs:
-        return {"velocity": Input(self.image_shape, Told(condition=self.condition_size, time=True))}
+        return {"velocity": Input(self.image_shape, Conditioning(condition=self.condition_size, time=True))}
 
     @phase("flow", updates="velocity")
-    def learn(self, step: Step) -> Terms:
-        noise = step.randn(*step.images.shape)
-        time = torch.rand(len(noise), 1, generator=step.generator)
-        x = torch.lerp(noise, step.images, time[:, :, None, None])
-        velocity = self.net("velocity")(x, time=time, condition=self.condition(step)).value
-        return {"flow": (velocity - (step.images - noise)).square().mean()}
+    def learn(self, iteration: Iteration) -> Terms:
+        noise = iteration.randn(*iteration.images.shape)
+        time = torch.rand(len(noise), 1, generator=iteration.generator)
+        x = torch.lerp(noise, iteration.images, time[:, :, None, None])
+        velocity = self.net("velocity")(x, time=time, condition=self.condition(iteration)).value
+        return {"flow": (velocity - (iteration.images - noise)).square().mean()}
 
 
 FLOW = """
@@ -279,7 +291,7 @@ layers = LAYERS
 [training]
 steps = 60
 batch_size = 32
-record_every = 10
+log_every = 10
 optimizer = { learning_rate = 3e-3 }
 """
 

@@ -34,16 +34,16 @@ class Tape(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        assert function._overloadpacket.__name__ != "lift_fresh", "numbers of the host cannot be recorded"
+        assert function._overloadpacket.__name__ != "lift_fresh", "numbers of the host cannot be captured"
         self.operations.append((function, args, kwargs or {}, result))
         return result
 
-    def record(self, work: Callable[[], list[Number]]) -> list[Number]:
+    def capture(self, work: Callable[[], list[Number]]) -> list[Number]:
         before = {name: tensor.clone() for name, tensor in self.subject.checkpoint().tensors.items()}
         drawn = [generator.get_state() for generator in self.generators]
         with self:
             found = work()
-        # A CUDA graph is recorded without being run.
+        # A CUDA graph is captured without being run.
         for name, tensor in self.subject.checkpoint().tensors.items():
             tensor.copy_(before[name])
         for generator, state in zip(self.generators, drawn, strict=True):
@@ -69,14 +69,14 @@ CASES = {
     "infogan-62-10-2": [],
     "mnist-cgan": [],
     "mnist-aae": [],
-    "modern-vae-28": ["training.record_every=3"],
+    "modern-vae-28": ["training.log_every=3"],
 }
 
 
-def trained(name: str, recorded: bool, device: str, folder: Path) -> tuple[Trainer, list[dict[str, float]]]:
-    """Nine iterations, of which six are replayed where they are recorded, and their numbers."""
+def trained(name: str, captured: bool, device: str, folder: Path) -> tuple[Trainer, list[dict[str, float]]]:
+    """Nine iterations, of which six are replayed where they are captured, and their numbers."""
     settings = ["data.source=digits", "data.convert=true", "training.batch_size=8", *CASES[name]]
-    recipe = load_recipe(name, [*settings, f"training.capture={str(recorded).lower()}"])
+    recipe = load_recipe(name, [*settings, f"training.capture={str(captured).lower()}"])
     dataset = load_data(recipe.data, progress=False)
     model = build_model(recipe, dataset.classes)
     subject = Trainer(folder, model, dataset, torch.device(device), standard_callbacks(model, visible=False))
@@ -90,33 +90,33 @@ def trained(name: str, recorded: bool, device: str, folder: Path) -> tuple[Train
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_recorded_trains_as_what_is_not(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_captured_training_equals_an_uncaptured_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, expected = trained(name, False, "cpu", tmp_path)
-    monkeypatch.setattr(trainer, "recorder", Tape)
+    monkeypatch.setattr(trainer, "graph_on", Tape)
     repeated, numbers = trained(name, True, "cpu", tmp_path)
     assert repeated._captured is not None
-    replays = [recording.recorder.replays for recording in repeated._captured.recordings.values()]
+    replays = [replayed.graph.replays for replayed in repeated._captured.replayed.values()]
     assert replays == ([2, 1] if "model.lazy_penalties=2" in CASES[name] else [6])
-    assert repeated.draws == plain.draws
+    assert repeated.batches_read == plain.batches_read
     assert numbers == expected
     torch.testing.assert_close(repeated.checkpoint().tensors, plain.checkpoint().tensors, rtol=0, atol=0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("name", CASES)
-def test_a_gpu_trains_recorded_as_unrecorded(name: str, tmp_path: Path) -> None:
-    (plain, _), (repeated, _) = (trained(name, recorded, "cuda", tmp_path) for recorded in (False, True))
+def test_a_gpu_trains_recorded_as_uncaptured(name: str, tmp_path: Path) -> None:
+    (plain, _), (repeated, _) = (trained(name, captured, "cuda", tmp_path) for captured in (False, True))
     torch.testing.assert_close(repeated.checkpoint().tensors, plain.checkpoint().tensors, rtol=0.02, atol=1e-3)
 
 
-def test_a_cpu_records_nothing(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="records on GPUs by NVIDIA, and this run is on 'cpu'; leave it off"):
-        capture.recorder(torch.device("cpu"), torch.Generator())
+def test_a_cpu_captures_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="needs a GPU by NVIDIA, and this run is on 'cpu'; leave it off"):
+        capture.graph_on(torch.device("cpu"), torch.Generator())
 
 
 def test_what_cannot_be_recorded_is_said() -> None:
     class Refusing:
-        def record(self, work: Any) -> Any:
+        def capture(self, work: Any) -> Any:
             raise RuntimeError("operation not permitted when stream is capturing\nat ...")
 
         def replay(self) -> None: ...

@@ -69,7 +69,7 @@ def test_the_tour(runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
         assert code == 0
         return out.strip()
 
-    tiny = ["--set", "training.batch_size=16", "--set", "training.record_every=1"]
+    tiny = ["--set", "training.batch_size=16", "--set", "training.log_every=1"]
     vae = say("train", "digits-vae", "--classes", "3,8", "--steps", "4", "--seed", "5", *tiny)
     assert Path(vae).resolve() == (runs / "digits-vae-1").resolve()
     assert Run(vae).classes == ("3", "8")

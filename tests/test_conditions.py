@@ -16,7 +16,7 @@ import zeuxis
 from zeuxis import cli
 from zeuxis.data import Batch, combinations, load
 from zeuxis.errors import UserError
-from zeuxis.models import Step, build_model
+from zeuxis.models import Iteration, build_model
 from zeuxis.models.conditions import of_attributes, of_classes, of_two
 from zeuxis.recipe import DataOptions, load_recipe
 from zeuxis.run import Run
@@ -149,7 +149,7 @@ def test_an_auxiliary_classifier_names_every_attribute_by_itself() -> None:
     assert model.condition_size == 3 and len(model.class_names) == 8
     assert model.net("generator").input_shape == (recipe.model.options["latent"] + 3,)
     labels = torch.tensor([0, 5, 6])
-    step = Step(
+    step = Iteration(
         torch.zeros(()), torch.Generator(), torch.device("cpu"), 3, lambda: Batch(torch.zeros(3, 3, 64, 64), labels)
     )
     named = torch.randn(3, 3)

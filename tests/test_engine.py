@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import zeuxis
 from zeuxis.errors import UserError
 from zeuxis.figures import kinds
-from zeuxis.models import Model, ModelOptions, Phase, Step, build_model, phase, register
+from zeuxis.models import Iteration, Model, ModelOptions, Phase, build_model, phase, register
 from zeuxis.models.base import Inputs, Terms
 from zeuxis.recipe import load_recipe
 from zeuxis.registry import Registry
@@ -29,7 +29,7 @@ from zeuxis.training.optimizers import OPTIMIZERS, build_updates, unwrapped
 from zeuxis.training.schedules import SCHEDULES
 
 FIXED = {
-    "training.batch_size": 8, "training.precision": "float32", "training.threads": 1, "training.record_every": 1,
+    "training.batch_size": 8, "training.precision": "float32", "training.threads": 1, "training.log_every": 1,
     "training.test_every": "never", "training.snapshot_every": "never", "training.best": "",
 }  # fmt: skip
 
@@ -66,7 +66,7 @@ def test_accumulated_batches_make_the_gradient_of_one(tmp_path: Path) -> None:
 def test_a_gradient_is_clipped_to_its_norm_and_journalled_as_it_was() -> None:
     weight = nn.Parameter(torch.tensor([3.0, 4.0]))
     update = Update([weight], torch.optim.SGD([weight], lr=1.0), clip=0.5)
-    step = Step(torch.zeros(()), torch.Generator(), torch.device("cpu"), 1, lambda: None)  # type: ignore[arg-type, return-value]
+    step = Iteration(torch.zeros(()), torch.Generator(), torch.device("cpu"), 1, lambda: None)  # type: ignore[arg-type, return-value]
     one = Phase("only", ("w",), 1, 1, "only", lambda step: {"square": weight.square().sum() / 2})
     numbers = iterate([one], {"only": update}, [[step]])
     assert {number.name: float(number.value) for number in numbers}["only/gradient_norm"] == pytest.approx(5)
@@ -170,7 +170,7 @@ def test_a_schedule_follows_its_formula(name: str, options: Mapping[str, Any], e
 def test_the_rate_is_set_and_journalled_whatever_the_budget(budget: dict[str, float], tmp_path: Path) -> None:
     run = train("digits-vae", tmp_path, training__schedule__name="linear", **budget)
     steps, rates = run.series("vae/learning_rate")
-    assert run.named("rate") == ["vae/learning_rate"]
+    assert run.names_of("rate") == ["vae/learning_rate"]
     full = run.recipe.training.optimizer.learning_rate
     # A line holds the rate of its own iteration, which began one iteration before.
     assert rates == pytest.approx([full * (1 - (step - 1) / 10) for step in steps], rel=1e-3)
@@ -193,25 +193,25 @@ class PlainCritic(Model):
     def inputs(self) -> Inputs:
         return {"maker": (4,), "judge": self.image_shape}
 
-    def draw_latents(self, count: int, generator: torch.Generator) -> Tensor:
+    def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, 4, generator=generator)
 
     def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.net("maker")(latents).value
 
     @phase("critic", updates="judge")
-    def criticise(self, step: Step) -> Terms:
-        step.record("told_apart", torch.ones(()), "accuracy")
-        step.record("gap", torch.zeros(()), "distance")
-        step.record("number", torch.ones(()))
+    def criticise(self, iteration: Iteration) -> Terms:
+        iteration.log("told_apart", torch.ones(()), "accuracy")
+        iteration.log("gap", torch.zeros(()), "distance")
+        iteration.log("number", torch.ones(()))
         return {
-            "score": self.net("judge")(step.images).value.mean(),
-            "size": self.net("judge")(step.images).value.square().mean(),
+            "score": self.net("judge")(iteration.images).value.mean(),
+            "size": self.net("judge")(iteration.images).value.square().mean(),
         }
 
     @phase("maker", updates="maker")
-    def make(self, step: Step) -> Terms:
-        return {"score": self.net("judge")(self.generate(self.draw_latents(4, step.generator))).value.mean()}
+    def make(self, iteration: Iteration) -> Terms:
+        return {"score": self.net("judge")(self.generate(self.sample_latents(4, iteration.generator))).value.mean()}
 
 
 GAME = """extends = "digits-gan"
@@ -284,10 +284,10 @@ class Counting(Callback):
         self.heard.append("tested")
         return {"iterations": float(self.count)}
 
-    def drawn(self, trainer: Trainer, images: Any) -> None:
+    def snapshot(self, trainer: Trainer, images: Any) -> None:
         self.heard.append(f"drawn {images.shape}")
 
-    def recorded(self, trainer: Trainer, line: dict[str, Any]) -> None:
+    def logged(self, trainer: Trainer, line: dict[str, Any]) -> None:
         self.heard.append(f"recorded {line['step']}")
 
     def end(self, trainer: Trainer) -> None:

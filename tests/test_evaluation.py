@@ -37,7 +37,7 @@ from zeuxis.evaluation import (
 )
 from zeuxis.evaluation import judge as judge_module
 from zeuxis.evaluation.cost import costs, sampling_multiply_adds, training_multiply_adds
-from zeuxis.evaluation.evaluate import applicable, evaluate, evaluated, read_evaluation
+from zeuxis.evaluation.evaluate import applicable, evaluate, evaluate_cached, read_evaluation
 from zeuxis.evaluation.inception import Inception
 from zeuxis.evaluation.judge import RandomFeatures, find_or_train_judge
 from zeuxis.evaluation.judges import judges
@@ -492,10 +492,10 @@ def test_estimates_do_not_touch_the_training(tmp_path: Path) -> None:
 
 def test_what_stands_is_taken_only_if_it_was_measured_so(tmp_path: Path) -> None:
     run = zeuxis.train("digits-gan", steps=3, runs=tmp_path, progress=False)
-    first = evaluated(run, samples=100, only=["fid"], progress=False)
-    again = evaluated(run, samples=100, only=["fid", "kid"], progress=False)
+    first = evaluate_cached(run, samples=100, only=["fid"], progress=False)
+    again = evaluate_cached(run, samples=100, only=["fid", "kid"], progress=False)
     assert again["measures"]["fid"] == first["measures"]["fid"] and "kid" in again["measures"]
     other = evaluate(run, samples=100, judge=RandomFeatures((1, 16, 16)), only=["fid"], progress=False)
     assert other["measures"]["fid"] != first["measures"]["fid"]
-    back = evaluated(run, samples=100, only=["kid", "fid"], progress=False)
+    back = evaluate_cached(run, samples=100, only=["kid", "fid"], progress=False)
     assert back["measures"]["fid"] == first["measures"]["fid"] and back["features"] == "digits-cnn"

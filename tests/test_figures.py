@@ -84,7 +84,7 @@ def more(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     runs = {}
     for name, text in RECIPES.items():
         (folder / f"{name}.toml").write_text(text)
-        settings = {"training.record_every": 1, "training.batch_size": 16, "training.test_every": "never"}
+        settings = {"training.log_every": 1, "training.batch_size": 16, "training.test_every": "never"}
         if name == "large":
             settings["training.schedule.name"] = "cosine"
         steps = 200 if name == "classifier" else 4

@@ -28,7 +28,7 @@ RECIPES = [
 ]  # fmt: skip
 SETTINGS = {
     "data.source": "digits", "data.path": "", "data.attribute": "", "data.classes": [], "data.convert": True,
-    "data.flip": False, "training.batch_size": 8, "training.record_every": 1, "training.test_every": "15 steps",
+    "data.flip": False, "training.batch_size": 8, "training.log_every": 1, "training.test_every": "15 steps",
     "training.snapshot_every": "never", "training.checkpoint_every": "never", "training.best": "",
     "training.precision": "float32", "training.threads": 1, "training.device": "cpu",
 }  # fmt: skip

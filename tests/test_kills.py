@@ -35,7 +35,7 @@ layers = ["dense 256", "reshape 1x16x16", "sigmoid"]
 [training]
 steps = 12
 batch_size = 16
-record_every = 1
+log_every = 1
 checkpoint_every = "3 steps"
 snapshot_every = "4 steps"
 test_every = "2 steps"

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import flop_registry
 
 from zeuxis.data import Batch
 from zeuxis.errors import UserError
-from zeuxis.models import Classifies, Encodes, Generates, HasCodes, Model, Posterior, Step, build_model
+from zeuxis.models import Classifies, Encodes, Generates, HasCodes, Iteration, Model, Posterior, build_model
 from zeuxis.models.adversarial import squared_gradient
 from zeuxis.models.augmentation import AUGMENTATIONS, augment
 from zeuxis.models.autoencoder import CEILING
@@ -30,11 +30,11 @@ def make(name: str, **options: object) -> Model:
     return build_model(load_recipe(name, {key.replace("__", "."): value for key, value in options.items()}), DIGITS)
 
 
-def step_for(model: Model, count: int = 6, seed: int = 0, black_and_white: bool = False) -> Step:
+def iteration_for(model: Model, count: int = 6, seed: int = 0, black_and_white: bool = False) -> Iteration:
     source = torch.Generator().manual_seed(seed)
     images = torch.rand(count, *model.image_shape, generator=source)
     batch = Batch(images.round() if black_and_white else images, torch.arange(count) % len(DIGITS))
-    return Step(torch.zeros(()), torch.Generator().manual_seed(seed), torch.device("cpu"), count, lambda: batch)
+    return Iteration(torch.zeros(()), torch.Generator().manual_seed(seed), torch.device("cpu"), count, lambda: batch)
 
 
 def total(terms: dict[str, torch.Tensor | Weighted]) -> torch.Tensor:
@@ -106,31 +106,31 @@ def test_kl_is_the_kl_of_two_normals() -> None:
 
 def test_summed_bce_is_the_evidence_lower_bound() -> None:
     model = make("mnist-vae-z2")
-    step = step_for(model)
-    terms = model.phases[0].loss(step)
-    posterior = model.encode(step.images)
+    iteration = iteration_for(model)
+    terms = model.phases[0].loss(iteration)
+    posterior = model.encode(iteration.images)
     z = posterior.sample(torch.Generator().manual_seed(0))
-    likelihood = -F.binary_cross_entropy(model.generate(z), step.images, reduction="none").sum((1, 2, 3)).mean()
+    likelihood = -F.binary_cross_entropy(model.generate(z), iteration.images, reduction="none").sum((1, 2, 3)).mean()
     prior = kl_divergence(Normal(posterior.mean, torch.exp(posterior.logvar / 2)), Normal(0.0, 1.0)).sum(1).mean()
     torch.testing.assert_close(total(terms), prior - likelihood)
 
 
 def test_on_black_and_white_images_it_is_the_bound_of_the_bernoulli_likelihood() -> None:
     model = make("mnist-vae-z2")
-    step = step_for(model, black_and_white=True)
-    terms = model.phases[0].loss(step)
-    z = model.encode(step.images).sample(torch.Generator().manual_seed(0))
-    likelihood = Bernoulli(model.generate(z)).log_prob(step.images).sum((1, 2, 3)).mean()
+    iteration = iteration_for(model, black_and_white=True)
+    terms = model.phases[0].loss(iteration)
+    z = model.encode(iteration.images).sample(torch.Generator().manual_seed(0))
+    likelihood = Bernoulli(model.generate(z)).log_prob(iteration.images).sum((1, 2, 3)).mean()
     torch.testing.assert_close(terms["reconstruction"], -likelihood)
 
 
 def test_mean_reduction_averages_over_pixels_and_latents() -> None:
     model = make("mnist-vae-z2", model__reconstruction="mse", model__reduction="mean", model__kl_weight=0.01)
-    step = step_for(model)
-    terms = model.phases[0].loss(step)
-    posterior = model.encode(step.images)
+    iteration = iteration_for(model)
+    terms = model.phases[0].loss(iteration)
+    posterior = model.encode(iteration.images)
     z = posterior.sample(torch.Generator().manual_seed(0))
-    expected = F.mse_loss(model.generate(z), step.images) + 0.01 * posterior.kl().mean()
+    expected = F.mse_loss(model.generate(z), iteration.images) + 0.01 * posterior.kl().mean()
     torch.testing.assert_close(total(terms), expected)
 
 
@@ -138,15 +138,15 @@ def test_learned_variance_finds_the_error_it_explains() -> None:
     model = make("mnist-vae-z2", model__reconstruction="gaussian")
     decoder = model.net("decoder")
     assert decoder.log_variance.requires_grad
-    step = step_for(model)
+    iteration = iteration_for(model)
     optimizer = torch.optim.Adam([decoder.log_variance], lr=0.05)
     for _ in range(300):
-        step.generator.manual_seed(0)
+        iteration.generator.manual_seed(0)
         optimizer.zero_grad()
-        total(model.phases[0].loss(step)).backward()
+        total(model.phases[0].loss(iteration)).backward()
         optimizer.step()
-    z = model.encode(step.images).sample(torch.Generator().manual_seed(0))
-    error = F.mse_loss(model.generate(z), step.images).item()
+    z = model.encode(iteration.images).sample(torch.Generator().manual_seed(0))
+    error = F.mse_loss(model.generate(z), iteration.images).item()
     learned = (-6 + F.softplus(decoder.log_variance + 6)).exp().item()
     assert learned == pytest.approx(error, rel=0.02), "the best variance is the mean squared error"
 
@@ -155,9 +155,9 @@ def test_kl_warmup_rises_to_the_weight() -> None:
     model = make("mnist-vae-z2", model__kl_weight=2.0, model__kl_warmup=4.0)
     weights = []
     for epoch in (0.0, 1.0, 4.0, 9.0):
-        step = step_for(model)
-        step.epoch = torch.tensor(epoch)
-        weights.append(model.phases[0].loss(step)["kl"].weight)
+        iteration = iteration_for(model)
+        iteration.epoch = torch.tensor(epoch)
+        weights.append(model.phases[0].loss(iteration)["kl"].weight)
     assert weights == [0.0, 0.5, 2.0, 2.0]
 
 
@@ -175,18 +175,18 @@ def test_an_encoder_may_end_in_one_dense_layer() -> None:
 def test_adversarial_losses_are_binary_cross_entropies(name: str, merged: bool) -> None:
     options = {"model__label_smoothing": 0.1, "model__merged_batches": merged}
     model = make(name, **options).eval()  # without dropout and batch statistics both ways give the same scores
-    step = step_for(model)
-    judged, fooled = (phase.loss(step) for phase in model.phases)
-    fakes, condition = model.fakes(step), model.condition(step)
-    real = torch.sigmoid(model.score(step.images, condition)["real"]).double()
+    iteration = iteration_for(model)
+    judged, fooled = (phase.loss(iteration) for phase in model.phases)
+    fakes, condition = model.fakes(iteration), model.condition(iteration)
+    real = torch.sigmoid(model.score(iteration.images, condition)["real"]).double()
     fake = torch.sigmoid(model.score(fakes, condition)["real"]).double()
     on_real = -(0.9 * real.log() + 0.1 * (1 - real).log()).mean()
     on_fake = -(1 - fake).log().mean()
     expected = (on_real + on_fake) * (0.5 if merged else 1.0)
     assert total(judged).item() == pytest.approx(expected.item(), rel=1e-4)
     assert total(fooled).item() == pytest.approx(-fake.log().mean().item(), rel=1e-4)
-    assert step.recorded["accuracy_real"][0].item() == pytest.approx((real > 0.5).double().mean().item())
-    assert step.recorded["accuracy_fake"][0].item() == pytest.approx((fake < 0.5).double().mean().item())
+    assert iteration.logged["accuracy_real"][0].item() == pytest.approx((real > 0.5).double().mean().item())
+    assert iteration.logged["accuracy_fake"][0].item() == pytest.approx((fake < 0.5).double().mean().item())
 
 
 def test_merged_batches_share_batch_statistics() -> None:
@@ -194,26 +194,26 @@ def test_merged_batches_share_batch_statistics() -> None:
     runs = {}
     for merged in (True, False):
         model = make("mnist-gan", model__merged_batches=merged, networks__discriminator={"layers": layers})
-        runs[merged] = total(model.phases[0].loss(step_for(model))).item() * (2 if merged else 1)
+        runs[merged] = total(model.phases[0].loss(iteration_for(model))).item() * (2 if merged else 1)
     assert runs[True] != pytest.approx(runs[False], rel=1e-3)
 
 
 def test_phases_share_one_pass_through_the_generator() -> None:
     model = make("mnist-gan")
-    step = step_for(model)
+    iteration = iteration_for(model)
     calls = []
     model.net("generator").register_forward_hook(lambda *args: calls.append(1))
     for phase in model.phases:
-        phase.loss(step)
+        phase.loss(iteration)
     assert len(calls) == 1
-    step.forget(("generator",))
-    model.phases[1].loss(step)
+    iteration.forget(("generator",))
+    model.phases[1].loss(iteration)
     assert len(calls) == 2, "an updated generator makes new images"
 
 
 def test_the_discriminator_update_leaves_no_graph_to_the_generator() -> None:
     model = make("mnist-gan")
-    total(model.phases[0].loss(step_for(model))).backward()
+    total(model.phases[0].loss(iteration_for(model))).backward()
     assert all(p.grad is None for p in model.net("generator").parameters())
 
 
@@ -283,7 +283,7 @@ def test_penalties_are_the_gradients_of_a_linear_discriminator() -> None:
         "mnist-gan", networks__discriminator=LINEAR, model__r1_penalty=3.0, model__r2_penalty=5.0,
         model__gradient_penalty=7.0,
     )  # fmt: skip
-    terms = model.phases[0].loss(step_for(model))
+    terms = model.phases[0].loss(iteration_for(model))
     norm = model.net("discriminator").trunk[1].weight.detach().norm().item()
     assert (terms["r1"].value.item(), terms["r1"].weight) == (pytest.approx(norm**2, rel=1e-4), 1.5)
     assert (terms["r2"].value.item(), terms["r2"].weight) == (pytest.approx(norm**2, rel=1e-4), 2.5)
@@ -316,26 +316,26 @@ def test_relativistic_pairs_need_no_absolute_score() -> None:
 @pytest.mark.parametrize("loss", list(DEFINED))
 def test_accuracy_is_journalled_as_fits_the_loss(loss: str) -> None:
     model = make("mnist-gan", model__loss=loss)
-    step = step_for(model)
-    model.phases[0].loss(step)
+    iteration = iteration_for(model)
+    model.phases[0].loss(iteration)
     names = {
         "wasserstein": {"wasserstein_estimate"},
         "relativistic": {"accuracy_pairs"},
     }.get(loss, {"accuracy_real", "accuracy_fake"})
-    assert set(step.recorded) == names
+    assert set(iteration.logged) == names
 
 
 def test_instance_noise_fades() -> None:
     model = make("mnist-gan", model__instance_noise=0.5, model__instance_noise_epochs=10.0)
     images = torch.zeros(64, 1, 28, 28)
     for epoch, deviation in ((0.0, 0.5), (5.0, 0.25), (10.0, 0.0), (20.0, 0.0)):
-        step = step_for(model)
-        step.epoch = torch.tensor(epoch)
-        assert model.seen(step, images).std().item() == pytest.approx(deviation, abs=0.01)
+        iteration = iteration_for(model)
+        iteration.epoch = torch.tensor(epoch)
+        assert model.seen(iteration, images).std().item() == pytest.approx(deviation, abs=0.01)
     constant = make("mnist-gan", model__instance_noise=0.3)
-    step = step_for(constant)
-    step.epoch = torch.tensor(99.0)
-    assert constant.seen(step, images).std().item() == pytest.approx(0.3, abs=0.01)
+    iteration = iteration_for(constant)
+    iteration.epoch = torch.tensor(99.0)
+    assert constant.seen(iteration, images).std().item() == pytest.approx(0.3, abs=0.01)
 
 
 @pytest.mark.parametrize("low", [-1.0, 0.0])
@@ -396,17 +396,19 @@ def test_spectral_norm_and_dropout_are_said_of_a_network_at_once() -> None:
 
 def test_an_auxiliary_classifier_is_told_and_names_the_class() -> None:
     model = make("mnist-acgan", model__classify_fakes=True).eval()
-    step = step_for(model)
-    judged, fooled = (phase.loss(step) for phase in model.phases)
-    fakes = model.fakes(step)
-    on_real, on_fake = model.score(step.images, None), model.score(fakes, None)
-    expected = (F.cross_entropy(on_real["class"], step.labels) + F.cross_entropy(on_fake["class"], step.labels)) / 2
+    iteration = iteration_for(model)
+    judged, fooled = (phase.loss(iteration) for phase in model.phases)
+    fakes = model.fakes(iteration)
+    on_real, on_fake = model.score(iteration.images, None), model.score(fakes, None)
+    expected = (
+        F.cross_entropy(on_real["class"], iteration.labels) + F.cross_entropy(on_fake["class"], iteration.labels)
+    ) / 2
     torch.testing.assert_close(judged["class"].value, expected)
-    torch.testing.assert_close(fooled["class"].value, F.cross_entropy(on_fake["class"], step.labels))
-    assert "accuracy_class" in step.recorded
+    torch.testing.assert_close(fooled["class"].value, F.cross_entropy(on_fake["class"], iteration.labels))
+    assert "accuracy_class" in iteration.logged
     real_alone = make("mnist-acgan", model__classify_fakes=False).eval()
-    named = real_alone.phases[0].loss(step_for(real_alone))["class"].value
-    torch.testing.assert_close(named, F.cross_entropy(on_real["class"], step.labels))
+    named = real_alone.phases[0].loss(iteration_for(real_alone))["class"].value
+    torch.testing.assert_close(named, F.cross_entropy(on_real["class"], iteration.labels))
 
 
 def test_an_attribute_is_one_number() -> None:
@@ -418,16 +420,19 @@ def test_an_attribute_is_one_number() -> None:
     told = model.generate(z, model.condition_of([1]))
     torch.testing.assert_close(told, model.net("generator")(z, condition=torch.ones(1, 1)).value)
     batch = Batch(torch.rand(4, 3, 64, 64), torch.tensor([0, 1, 1, 0]))
-    step = Step(torch.zeros(()), torch.Generator().manual_seed(0), torch.device("cpu"), 4, lambda: batch)
-    judged = model.phases[0].loss(step)
-    scores = model.score(step.images, None)["class"][:, 0], model.score(model.fakes(step), None)["class"][:, 0]
-    expected = sum(F.binary_cross_entropy_with_logits(s, step.labels.float()) for s in scores) / 2
+    iteration = Iteration(torch.zeros(()), torch.Generator().manual_seed(0), torch.device("cpu"), 4, lambda: batch)
+    judged = model.phases[0].loss(iteration)
+    scores = (
+        model.score(iteration.images, None)["class"][:, 0],
+        model.score(model.fakes(iteration), None)["class"][:, 0],
+    )
+    expected = sum(F.binary_cross_entropy_with_logits(s, iteration.labels.float()) for s in scores) / 2
     torch.testing.assert_close(judged["class"].value, expected)
 
 
 def test_codes_are_drawn_from_their_distributions() -> None:
     model = make("infogan-62-10-2", model__categorical=[10, 3], model__continuous=2)
-    latents = model.draw_latents(6000, torch.Generator().manual_seed(0))
+    latents = model.sample_latents(6000, torch.Generator().manual_seed(0))
     assert latents.shape == (6000, 62 + 13 + 2)
     one, two, *numbers = model.codes()
     for code in (one, two):
@@ -459,13 +464,13 @@ def test_information_is_the_bound_of_the_codes() -> None:
         ("generator", ("generator",)),
         ("information", ("generator", "q", "discriminator")),
     ]
-    step = step_for(model, 32)
-    terms = model.phases[2].loss(step)
-    latents = model.draw_latents(32, torch.Generator().manual_seed(0))
+    iteration = iteration_for(model, 32)
+    terms = model.phases[2].loss(iteration)
+    latents = model.sample_latents(32, torch.Generator().manual_seed(0))
     guessed = model.guessed(model.generate(latents))
     categorical = F.cross_entropy(guessed["categorical_1"], latents[:, 62:72].argmax(1))
     torch.testing.assert_close(terms["categorical"].value, categorical)
-    assert step.recorded["mutual_information"][0].item() == pytest.approx(np.log(10) - categorical.item(), abs=1e-6)
+    assert iteration.logged["mutual_information"][0].item() == pytest.approx(np.log(10) - categorical.item(), abs=1e-6)
     mean, logvar = guessed["continuous"].chunk(2, 1)
     normal = Normal(mean, torch.exp((-4 + F.softplus(logvar + 4)) / 2))
     constant = np.log(2 * np.pi) / 2 * 2
@@ -476,7 +481,7 @@ def test_information_is_the_bound_of_the_codes() -> None:
 def test_infogan_takes_any_mixture_of_codes() -> None:
     for categorical, continuous in (([2], 0), ([], 3), ([5, 4, 3], 1)):
         model = make("infogan-62-10-2", model__categorical=categorical, model__continuous=continuous)
-        terms = model.phases[2].loss(step_for(model))
+        terms = model.phases[2].loss(iteration_for(model))
         assert set(terms) == {
             name for name, there in (("categorical", categorical), ("continuous", continuous)) if there
         }
@@ -503,21 +508,21 @@ def test_a_point_is_a_posterior_without_spread() -> None:
 
 def test_an_autoencoder_minimises_reconstruction_alone() -> None:
     model = make("mnist-ae-z3")
-    step = step_for(model)
-    terms = model.phases[0].loss(step)
-    made = model.generate(model.encode(step.images).mean)
-    expected = F.binary_cross_entropy(made, step.images, reduction="none").sum((1, 2, 3)).mean()
+    iteration = iteration_for(model)
+    terms = model.phases[0].loss(iteration)
+    made = model.generate(model.encode(iteration.images).mean)
+    expected = F.binary_cross_entropy(made, iteration.images, reduction="none").sum((1, 2, 3)).mean()
     torch.testing.assert_close(total(terms), expected)
 
 
 def test_free_bits_cost_nothing_below_their_number() -> None:
     model = make("mnist-vae-z3", model__free_bits=50.0)
-    terms = model.phases[0].loss(step_for(model))
+    terms = model.phases[0].loss(iteration_for(model))
     assert terms["kl"].value.item() == pytest.approx(150.0)
     free = make("mnist-vae-z3", model__free_bits=1e-6)
     plain = make("mnist-vae-z3")
     torch.testing.assert_close(
-        free.phases[0].loss(step_for(free))["kl"].value, plain.phases[0].loss(step_for(plain))["kl"].value
+        free.phases[0].loss(iteration_for(free))["kl"].value, plain.phases[0].loss(iteration_for(plain))["kl"].value
     )
 
 
@@ -529,12 +534,14 @@ def test_a_conditional_vae_tells_both_networks() -> None:
     assert not torch.allclose(means[0], means[1])
     made = model.generate(means[:1].expand(2, -1), weights)
     assert not torch.allclose(made[0], made[1])
-    step = step_for(model)
-    condition = model.condition(step)
-    posterior = model.encode(step.images, condition)
+    iteration = iteration_for(model)
+    condition = model.condition(iteration)
+    posterior = model.encode(iteration.images, condition)
     z = posterior.sample(torch.Generator().manual_seed(0))
-    error = F.binary_cross_entropy(model.generate(z, condition), step.images, reduction="none").sum((1, 2, 3)).mean()
-    torch.testing.assert_close(total(model.phases[0].loss(step)), error + posterior.kl().sum(1).mean())
+    error = (
+        F.binary_cross_entropy(model.generate(z, condition), iteration.images, reduction="none").sum((1, 2, 3)).mean()
+    )
+    torch.testing.assert_close(total(model.phases[0].loss(iteration)), error + posterior.kl().sum(1).mean())
 
 
 def test_an_adversarial_autoencoder_judges_latents() -> None:
@@ -542,10 +549,10 @@ def test_an_adversarial_autoencoder_judges_latents() -> None:
     assert [(p.name, p.updates) for p in model.phases] == [
         ("autoencoder", ("encoder", "decoder")), ("discriminator", ("discriminator",)), ("encoder", ("encoder",)),
     ]  # fmt: skip
-    step = step_for(model)
-    terms = model.phases[1].loss(step)
-    drawn = model.draw_latents(6, torch.Generator().manual_seed(0))
-    encoded = model.encode(step.images).mean
+    iteration = iteration_for(model)
+    terms = model.phases[1].loss(iteration)
+    drawn = model.sample_latents(6, torch.Generator().manual_seed(0))
+    encoded = model.encode(iteration.images).mean
     real, fake = (model.score(z, None)["real"] for z in (drawn, encoded))
     torch.testing.assert_close(total(terms), sum(LOSSES["non-saturating"].discriminator(real, fake).values()))
     total(terms).backward()
@@ -554,32 +561,32 @@ def test_an_adversarial_autoencoder_judges_latents() -> None:
         make("mnist-aae", model__augmentation=["color"])
 
 
-def face_step(model: Model, count: int = 6) -> Step:
+def face_step(model: Model, count: int = 6) -> Iteration:
     batch = Batch(torch.rand(count, *model.image_shape) * 2 - 1, torch.arange(count) % len(model.class_names))
-    return Step(torch.zeros(()), torch.Generator().manual_seed(0), torch.device("cpu"), count, lambda: batch)
+    return Iteration(torch.zeros(()), torch.Generator().manual_seed(0), torch.device("cpu"), count, lambda: batch)
 
 
 @pytest.mark.parametrize("name", ["flowers-vae-gan-32", "flowers-cvae-gan-32"])
 def test_a_vae_gan_compares_in_the_discriminators_features(name: str) -> None:
     model = build_model(load_recipe(name), tuple("abcde")).eval()
-    step = face_step(model)
+    iteration = face_step(model)
     judge, encode, fool, *rest = model.phases
     assert [(p.name, p.updates) for p in (judge, encode, fool)] == [
         ("discriminator", ("discriminator",)), ("encoder", ("encoder",)), ("decoder", ("decoder",)),
     ]  # fmt: skip
     assert [p.name for p in rest] == (["classifier"] if "cvae" in name else [])
-    terms = fool.loss(step)
-    made = model.reconstructed(step)
+    terms = fool.loss(iteration)
+    made = model.reconstructed(iteration)
     networks = ["discriminator", *(["classifier"] if rest else [])]
-    expected = sum(F.mse_loss(model.net(n).trunk(made), model.net(n).trunk(step.images)) for n in networks)
+    expected = sum(F.mse_loss(model.net(n).trunk(made), model.net(n).trunk(iteration.images)) for n in networks)
     torch.testing.assert_close(terms["features"].value, expected)
-    torch.testing.assert_close(terms["pixels"].value, F.mse_loss(made, step.images))
-    assert torch.equal(model.fakes(step)[:3], made[:3])
+    torch.testing.assert_close(terms["pixels"].value, F.mse_loss(made, iteration.images))
+    assert torch.equal(model.fakes(iteration)[:3], made[:3])
     assert set(terms) == {"features", "pixels", "adversarial", *(["class"] if rest else [])}
     if rest:
-        said = model.classify(model.fakes(step))
-        torch.testing.assert_close(terms["class"].value, F.cross_entropy(said, step.labels))
-    total(encode.loss(step)).backward(inputs=list(model.net("encoder").parameters()), retain_graph=True)
+        said = model.classify(model.fakes(iteration))
+        torch.testing.assert_close(terms["class"].value, F.cross_entropy(said, iteration.labels))
+    total(encode.loss(iteration)).backward(inputs=list(model.net("encoder").parameters()), retain_graph=True)
     assert all(p.grad is None for p in model.net("discriminator").parameters())
 
 
@@ -592,16 +599,16 @@ def test_a_learned_prior_finds_the_latents() -> None:
     """Two narrow clusters, far from the standard normal that the flow begins with."""
     model = make("modern-vae-28", model__latent=2, model__solver_steps=16)
     optimizer = torch.optim.Adam(model.net("prior").parameters(), lr=2e-3)
-    step = step_for(model, 256)
+    iteration = iteration_for(model, 256)
     centres = torch.tensor([[3.0, 3.0], [-3.0, 1.0]])
     which = torch.arange(256) % 2
     model.encode = lambda images, condition=None: Posterior(centres[which], torch.full((256, 2), -4.0))
     assert model.generating_networks == ("decoder", "prior")
     for _ in range(400):
         optimizer.zero_grad()
-        total(model.phases[1].loss(step)).backward()
+        total(model.phases[1].loss(iteration)).backward()
         optimizer.step()
-    drawn = model.draw_latents(600, torch.Generator().manual_seed(1))
+    drawn = model.sample_latents(600, torch.Generator().manual_seed(1))
     assert not drawn.requires_grad
     distance = torch.cdist(drawn, centres).min(dim=1).values
     assert (distance < 1.0).float().mean() > 0.9
@@ -675,10 +682,10 @@ def test_every_product_of_training_is_in_the_networks_precision(name: str, preci
     model = build_model(load_recipe(name), classes)
     for network in model.networks:
         model.net(network).precision = precision
-    step = face_step(model, 4)
+    iteration = face_step(model, 4)
     for phase in model.phases:
         parameters = [p for network in phase.updates for p in model.networks[network].parameters()]
         with Products() as products:
-            total(phase.loss(step)).backward(inputs=parameters)
-        step.forget(phase.updates)
+            total(phase.loss(iteration)).backward(inputs=parameters)
+        iteration.forget(phase.updates)
         assert products.types.keys() == {precision}, f"phase {phase.name}"

@@ -156,7 +156,7 @@ def test_names_reach_a_terminal_as_they_are(monkeypatch: pytest.MonkeyPatch) -> 
         folder=Path(HOSTILE), images=0, progress=0.5, complete=False, epoch=0.5, step=3, journal=journal
     )
     shown.begin(trainer)
-    shown.recorded(trainer, {f"{HOSTILE}/loss": 1.0})
+    shown.logged(trainer, {f"{HOSTILE}/loss": 1.0})
     shown.iterated(trainer)
     shown.warned(HOSTILE)
     shown.end(trainer)

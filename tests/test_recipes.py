@@ -44,7 +44,7 @@ def tried(name: str, folder: Path) -> Run:
     """Trains a recipe, resumes it, and asks the run for all that it can."""
     settings: dict[str, object] = {
         **images(folder / "images", load_recipe(name)),
-        "training.batch_size": 4, "training.record_every": 1, "training.snapshot_every": "1 step",
+        "training.batch_size": 4, "training.log_every": 1, "training.snapshot_every": "1 step",
         "training.checkpoint_every": "never", "training.test_every": "1 step", "training.best": "",
         "data.flip": False,
     }  # fmt: skip

@@ -180,7 +180,7 @@ def test_a_sweep_draws_the_trade_off_and_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_setting_that_diverges_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = load_recipe("digits-vae", {**SHORT, "training.steps": 10, "training.record_every": 1})
+    recipe = load_recipe("digits-vae", {**SHORT, "training.steps": 10, "training.log_every": 1})
     axes = [Axis("training.optimizer.learning_rate", (1e-4, 100.0, 1e-3))]
     sweep(recipe, axes, tmp_path, samples=100, progress=False)
     rows = json.loads((tmp_path / "sweep.json").read_text("utf-8"))

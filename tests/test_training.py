@@ -25,7 +25,7 @@ import zeuxis
 from zeuxis.data import load as load_data
 from zeuxis.errors import UserError
 from zeuxis.files import WriteError, is_locked, locked
-from zeuxis.models import Model, ModelOptions, Step, build_model, phase, register
+from zeuxis.models import Iteration, Model, ModelOptions, build_model, phase, register
 from zeuxis.recipe import load_recipe
 from zeuxis.run import Run
 from zeuxis.training import (
@@ -45,7 +45,7 @@ from zeuxis.training.journal import role_of
 from zeuxis.training.monitors import WINDOW, Monitors
 from zeuxis.training.optimizers import unwrapped
 
-SMALL = {"training.batch_size": 32, "training.checkpoint_every": "5 steps", "training.record_every": 2}
+SMALL = {"training.batch_size": 32, "training.checkpoint_every": "5 steps", "training.log_every": 2}
 
 
 def train(recipe: str, runs: Path, name: str = "", **settings: object) -> Run:
@@ -136,36 +136,41 @@ class ThreePhases(Model):
     def inputs(self) -> dict[str, tuple[int, ...]]:
         return {"generator": (4,), "critic": self.image_shape, "code": self.image_shape}
 
-    def draw_latents(self, count: int, generator: torch.Generator) -> torch.Tensor:
+    def sample_latents(self, count: int, generator: torch.Generator) -> torch.Tensor:
         return torch.randn(count, 4, generator=generator)
 
     def generate(self, latents: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
         return self.net("generator")(latents).value
 
-    def fakes(self, step: Step) -> torch.Tensor:
-        return step.once("fake", lambda: self.generate(step.randn(step.batch_size, 4)), through="generator")
+    def fakes(self, iteration: Iteration) -> torch.Tensor:
+        return iteration.once(
+            "fake", lambda: self.generate(iteration.randn(iteration.batch_size, 4)), through="generator"
+        )
 
-    def note(self, name: str, step: Step) -> None:
-        LOG.append((name, id(step)))
+    def note(self, name: str, iteration: Iteration) -> None:
+        LOG.append((name, id(iteration)))
 
     @phase("critic", updates="critic", repeat="critic_updates")
-    def criticise(self, step: Step) -> dict[str, torch.Tensor]:
-        self.note("critic", step)
-        fakes = self.fakes(step).detach().requires_grad_()
+    def criticise(self, iteration: Iteration) -> dict[str, torch.Tensor]:
+        self.note("critic", iteration)
+        fakes = self.fakes(iteration).detach().requires_grad_()
         scores = self.net("critic")(fakes).value
         (slope,) = torch.autograd.grad(scores.sum(), fakes, create_graph=True)
         penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
-        return {"wasserstein": scores.mean() - self.net("critic")(step.images).value.mean(), "penalty": 10 * penalty}
+        return {
+            "wasserstein": scores.mean() - self.net("critic")(iteration.images).value.mean(),
+            "penalty": 10 * penalty,
+        }
 
     @phase("generator", updates="generator")
-    def fool(self, step: Step) -> dict[str, torch.Tensor]:
-        self.note("generator", step)
-        return {"adversarial": -self.net("critic")(self.fakes(step)).value.mean()}
+    def fool(self, iteration: Iteration) -> dict[str, torch.Tensor]:
+        self.note("generator", iteration)
+        return {"adversarial": -self.net("critic")(self.fakes(iteration)).value.mean()}
 
     @phase("information", updates="generator code")
-    def inform(self, step: Step) -> dict[str, torch.Tensor]:
-        self.note("information", step)
-        return {"mutual": self.net("code")(self.fakes(step)).value.square().mean()}
+    def inform(self, iteration: Iteration) -> dict[str, torch.Tensor]:
+        self.note("information", iteration)
+        return {"mutual": self.net("code")(self.fakes(iteration)).value.square().mean()}
 
 
 def test_phases_repeat_share_and_update_only_their_networks(tmp_path: Path) -> None:
@@ -175,7 +180,7 @@ def test_phases_repeat_share_and_update_only_their_networks(tmp_path: Path) -> N
         '[networks.generator]\nlayers = ["dense 64", "reshape 1x8x8", "sigmoid"]\n'
         '[networks.critic]\nlayers = ["flatten", "dense 8", "lrelu", "dense 1"]\n'
         '[networks.code]\nlayers = ["flatten", "dense 2"]\n'
-        "[training]\nsteps = 2\nbatch_size = 16\nrecord_every = 1\n"
+        "[training]\nsteps = 2\nbatch_size = 16\nlog_every = 1\n"
     )
     LOG.clear()
     run = zeuxis.train(recipe, runs=tmp_path / "runs", progress=False)
@@ -250,8 +255,8 @@ def test_minutes_are_a_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_record_is_the_mean_since_the_last(tmp_path: Path) -> None:
-    fine = train("digits-vae", tmp_path, "fine", training__steps=6, training__record_every=1)
-    coarse = train("digits-vae", tmp_path, "coarse", training__steps=6, training__record_every=3)
+    fine = train("digits-vae", tmp_path, "fine", training__steps=6, training__log_every=1)
+    coarse = train("digits-vae", tmp_path, "coarse", training__steps=6, training__log_every=3)
     fine_losses = [line["vae/loss"] for line in fine.journal]
     by_step = {line["step"]: line["vae/loss"] for line in coarse.journal}
     # Checkpoints every five steps close a record too.
@@ -379,7 +384,7 @@ class Killer(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 settings = {"training.steps": 23, "training.batch_size": 32, "training.checkpoint_every": "5 steps",
-            "training.record_every": 2, "training.snapshot_every": "4 steps"}
+            "training.log_every": 2, "training.snapshot_every": "4 steps"}
 start(load_recipe(sys.argv[1], settings), Path(sys.argv[2]), name="killed", visible=False, callbacks=[Killer()])
 """
 
@@ -550,7 +555,7 @@ def test_a_clock_that_jumps_takes_no_time_back(tmp_path: Path, monkeypatch: pyte
 
     jumps, clock = np.random.default_rng(0), time.perf_counter
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock() + float(jumps.choice([-5000, 0, 3000])))
-    run = train("digits-vae", tmp_path, training__steps=12, training__record_every=1)
+    run = train("digits-vae", tmp_path, training__steps=12, training__log_every=1)
     seconds = [line["seconds"] for line in run.journal]
     assert seconds == sorted(seconds) and seconds[0] >= 0
     run = train("digits-vae", tmp_path, "minutes", training__minutes=30)
@@ -739,7 +744,7 @@ def test_a_collapsing_vae_warns(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_winning_discriminator_warns(tmp_path: Path) -> None:
     run = train(
-        "digits-gan", tmp_path, training__steps=120, training__record_every=1,
+        "digits-gan", tmp_path, training__steps=120, training__log_every=1,
         training__optimizers__generator__learning_rate=1e-7,
     )  # fmt: skip
     assert any("discriminator wins" in words for words in run.warnings)

@@ -336,7 +336,7 @@ def linear_prior(model: TwoStageVAE, numbers: np.random.Generator) -> tuple[np.n
 def test_the_density_of_a_learned_prior_is_the_closed_form_of_a_linear_flow(numbers: np.random.Generator) -> None:
     model = two_stage(3, ["dense latent"])
     exact = multivariate_normal(*linear_prior(model, numbers))
-    z = model.draw_latents(500, torch.Generator().manual_seed(0))
+    z = model.sample_latents(500, torch.Generator().manual_seed(0))
     found = model.log_prior(z, torch.Generator()).numpy()
     # 32 midpoint steps: an error of the order of their square.
     assert found == pytest.approx(exact.logpdf(z.numpy()), abs=5e-3)
@@ -360,7 +360,7 @@ def test_the_density_of_a_learned_prior_integrates_to_one(latent: int) -> None:
 
 def test_the_density_of_many_latents_is_estimated_without_bias(monkeypatch: pytest.MonkeyPatch) -> None:
     model = two_stage(4, ["dense 32", "silu", "dense latent"])
-    z = model.draw_latents(3, torch.Generator().manual_seed(0))
+    z = model.sample_latents(3, torch.Generator().manual_seed(0))
     exact = model.log_prior(z, torch.Generator())
     monkeypatch.setattr("zeuxis.models.two_stage_vae.EXACT", 3)
     assert model.prior_density == "estimated"

@@ -250,7 +250,7 @@ class TrainingOptions(Section):
     schedule: ScheduleChoice = Field(ScheduleChoice(), description="of every phase's learning rate")
     callbacks: list[Named] = Field([], max_length=100, description="by name: what takes part in training besides")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged generating networks; 0: none")
-    record_every: int = Field(10, ge=1, le=10**9, description="steps averaged into one journal line")
+    log_every: int = Field(10, ge=1, le=10**9, description="steps averaged into one journal line")
     snapshot_every: str = Field("1 epoch", description="fixed latents are drawn this often")
     checkpoint_every: str = Field("1 epoch", description="the run can resume from here")
     test_every: str = Field("1 epoch", description="the test set is measured this often")
@@ -267,9 +267,17 @@ class TrainingOptions(Section):
         "auto", description="on a CPU; auto: as many as pay; a number: results that repeat bit for bit"
     )
     capture: bool = Field(
-        False, description="on a GPU by NVIDIA: record an iteration as a CUDA graph, and launch it as one"
+        False, description="on a GPU by NVIDIA: capture an iteration as a CUDA graph, and launch it as one"
     )
     device: str = Field("auto", description="cpu, cuda, mps; auto takes the fastest there is")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_name(cls, keys: Any) -> Any:
+        """Older runs call `log_every` `record_every`."""
+        if isinstance(keys, dict) and "record_every" in keys:
+            keys = {"log_every": keys["record_every"]} | {k: v for k, v in keys.items() if k != "record_every"}
+        return keys
 
     @field_validator("snapshot_every", "checkpoint_every", "test_every")
     @classmethod

@@ -137,17 +137,17 @@ class Run:
         return read_snapshots(self.path / "snapshots", self.recipe.data.size)
 
     def series(self, term: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns steps and values of a term, such as `"vae/kl"`; empty if it was never recorded."""
+        """Returns steps and values of a term, such as `"vae/kl"`; empty if it was never logged."""
         pairs = [(line["step"], line[term]) for line in self.journal if term in line]
         steps, values = zip(*pairs, strict=True) if pairs else ((), ())
         return np.array(steps, np.int64), np.array(values, np.float64)
 
-    def named(self, *roles: Role) -> list[str]:
-        """Names of the recorded numbers with these roles, in the order in which they were first recorded."""
+    def names_of(self, *roles: Role) -> list[str]:
+        """Names of the journalled numbers with these roles, in the order in which they first appear."""
         return [name for name, role in self.journal.roles.items() if role in roles]
 
     def last(self, key: str) -> Any:
-        """Returns the newest recorded value of a journal key, or None."""
+        """Returns the newest value of a journal key, or None."""
         return next((line[key] for line in reversed(self.journal) if key in line), None)
 
     # -- what it can do -------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ class Run:
         model = self._generator()
         require_within("The number of images", n, 1, MOST_LATENTS)
         require_within("A seed", seed, 0, LAST_SEED)
-        drawn: np.ndarray = model.draw_latents(n, torch.Generator().manual_seed(seed)).numpy()
+        drawn: np.ndarray = model.sample_latents(n, torch.Generator().manual_seed(seed)).numpy()
         return drawn
 
     def sample(self, n: int = 16, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0) -> np.ndarray:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.evaluation.measure import Figures, Material, Value, jackknife, measure, named
+from zeuxis.evaluation.measure import Figures, Material, Value, has_classifier, jackknife, measure
 
 __all__ = ["class_entropy", "inception_score"]
 
@@ -34,7 +34,7 @@ def class_entropy(said: np.ndarray, classes: int) -> float:
     return abs(float((share[share > 0] * np.log(share[share > 0])).sum() / np.log(classes)))
 
 
-@measure(gives={"inception_score": "sure of one class each, all classes drawn"}, better="high", applies=named)
+@measure(gives={"inception_score": "sure of one class each, all classes drawn"}, better="high", applies=has_classifier)
 def score(material: Material) -> Figures:
     p = material.probabilities
     stderr = jackknife(GROUPS, len(p), lambda chosen: inception_score(p[chosen]))
@@ -44,7 +44,7 @@ def score(material: Material) -> Figures:
 @measure(
     gives={"classes_covered": "classes that samples are taken for", "class_entropy": "how evenly, 1 at best"},
     better="high",
-    applies=named,
+    applies=has_classifier,
 )
 def covered(material: Material) -> Figures:
     p = material.probabilities

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from zeuxis.evaluation.agreement import code_agreement, label_agreement
-from zeuxis.evaluation.measure import Figures, Material, Value, jackknife, measure, named
+from zeuxis.evaluation.measure import Figures, Material, Value, has_classifier, jackknife, measure
 from zeuxis.models import Code
 
 __all__ = ["mutual_information"]
@@ -32,7 +32,7 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     gives={"label_agreement": "share of samples that show the class they were asked for"},
     better="high",
     applies=lambda material: (
-        named(material)
+        has_classifier(material)
         and material.run.conditional
         and set(material.run.model.class_names) <= set(material.classifier.model.class_names)
     ),
@@ -54,7 +54,7 @@ def _class_codes(material: Material) -> list[Code]:
         "code_information": "information of the code about the class, as a share of what it could be",
     },
     better="high",
-    applies=lambda material: named(material) and bool(_class_codes(material)),
+    applies=lambda material: has_classifier(material) and bool(_class_codes(material)),
 )
 def codes(material: Material) -> Figures:
     run, judge = material.run, material.classifier

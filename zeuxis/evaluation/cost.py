@@ -18,7 +18,7 @@ from torch.utils.flop_counter import flop_registry
 
 from zeuxis.data.batches import Batch
 from zeuxis.evaluation.measure import Figures, Material, Value, measure
-from zeuxis.models import Step, build_model
+from zeuxis.models import Iteration, build_model
 from zeuxis.run import Run
 from zeuxis.training.engine import Update, iterate
 
@@ -133,7 +133,7 @@ def training_multiply_adds(run: Run) -> int:
         for iteration in range(iterations):
             phases = [phase for phase in model.phases if iteration % phase.interval == 0]
             repeats = max(phase.repeat for phase in phases)
-            steps = [Step(start, generator, device, BATCH, lambda: Batch(images, labels)) for _ in range(repeats)]
+            steps = [Iteration(start, generator, device, BATCH, lambda: Batch(images, labels)) for _ in range(repeats)]
             iterate(phases, updates, [[step] for step in steps])
             read += sum(step.is_read for step in steps)
     return counted.number // 2 // (BATCH * read)

@@ -17,7 +17,7 @@ from zeuxis.files import why, write_file
 from zeuxis.progress import bar, say
 from zeuxis.run import LAST_SEED, MOST_LATENTS, Run
 
-__all__ = ["Evaluation", "applicable", "evaluate", "evaluated", "read_evaluation"]
+__all__ = ["Evaluation", "applicable", "evaluate", "evaluate_cached", "read_evaluation"]
 
 FILE = "evaluation.json"
 # An evaluation of fewer samples would mean nothing.
@@ -131,7 +131,7 @@ def evaluate(
     return _measured(Material(run, samples=samples, seed=seed, judge=judge), only or names, standing, progress)
 
 
-def evaluated(run: Run, *, samples: int, only: Sequence[str] = (), progress: bool = True) -> dict[str, Any]:
+def evaluate_cached(run: Run, *, samples: int, only: Sequence[str] = (), progress: bool = True) -> dict[str, Any]:
     """Cached `evaluate`: measures, with the run's own judge, only what does not stand beside the run already.
 
     Args:

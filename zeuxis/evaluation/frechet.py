@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zeuxis.evaluation.measure import Figures, Material, Value, jackknife, judged, measure, too_few
+from zeuxis.evaluation.measure import Figures, Material, Value, has_judge, jackknife, measure, too_few
 
 __all__ = ["Moments", "frechet_between", "frechet_distance"]
 
@@ -65,7 +65,7 @@ def extrapolated(x: np.ndarray, real: Moments, seed: int = 0) -> float:
         "fid_infinity": "the same, extrapolated to any number of samples",
     },
     better="low",
-    applies=judged,
+    applies=has_judge,
 )
 def fid(material: Material) -> Figures:
     if reason := too_few(2, len(material.reference_features), "images"):

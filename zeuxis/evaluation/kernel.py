@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.evaluation.measure import Figures, Material, Value, judged, measure, too_few
+from zeuxis.evaluation.measure import Figures, Material, Value, has_judge, measure, too_few
 
 __all__ = ["kernel_distance", "squared_discrepancy"]
 
@@ -37,7 +37,7 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, *, blocks: int = BLOCKS, seed:
     return float(found.mean()), float(found.std(ddof=1) / np.sqrt(blocks)) if blocks > 1 else None
 
 
-@measure(gives={"kid": "kernel distance of the features of samples and of images"}, better="low", applies=judged)
+@measure(gives={"kid": "kernel distance of the features of samples and of images"}, better="low", applies=has_judge)
 def kid(material: Material) -> Figures:
     x, y = material.sample_features, material.reference_features
     if reason := too_few(2, len(y), "images"):

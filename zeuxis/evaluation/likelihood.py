@@ -34,20 +34,22 @@ from zeuxis.run import Run
 
 __all__ = ["bounds"]
 
-DRAWS, MOST, CHUNK = 64, 1000, 50
+POSTERIOR_SAMPLES, MOST, CHUNK = 64, 1000, 50
 # A density that is no formula takes hundreds of passes through a network for each latent.
 MOST_LEARNED = 100
 ACTIVE = 0.01
 
 
-def bounds(run: Run, images: np.ndarray, labels: np.ndarray | None, *, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def bounds(
+    run: Run, images: np.ndarray, labels: np.ndarray | None, *, samples: int = POSTERIOR_SAMPLES, seed: int = 0
+) -> np.ndarray:
     """ELBO and importance-weighted bound of images, `(N, 2)` in nats; of an estimated prior, the ELBO alone holds.
 
     Args:
         run: of a model whose decoder gives a likelihood.
         images: `(N, H, W, C)` in 0..1.
         labels: class indices `(N,)`, for a conditional model.
-        draws: K, latents an image.
+        samples: K, latents an image.
         seed: of the latents.
     """
     model = run.model
@@ -61,14 +63,14 @@ def bounds(run: Run, images: np.ndarray, labels: np.ndarray | None, *, draws: in
             condition = None if weights is None else torch.from_numpy(weights[at]).to(run.device)
             posterior = model.encode(x, condition)
             latents, ratios = [], []
-            for _ in range(draws):
+            for _ in range(samples):
                 noise = torch.randn(posterior.mean.shape, generator=generator).to(run.device)
                 z = posterior.mean + torch.exp(posterior.logvar / 2) * noise
                 latents.append(z)
                 ratios.append(model.log_likelihood(x, z, condition).double() - posterior.log_density(z).double())
             prior = model.log_prior(torch.cat(latents), generator).double()
-            each = torch.stack(ratios) + prior.view(draws, -1)
-            weighted = torch.logsumexp(each, dim=0) - math.log(draws)
+            each = torch.stack(ratios) + prior.view(samples, -1)
+            weighted = torch.logsumexp(each, dim=0) - math.log(samples)
             found.append(torch.stack([each.mean(dim=0), weighted], dim=1).cpu().numpy())
     return np.concatenate(found)
 
@@ -90,7 +92,7 @@ NO_BOUND = "the density of its learned prior is known by an estimate only, which
 @measure(
     gives={
         "elbo": "evidence lower bound of held-out images, nats an image",
-        "importance_bound": f"importance-weighted bound with {DRAWS} draws, nats an image",
+        "importance_bound": f"importance-weighted bound with {POSTERIOR_SAMPLES} samples, nats an image",
     },
     better="high",
     applies=lambda material: bool(_pixels(material)),

@@ -25,11 +25,11 @@ __all__ = [
     "Value",
     "as_text",
     "by_name",
+    "has_classifier",
+    "has_judge",
     "jackknife",
-    "judged",
     "measure",
     "measures",
-    "named",
     "pieces",
     "too_few",
 ]
@@ -209,12 +209,12 @@ def by_name() -> dict[str, Measure]:
     return {name: each for each in measures() for name in each.gives}
 
 
-def judged(material: Material) -> bool:
+def has_judge(material: Material) -> bool:
     """Whether samples can be measured in features."""
     return material.run.generates and material.judge is not None
 
 
-def named(material: Material) -> bool:
+def has_classifier(material: Material) -> bool:
     """Whether the classes of samples can be told."""
     return material.run.generates and isinstance(material.judge, Run)
 

@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 
 from zeuxis.data import to_bytes
 from zeuxis.evaluation.agreement import Share
-from zeuxis.evaluation.measure import Figures, Material, Value, judged, measure, too_few
+from zeuxis.evaluation.measure import Figures, Material, Value, has_judge, measure, too_few
 from zeuxis.evaluation.neighbourhoods import squared_distances
 
 __all__ = ["copying", "nearer", "tails"]
@@ -64,7 +64,7 @@ def tails(samples: np.ndarray, held_out: np.ndarray) -> tuple[np.ndarray, np.nda
         "outliers": "share of samples farther from every training image than 99 % of new images are, in features",
     },
     better="",  # far below 0.5 lie images that are like none
-    applies=judged,
+    applies=has_judge,
 )
 def memorised(material: Material) -> Figures:
     run = material.run

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from zeuxis.evaluation.agreement import Share
-from zeuxis.evaluation.measure import Figures, Material, Value, judged, measure, too_few
+from zeuxis.evaluation.measure import Figures, Material, Value, has_judge, measure, too_few
 
 __all__ = ["neighbourhoods"]
 
@@ -75,7 +75,7 @@ def neighbourhoods(samples: np.ndarray, images: np.ndarray, k: int = K) -> dict[
         "coverage": "share of images with a sample close by",
     },
     better="high",
-    applies=judged,
+    applies=has_judge,
 )
 def prdc(material: Material) -> Figures:
     names = ("precision", "recall", "density", "coverage")

@@ -19,7 +19,7 @@ from zeuxis.evaluation.frechet import Moments, frechet_between
 from zeuxis.evaluation.judge import find_judge, train_judge
 from zeuxis.evaluation.measure import jackknife
 from zeuxis.models import Generates
-from zeuxis.training import CALLBACKS, Callback, Trainer, draw
+from zeuxis.training import CALLBACKS, Callback, Trainer, generate
 
 __all__ = ["NAME", "RunningDistance"]
 
@@ -79,5 +79,5 @@ class RunningDistance(Callback):
     @staticmethod
     def _samples(trainer: Trainer) -> np.ndarray:
         """The same latents at every test, so that what differs is the model."""
-        drawn = [draw(trainer.model, trainer.device, CHUNK, seed) for seed in range(SAMPLES // CHUNK)]
+        drawn = [generate(trainer.model, trainer.device, CHUNK, seed) for seed in range(SAMPLES // CHUNK)]
         return np.concatenate([images for images in drawn if images is not None])

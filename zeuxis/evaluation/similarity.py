@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zeuxis.evaluation.measure import Figures, Material, Value, measure, named, pieces
+from zeuxis.evaluation.measure import Figures, Material, Value, has_classifier, measure, pieces
 
 __all__ = ["ms_ssim", "ssim"]
 
@@ -92,7 +92,7 @@ def _within_classes(images: np.ndarray, labels: np.ndarray, seed: int = 0) -> np
         "ms_ssim_images": "how alike two images of one class are, which the samples' should not be above",
     },
     better="",
-    applies=lambda material: named(material) and material.run.recipe.data.size >= WINDOW,
+    applies=lambda material: has_classifier(material) and material.run.recipe.data.size >= WINDOW,
 )
 def alike(material: Material) -> Figures:
     found = _within_classes(material.samples, material.probabilities.argmax(axis=1))

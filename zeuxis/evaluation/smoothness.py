@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.evaluation.measure import Figures, Material, Value, judged, measure
+from zeuxis.evaluation.measure import Figures, Material, Value, has_judge, measure
 from zeuxis.run import slerp
 
 __all__ = ["path_length"]
@@ -26,7 +26,7 @@ PAIRS, STEP = 1000, 1e-2
     gives={"path_length": "perceptual path length between samples, in squared feature lengths"},
     better="low",
     # Codes are no places on a sphere: half of one digit and half of another lies nowhere.
-    applies=lambda material: judged(material) and not material.run.codes,
+    applies=lambda material: has_judge(material) and not material.run.codes,
 )
 def path_length(material: Material) -> Figures:
     run, n = material.run, min(PAIRS, material.n)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.evaluation.measure import Figures, Material, Value, judged, measure, too_few
+from zeuxis.evaluation.measure import Figures, Material, Value, has_judge, measure, too_few
 from zeuxis.evaluation.neighbourhoods import squared_distances
 
 __all__ = ["support"]
@@ -49,7 +49,7 @@ def support(samples: np.ndarray, images: np.ndarray) -> float:
 @measure(
     gives={"support": "different images it makes, by the birthday paradox; n^2 / 6 at most can be told"},
     better="high",
-    applies=judged,
+    applies=has_judge,
 )
 def different(material: Material) -> Figures:
     x, y = material.sample_features[:MOST], material.reference_features[:MOST]

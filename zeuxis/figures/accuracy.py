@@ -21,13 +21,13 @@ LABELS = {"accuracy_real": "real", "accuracy_fake": "fake", "accuracy_pairs": "r
     "Discriminator accuracy",
     "The share of real and of fake samples told right; between 60 and 75 % (shaded) both networks learn.",
     order=20,
-    applies=lambda run: any(len(run.series(name)[0]) > 1 for name in run.named("accuracy")),
+    applies=lambda run: any(len(run.series(name)[0]) > 1 for name in run.names_of("accuracy")),
 )
 def accuracy(run: Run) -> Figure:
     drawn = new_figure(7.4, 3.3)
     ax = drawn.subplots()
     ax.axhspan(*HEALTHY, color=LINES[2], alpha=0.13, lw=0)
-    names = run.named("accuracy")
+    names = run.names_of("accuracy")
     several = len({phase_of(name) for name in names}) > 1
     for i, name in enumerate(names):
         phase, _, term = name.partition("/")

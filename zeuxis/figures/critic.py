@@ -15,10 +15,10 @@ from zeuxis.run import Run
     "The critic's estimate",
     "The critic's estimate of the Wasserstein distance between real and generated images: it should fall smoothly.",
     order=20,
-    applies=lambda run: any(len(run.series(name)[0]) > 1 for name in run.named("distance")),
+    applies=lambda run: any(len(run.series(name)[0]) > 1 for name in run.names_of("distance")),
 )
 def critic(run: Run) -> Figure:
-    series = [run.series(name) for name in run.named("distance")]
+    series = [run.series(name) for name in run.names_of("distance")]
     drawn = new_figure(7.4, 3.3)
     ax = drawn.subplots()
     for colour, (steps, values) in zip(LINES, series, strict=False):

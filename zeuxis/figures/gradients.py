@@ -15,12 +15,12 @@ from zeuxis.run import Run
     "Gradient norms",
     "The norm of each phase's gradient, once a journal line.",
     order=25,
-    applies=lambda run: any(len(run.series(term)[0]) > 1 for term in run.named("gradient")),
+    applies=lambda run: any(len(run.series(term)[0]) > 1 for term in run.names_of("gradient")),
 )
 def gradients(run: Run) -> Figure:
     drawn = new_figure(7.4, 3.1)
     ax = drawn.subplots()
-    for i, term in enumerate(run.named("gradient")):
+    for i, term in enumerate(run.names_of("gradient")):
         steps, values = run.series(term)
         draw_curve(ax, steps, values, LINES[i % len(LINES)], term.split("/")[0])
     ax.set_yscale("log")

@@ -17,13 +17,13 @@ from zeuxis.run import Run
     "Information about the codes",
     "Lower bound of the mutual information of image and categorical codes, in nats; dotted, all there is to know.",
     order=21,
-    applies=lambda run: any(len(run.series(name)[0]) > 1 for name in run.named("information")),
+    applies=lambda run: any(len(run.series(name)[0]) > 1 for name in run.names_of("information")),
 )
 def information(run: Run) -> Figure:
     drawn = new_figure(7.4, 3.3)
     ax = drawn.subplots()
     ax.axhline(sum(math.log(code.size) for code in run.codes if code.categorical), color=MUTED, lw=1.0, ls=":")
-    for name in run.named("information"):
+    for name in run.names_of("information"):
         draw_curve(ax, *run.series(name), LINES[4])
     ax.set_xlabel("step")
     ax.set_ylabel("nats")

@@ -1,7 +1,7 @@
 """Loss curves: as recorded, and smoothed.
 
 The smoothing is the reports' own (specification A2): one record every ten iterations, each averaged with the
-ten before it. A journal line is the mean of `record_every` steps already.
+ten before it. A journal line is the mean of `log_every` steps already.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def draw_curve(ax: Axes, steps: np.ndarray, values: np.ndarray, colour: str, lab
 
 def panels(run: Run) -> list[tuple[str, dict[str, str]]]:
     """Title and terms, by label, of each panel: the losses of all phases, what they consist of, and tests."""
-    losses, terms = run.named("loss"), run.named("term")
+    losses, terms = run.names_of("loss"), run.names_of("term")
     found = [("loss", {phase_of(name): name for name in losses})]
     for phase in map(phase_of, losses):
         parts = {name.removeprefix(f"{phase}/"): name for name in terms if phase_of(name) == phase}
@@ -43,7 +43,7 @@ def panels(run: Run) -> list[tuple[str, dict[str, str]]]:
             found += [(part, {part: name}) for part, name in parts.items()]
         else:
             found.append((phase, parts))
-    return found + [(name.replace("/", " "), {"test": name}) for name in run.named("test")]
+    return found + [(name.replace("/", " "), {"test": name}) for name in run.names_of("test")]
 
 
 def phase_of(name: str) -> str:

@@ -15,12 +15,12 @@ from zeuxis.run import Run
     "Learning rates",
     "The learning rate of each phase, by the recipe's schedule.",
     order=26,
-    applies=lambda run: any(len(run.series(name)[0]) > 1 for name in run.named("rate")),
+    applies=lambda run: any(len(run.series(name)[0]) > 1 for name in run.names_of("rate")),
 )
 def rates(run: Run) -> Figure:
     drawn = new_figure(7.4, 2.8)
     ax = drawn.subplots()
-    names = run.named("rate")
+    names = run.names_of("rate")
     for i, name in enumerate(names):
         ax.plot(*run.series(name), color=LINES[i % len(LINES)], lw=1.8, label=phase_of(name))
     ax.set_ylim(bottom=0)

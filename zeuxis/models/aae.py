@@ -20,7 +20,7 @@ from torch import Tensor
 
 from zeuxis.models.adversarial import Adversarial, AdversarialOptions
 from zeuxis.models.autoencoder import Autoencoder, AutoencoderOptions
-from zeuxis.models.base import Inputs, Step, Terms, phase
+from zeuxis.models.base import Inputs, Iteration, Terms, phase
 from zeuxis.models.registry import register
 
 __all__ = ["AAE"]
@@ -44,29 +44,29 @@ class AAE(Adversarial, Autoencoder):
         Adversarial.check(self)
         Autoencoder.check(self)
 
-    def encoded(self, step: Step) -> Tensor:
-        """Latents of the step's images, `(B, Z)`; phases share a pass until the encoder is updated."""
+    def encoded(self, iteration: Iteration) -> Tensor:
+        """Latents of the iteration's images, `(B, Z)`; phases share a pass until the encoder is updated."""
 
         def make() -> Tensor:
-            return self.encode(step.images).sample(step.generator)
+            return self.encode(iteration.images).sample(iteration.generator)
 
-        return step.once("latents", make, through="encoder")
+        return iteration.once("latents", make, through="encoder")
 
-    def pair(self, step: Step) -> tuple[Tensor, Tensor, Tensor | None]:
-        drawn = self.draw_latents(step.batch_size, step.generator)
-        return drawn, self.encoded(step), None
+    def pair(self, iteration: Iteration) -> tuple[Tensor, Tensor, Tensor | None]:
+        drawn = self.sample_latents(iteration.batch_size, iteration.generator)
+        return drawn, self.encoded(iteration), None
 
     @phase("autoencoder", updates="encoder decoder")
-    def reconstruct(self, step: Step) -> Terms:
-        return {"reconstruction": self.reconstruction(step.images, self.encoded(step), None)}
+    def reconstruct(self, iteration: Iteration) -> Terms:
+        return {"reconstruction": self.reconstruction(iteration.images, self.encoded(iteration), None)}
 
     @phase("discriminator", updates="discriminator", repeat="discriminator_updates")
-    def judge(self, step: Step) -> Terms:
-        terms, _, _ = self.judged(step, *self.pair(step))
+    def discriminator_terms(self, iteration: Iteration) -> Terms:
+        terms, _, _ = self.discriminator_loss(iteration, *self.pair(iteration))
         return terms
 
     @phase("encoder", updates="encoder", repeat="generator_updates")
-    def fool(self, step: Step) -> Terms:
-        drawn = self.draw_latents(step.batch_size, step.generator)
-        loss, _ = self.fooled(step, self.encoded(step), lambda: drawn, None)
+    def generator_terms(self, iteration: Iteration) -> Terms:
+        drawn = self.sample_latents(iteration.batch_size, iteration.generator)
+        loss, _ = self.generator_loss(iteration, self.encoded(iteration), lambda: drawn, None)
         return {"adversarial": loss}

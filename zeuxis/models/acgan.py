@@ -23,7 +23,7 @@ from torch import Tensor
 
 from zeuxis.errors import UserError
 from zeuxis.models.adversarial import Scores
-from zeuxis.models.base import ConditionalOptions, Inputs, Step, Terms, Weighted
+from zeuxis.models.base import ConditionalOptions, Inputs, Iteration, Terms, Weighted
 from zeuxis.models.conditions import Condition, of_two
 from zeuxis.models.gan import GAN, GANOptions
 from zeuxis.models.registry import register
@@ -46,12 +46,12 @@ class ACGAN(GAN):
     options: ACGANOptions
     conditional = True
 
-    def tells(self) -> Condition:
-        """What the generator is told: one number of two classes."""
-        return of_two(self.class_names) if len(self.class_names) == 2 else super().tells()
+    def make_condition(self) -> Condition:
+        """One number where there are two classes."""
+        return of_two(self.class_names) if len(self.class_names) == 2 else super().make_condition()
 
     def inputs(self) -> Inputs:
-        return {"generator": self.told((self.options.latent,)), "discriminator": self.image_shape}
+        return {"generator": self.conditioned((self.options.latent,)), "discriminator": self.image_shape}
 
     def check(self) -> None:
         super().check()
@@ -65,29 +65,29 @@ class ACGAN(GAN):
     def score(self, samples: Tensor, condition: Tensor | None) -> Scores:
         return super().score(samples, None)
 
-    def also_judged(self, step: Step, real: Scores, fake: Scores) -> Terms:
-        named = self._class_loss(step, real)
-        step.record("accuracy_class", self._agreement(step, real), "share")
+    def extra_discriminator_terms(self, iteration: Iteration, real: Scores, fake: Scores) -> Terms:
+        named = self._class_loss(iteration, real)
+        iteration.log("accuracy_class", self._agreement(iteration, real), "share")
         if self.options.classify_fakes:
-            named = (named + self._class_loss(step, fake)) / 2
+            named = (named + self._class_loss(iteration, fake)) / 2
         return {"class": Weighted(named, self.options.class_weight)}
 
-    def also_fooled(self, step: Step, fake: Scores) -> Terms:
-        return {"class": Weighted(self._class_loss(step, fake), self.options.class_weight)}
+    def extra_generator_terms(self, iteration: Iteration, fake: Scores) -> Terms:
+        return {"class": Weighted(self._class_loss(iteration, fake), self.options.class_weight)}
 
-    def _class_loss(self, step: Step, scores: Scores) -> Tensor:
+    def _class_loss(self, iteration: Iteration, scores: Scores) -> Tensor:
         named = scores["class"]
         if self._by_parts:
-            return F.binary_cross_entropy_with_logits(named, self.condition_of(step.labels))
-        return F.cross_entropy(named, step.labels)
+            return F.binary_cross_entropy_with_logits(named, self.condition_of(iteration.labels))
+        return F.cross_entropy(named, iteration.labels)
 
     @property
     def _by_parts(self) -> bool:
         """Whether every number of the condition is named by itself, as an attribute is."""
         return self.conditions.of_attributes or self.condition_size == 1
 
-    def _agreement(self, step: Step, scores: Scores) -> Tensor:
+    def _agreement(self, iteration: Iteration, scores: Scores) -> Tensor:
         named = scores["class"].detach()
         if self._by_parts:
-            return torch.eq(named > 0, self.condition_of(step.labels) > 0.5).float().mean()
-        return torch.eq(named.argmax(dim=1), step.labels).float().mean()
+            return torch.eq(named > 0, self.condition_of(iteration.labels) > 0.5).float().mean()
+        return torch.eq(named.argmax(dim=1), iteration.labels).float().mean()

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from zeuxis.errors import UserError, one_of
 from zeuxis.models.augmentation import AUGMENTATIONS, augment
-from zeuxis.models.base import Model, ModelOptions, Step, Terms, Weighted, phase
+from zeuxis.models.base import Iteration, Model, ModelOptions, Terms, Weighted, phase
 from zeuxis.models.losses import LOSSES, AdversarialLoss
 
 __all__ = ["Adversarial", "AdversarialOptions", "Scores", "squared_gradient"]
@@ -94,7 +94,7 @@ class AdversarialOptions(ModelOptions):
 
 
 class Adversarial(Model):
-    """Base of models with a discriminator, the network that tells what is real."""
+    """Base of models with a discriminator, the network that scores how real a sample is."""
 
     options: AdversarialOptions
 
@@ -114,7 +114,7 @@ class Adversarial(Model):
         """What discriminator and generator minimise."""
         return LOSSES[self.options.loss]
 
-    def pair(self, step: Step) -> tuple[Tensor, Tensor, Tensor | None]:
+    def pair(self, iteration: Iteration) -> tuple[Tensor, Tensor, Tensor | None]:
         """As many real as fake samples for the discriminator, and the condition of both."""
         raise NotImplementedError
 
@@ -123,7 +123,7 @@ class Adversarial(Model):
 
         Args:
             samples: `(B, *)`, as the discriminator takes them.
-            condition: `(B, K)` class weights, if it is told the class.
+            condition: `(B, K)` class weights, if the discriminator takes a condition.
         """
         discriminator = self.net("discriminator")
         scored = discriminator(samples, condition=condition)
@@ -131,8 +131,8 @@ class Adversarial(Model):
             return {name: head.logits for name, head in scored.heads.items()}
         return {"real": scored.logits}
 
-    def judged(
-        self, step: Step, real: Tensor, fake: Tensor, condition: Tensor | None
+    def discriminator_loss(
+        self, iteration: Iteration, real: Tensor, fake: Tensor, condition: Tensor | None
     ) -> tuple[dict[str, Tensor | Weighted], Scores, Scores]:
         """The discriminator's loss terms for as many real as fake samples of the same condition, and its scores."""
         options = self.options
@@ -141,20 +141,20 @@ class Adversarial(Model):
         fake = fake.detach().requires_grad_(options.r2_penalty > 0 and in_this_update)
         if options.merged_batches:
             both = None if condition is None else torch.cat([condition, condition])
-            scores = self.score(self.seen(step, torch.cat([real, fake])), both)
+            scores = self.score(self.seen(iteration, torch.cat([real, fake])), both)
             halves = {name: score.chunk(2) for name, score in scores.items()}
             on_real, on_fake = ({name: half[i] for name, half in halves.items()} for i in (0, 1))
         else:
-            on_real = self.score(self.seen(step, real), condition)
-            on_fake = self.score(self.seen(step, fake), condition)
-        self._record(step, on_real["real"].detach(), on_fake["real"].detach())
+            on_real = self.score(self.seen(iteration, real), condition)
+            on_fake = self.score(self.seen(iteration, fake), condition)
+        self._log_scores(iteration, on_real["real"].detach(), on_fake["real"].detach())
         losses = self.loss.discriminator(on_real["real"], on_fake["real"], options.label_smoothing)
         share = 0.5 if options.merged_batches else 1.0
         terms: dict[str, Tensor | Weighted] = {name: Weighted(loss, share) for name, loss in losses.items()}
         if in_this_update:
             terms |= self._penalties(on_real["real"], real, on_fake["real"], fake)
         if options.gradient_penalty:
-            t = torch.rand(len(real), *[1] * (real.dim() - 1), generator=step.generator, device=real.device)
+            t = torch.rand(len(real), *[1] * (real.dim() - 1), generator=iteration.generator, device=real.device)
             between = torch.lerp(real.detach(), fake.detach(), t).requires_grad_(True)
             slope = squared_gradient(self.score(between, condition)["real"], between)
             # A square root has no slope at 0, where a gradient may well be at the start.
@@ -162,13 +162,13 @@ class Adversarial(Model):
         return terms, on_real, on_fake
 
     @phase("penalty", updates="discriminator", interval="lazy_penalties", optimizer="discriminator")
-    def penalise(self, step: Step) -> Terms:
+    def penalty_terms(self, iteration: Iteration) -> Terms:
         """R1 and R2 in iterations of their own, as much stronger as they are rarer."""
-        real, fake, condition = self.pair(step)
+        real, fake, condition = self.pair(iteration)
         real = real.detach().requires_grad_(self.options.r1_penalty > 0)
         fake = fake.detach().requires_grad_(self.options.r2_penalty > 0)
-        on_real = self.score(self.seen(step, real), condition)["real"]
-        on_fake = self.score(self.seen(step, fake), condition)["real"]
+        on_real = self.score(self.seen(iteration, real), condition)["real"]
+        on_fake = self.score(self.seen(iteration, fake), condition)["real"]
         rarer = self.options.lazy_penalties
         penalties = self._penalties(on_real, real, on_fake, fake)
         return {name: Weighted(term.value, rarer * term.weight) for name, term in penalties.items()}
@@ -182,39 +182,39 @@ class Adversarial(Model):
             penalties["r2"] = Weighted(squared_gradient(on_fake, fake).mean(), options.r2_penalty / 2)
         return penalties
 
-    def fooled(
-        self, step: Step, fake: Tensor, real: Callable[[], Tensor], condition: Tensor | None
+    def generator_loss(
+        self, iteration: Iteration, fake: Tensor, real: Callable[[], Tensor], condition: Tensor | None
     ) -> tuple[Tensor, Scores]:
         """The generator's loss for its samples, and the scores they get; `real` gives what pairs are made with."""
-        scores = self.score(self.seen(step, fake), condition)
+        scores = self.score(self.seen(iteration, fake), condition)
         opposite = None
         if self.loss.paired:
             with torch.no_grad():
-                opposite = self.score(self.seen(step, real()), condition)["real"]
+                opposite = self.score(self.seen(iteration, real()), condition)["real"]
         return self.loss.generator(scores["real"], opposite), scores
 
-    def seen(self, step: Step, samples: Tensor) -> Tensor:
+    def seen(self, iteration: Iteration, samples: Tensor) -> Tensor:
         """Samples as the discriminator sees them: augmented and noisy, if the options say so."""
         options = self.options
         if options.augmentation:
             low = -1.0 if self.recipe.data.range == "-1..1" else 0.0
-            samples = augment(samples, options.augmentation, step.generator, low)
+            samples = augment(samples, options.augmentation, iteration.generator, low)
         if options.instance_noise:
             over = options.instance_noise_epochs
-            fading = (1 - step.epoch / over).clamp(min=0) if over else 1
-            samples = samples + options.instance_noise * fading * step.randn(*samples.shape)
+            fading = (1 - iteration.epoch / over).clamp(min=0) if over else 1
+            samples = samples + options.instance_noise * fading * iteration.randn(*samples.shape)
         return samples
 
-    def _record(self, step: Step, real: Tensor, fake: Tensor) -> None:
-        """Journals how well real and fake are told apart."""
+    def _log_scores(self, iteration: Iteration, real: Tensor, fake: Tensor) -> None:
+        """Logs how well the discriminator separates real samples from fakes."""
         loss = self.loss
         if loss.paired:  # only the difference of a pair has a meaning
-            step.record("accuracy_pairs", (real > fake).float().mean(), "accuracy")
+            iteration.log("accuracy_pairs", (real > fake).float().mean(), "accuracy")
         elif loss.threshold is None:
-            step.record("wasserstein_estimate", real.mean() - fake.mean(), "distance")
+            iteration.log("wasserstein_estimate", real.mean() - fake.mean(), "distance")
         else:
-            step.record("accuracy_real", (real > loss.threshold).float().mean(), "accuracy")
-            step.record("accuracy_fake", (fake < loss.threshold).float().mean(), "accuracy")
+            iteration.log("accuracy_real", (real > loss.threshold).float().mean(), "accuracy")
+            iteration.log("accuracy_fake", (fake < loss.threshold).float().mean(), "accuracy")
 
 
 def squared_gradient(scores: Tensor, samples: Tensor) -> Tensor:

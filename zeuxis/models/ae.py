@@ -16,7 +16,7 @@ Source: G. E. Hinton and R. R. Salakhutdinov, Reducing the Dimensionality of Dat
 from __future__ import annotations
 
 from zeuxis.models.autoencoder import Autoencoder, AutoencoderOptions
-from zeuxis.models.base import Step, Terms, phase
+from zeuxis.models.base import Iteration, Terms, phase
 from zeuxis.models.registry import register
 
 __all__ = ["AE"]
@@ -35,6 +35,6 @@ class AE(Autoencoder):
     stochastic = False
 
     @phase("autoencoder", updates="encoder decoder")
-    def reconstruct(self, step: Step) -> Terms:
-        latents = self.encode(step.images).mean
-        return {"reconstruction": self.reconstruction(step.images, latents, None)}
+    def reconstruct(self, iteration: Iteration) -> Terms:
+        latents = self.encode(iteration.images).mean
+        return {"reconstruction": self.reconstruction(iteration.images, latents, None)}

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from zeuxis.data import to_unit
 from zeuxis.errors import UserError
-from zeuxis.models.base import Inputs, Model, ModelOptions, Posterior, Step
+from zeuxis.models.base import Inputs, Iteration, Model, ModelOptions, Posterior
 from zeuxis.nets import Network
 
 __all__ = ["Autoencoder", "AutoencoderOptions", "posterior_of"]
@@ -55,7 +55,7 @@ class Autoencoder(Model):
     stochastic: ClassVar[bool | None] = None
 
     def inputs(self) -> Inputs:
-        return {"encoder": self.told(self.image_shape), "decoder": self.told((self.options.latent,))}
+        return {"encoder": self.conditioned(self.image_shape), "decoder": self.conditioned((self.options.latent,))}
 
     def check(self) -> None:
         encoder, latent = self.net("encoder"), self.options.latent
@@ -88,18 +88,18 @@ class Autoencoder(Model):
         """Returns the posterior of `(B, C, H, W)` images; of variance 0 where the encoder gives a point."""
         return posterior_of(self.net("encoder"), images, self.options.latent, condition)
 
-    def draw_latents(self, count: int, generator: torch.Generator) -> Tensor:
+    def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, self.options.latent, generator=generator, device=generator.device)
 
     def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.net("decoder")(latents, condition=condition).value
 
-    def test(self, step: Step) -> dict[str, Tensor]:
+    def test(self, iteration: Iteration) -> dict[str, Tensor]:
         """`mse` of reconstructions from the posterior mean at pixel range 0..1, averaged over pixels."""
-        condition = self.condition(step)
-        made = self.generate(self.encode(step.images, condition).mean, condition)
+        condition = self.condition(iteration)
+        made = self.generate(self.encode(iteration.images, condition).mean, condition)
         pixel_range = self.recipe.data.range
-        return {"mse": F.mse_loss(to_unit(made, pixel_range), to_unit(step.images, pixel_range))}
+        return {"mse": F.mse_loss(to_unit(made, pixel_range), to_unit(iteration.images, pixel_range))}
 
     def reconstruction(self, images: Tensor, latents: Tensor, condition: Tensor | None) -> Tensor:
         """Negative log-likelihood of images under the decoder, up to a constant, reduced as the options say."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from zeuxis.data import Batch, combinations
 from zeuxis.errors import UserError, quoted
 from zeuxis.models.conditions import Condition, of_attributes, of_classes
-from zeuxis.nets import Network, Shape, Told
+from zeuxis.nets import Conditioning, Network, Shape
 from zeuxis.recipe import NetworkOptions, Recipe, Section
 
 __all__ = [
@@ -35,12 +35,12 @@ __all__ = [
     "HasPrior",
     "Input",
     "Inputs",
+    "Iteration",
     "Model",
     "ModelOptions",
     "Phase",
     "Posterior",
     "Role",
-    "Step",
     "Terms",
     "Weighted",
     "log_normal",
@@ -54,7 +54,7 @@ class ModelOptions(Section):
 
 
 class ConditionalOptions(ModelOptions):
-    """Options of models that are told the class of an image."""
+    """Options of conditional models and of classifiers."""
 
     classes: int = Field(10, ge=2, le=10_000, description="assumed without data; the data's own count rules")
 
@@ -80,11 +80,11 @@ class Input(NamedTuple):
 
     Attributes:
         shape: of its main input, without the batch dimension.
-        told: what it is told beside it.
+        conditioning: what else it takes: a time, a condition.
     """
 
     shape: Shape
-    told: Told
+    conditioning: Conditioning
 
 
 # Inputs by network; a function where the shape follows from a network before it.
@@ -98,11 +98,13 @@ def total(terms: Mapping[str, Tensor | Weighted]) -> Tensor:
 
 
 @dataclass
-class Step:
-    """What a phase is given: one batch, the random generator, and a memo shared by phases.
+class Iteration:
+    """What a phase is given: one batch, the random generator, and a memo shared by the iteration's phases.
+
+    Where a phase repeats within an iteration, each repeat has one of its own.
 
     Attributes:
-        epoch: training so far, in epochs, as a fraction; a tensor, `()`, so that a recorded iteration sees it change.
+        epoch: training so far, in epochs, as a fraction; a tensor, `()`, so that a captured iteration sees it change.
         generator: draws all random numbers of the losses, on the device.
         device: where tensors live.
     """
@@ -114,7 +116,7 @@ class Step:
     _fetch: Callable[[], Batch]
     _batch: Batch | None = None
     _memo: dict[str, tuple[Any, frozenset[str]]] = field(default_factory=dict)
-    recorded: dict[str, tuple[Tensor, Role]] = field(default_factory=dict)
+    logged: dict[str, tuple[Tensor, Role]] = field(default_factory=dict)
 
     @property
     def is_read(self) -> bool:
@@ -143,11 +145,11 @@ class Step:
         return self.batch.labels
 
     def randn(self, *shape: int) -> Tensor:
-        """Standard normal numbers from the step's generator."""
+        """Standard normal numbers from the iteration's generator."""
         return torch.randn(*shape, generator=self.generator, device=self.device)
 
     def once(self, name: str, make: Callable[[], T], *, through: str = "") -> T:
-        """Returns what `make` gives, computed once and shared by the phases of this step.
+        """Returns what `make` gives, computed once and shared by the phases of this iteration.
 
         Args:
             name: what it is, such as `"fake"`.
@@ -166,7 +168,7 @@ class Step:
         else:
             self._memo = {k: v for k, v in self._memo.items() if not v[1] & set(updated)}
 
-    def record(self, name: str, value: Tensor, role: Role = "diagnostic") -> None:
+    def log(self, name: str, value: Tensor, role: Role = "diagnostic") -> None:
         """Journals a number under the running phase without adding it to the loss.
 
         Args:
@@ -174,7 +176,7 @@ class Step:
             value: a tensor, `()`.
             role: what figures and monitors take it for.
         """
-        self.recorded[name] = (value.detach(), role)
+        self.logged[name] = (value.detach(), role)
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ class Phase:
         repeat: updates an iteration.
         interval: it is due every so many iterations.
         optimizer: the phase whose optimiser takes its steps; its own, as a rule.
-        loss: from a step to named terms, which are summed.
+        loss: from an iteration to named terms, which are summed.
     """
 
     name: str
@@ -195,7 +197,7 @@ class Phase:
     repeat: int
     interval: int
     optimizer: str
-    loss: Callable[[Step], Terms]
+    loss: Callable[[Iteration], Terms]
 
 
 Loss = TypeVar("Loss", bound=Callable[..., Terms])
@@ -258,7 +260,7 @@ class Model(nn.Module):
             )
         self.class_names: tuple[str, ...] = classes if classes is not None else self.default_classes()
         self.networks = nn.ModuleDict()
-        self.conditions = self.tells()
+        self.conditions = self.make_condition()
         self.register_buffer("condition_vectors", torch.from_numpy(self.conditions.vectors), persistent=False)
         symbols = {
             "channels": recipe.data.channels, "classes": max(len(self.class_names), 1),
@@ -273,9 +275,16 @@ class Model(nn.Module):
             self._require_networks(shapes)
             for name, given in shapes.items():
                 # A shape that follows from a network before it is worked out once that network stands.
-                shape, told = given if isinstance(given, Input) else (given() if callable(given) else given, Told())
+                shape, conditioning = (
+                    given if isinstance(given, Input) else (given() if callable(given) else given, Conditioning())
+                )
                 self.networks[name] = Network(
-                    self.layers(name), shape, symbols, f"{where}, network {name}", told=told, trust=recipe.trust
+                    self.layers(name),
+                    shape,
+                    symbols,
+                    f"{where}, network {name}",
+                    conditioning=conditioning,
+                    trust=recipe.trust,
                 )
         self.check()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -295,7 +304,7 @@ class Model(nn.Module):
     def inputs(self) -> Inputs:
         """Shape of the input of each network, in the order they are built.
 
-        A network that is told a time or a condition has an `Input`. A shape that follows from what another network
+        A network that also takes a time or a condition has an `Input`. A shape that follows from what another network
         puts out is given as a function, called once those before it are built.
         """
         raise NotImplementedError
@@ -327,12 +336,12 @@ class Model(nn.Module):
                         found[name] = Phase(name, updates, times, every, optimizer, getattr(self, attribute))
         return list(found.values())
 
-    def told(self, shape: Shape) -> Input:
-        """The input of a network that is told the class, where the model is conditional."""
-        return Input(shape, Told(condition=self.condition_size))
+    def conditioned(self, shape: Shape) -> Input:
+        """The input of a network that takes the condition, where the model is conditional."""
+        return Input(shape, Conditioning(condition=self.condition_size))
 
-    def tells(self) -> Condition:
-        """What its networks are told of a class."""
+    def make_condition(self) -> Condition:
+        """How classes become the vectors that its networks take."""
         several = len(self.recipe.data.attributes) > 1
         return of_attributes(self.recipe.data.attributes) if several else of_classes(self.class_names)
 
@@ -347,13 +356,13 @@ class Model(nn.Module):
         chosen: Tensor = vectors[torch.as_tensor(classes, device=vectors.device)]
         return chosen
 
-    def condition(self, step: Step) -> Tensor | None:
-        """The condition `(B, K)` of the step's images; None where the model is not conditional."""
+    def condition(self, iteration: Iteration) -> Tensor | None:
+        """The condition `(B, K)` of the iteration's images; None where the model is not conditional."""
         if not self.conditional:
             return None
-        return step.once("condition", lambda: self.condition_of(step.labels))
+        return iteration.once("condition", lambda: self.condition_of(iteration.labels))
 
-    def test(self, step: Step) -> dict[str, Tensor]:
+    def test(self, iteration: Iteration) -> dict[str, Tensor]:
         """Terms measured on a held-out batch, without gradients; empty if there are none."""
         return {}
 
@@ -402,7 +411,7 @@ def log_normal(x: Tensor) -> Tensor:
 class Generates(Protocol):
     """A model that makes images from latents."""
 
-    def draw_latents(self, count: int, generator: torch.Generator) -> Tensor:
+    def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
         """Returns `(count, Z)` draws from the prior."""
         ...
 
@@ -422,7 +431,7 @@ class Encodes(Protocol):
 
 @runtime_checkable
 class HasPrior(Protocol):
-    """A model with a posterior, and with a density of the prior that `draw_latents` draws from."""
+    """A model with a posterior, and with a density of the prior that `sample_latents` draws from."""
 
     @property
     def prior_density(self) -> Literal["normal", "exact", "estimated"]:

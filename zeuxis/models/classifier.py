@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from zeuxis.errors import UserError
-from zeuxis.models.base import ConditionalOptions, Inputs, Model, Step, Terms, phase
+from zeuxis.models.base import ConditionalOptions, Inputs, Iteration, Model, Terms, phase
 from zeuxis.models.registry import register
 
 __all__ = ["Classifier"]
@@ -53,13 +53,15 @@ class Classifier(Model):
         return network(images).features
 
     @phase("classifier", updates="classifier")
-    def learn(self, step: Step) -> Terms:
-        logits = self.classify(step.images)
-        step.record("accuracy_class", (logits.detach().argmax(dim=1) == step.labels).float().mean(), "share")
-        return {"cross_entropy": F.cross_entropy(logits, step.labels, label_smoothing=self.options.label_smoothing)}
+    def classifier_terms(self, iteration: Iteration) -> Terms:
+        logits = self.classify(iteration.images)
+        iteration.log("accuracy_class", (logits.detach().argmax(dim=1) == iteration.labels).float().mean(), "share")
+        return {
+            "cross_entropy": F.cross_entropy(logits, iteration.labels, label_smoothing=self.options.label_smoothing)
+        }
 
-    def test(self, step: Step) -> dict[str, Tensor]:
+    def test(self, iteration: Iteration) -> dict[str, Tensor]:
         """`error`, the share of images named wrongly, and `cross_entropy`."""
-        logits = self.classify(step.images)
-        wrong = (logits.argmax(dim=1) != step.labels).float().mean()
-        return {"error": wrong, "cross_entropy": F.cross_entropy(logits, step.labels)}
+        logits = self.classify(iteration.images)
+        wrong = (logits.argmax(dim=1) != iteration.labels).float().mean()
+        return {"error": wrong, "cross_entropy": F.cross_entropy(logits, iteration.labels)}

@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from zeuxis.errors import UserError
-from zeuxis.models.base import ConditionalOptions, Inputs, Step, Terms, Weighted, phase
+from zeuxis.models.base import ConditionalOptions, Inputs, Iteration, Terms, Weighted, phase
 from zeuxis.models.registry import register
 from zeuxis.models.vae_gan import VAEGAN, VAEGANOptions
 
@@ -62,12 +62,12 @@ class CVAEGAN(VAEGAN):
         seen = super().feature_error(images, made, network)
         return seen + super().feature_error(images, made, "classifier")
 
-    def also_fooled(self, step: Step) -> Terms:
-        named = F.cross_entropy(self.classify(self.fakes(step)), step.labels)
+    def extra_generator_terms(self, iteration: Iteration) -> Terms:
+        named = F.cross_entropy(self.classify(self.fakes(iteration)), iteration.labels)
         return {"class": Weighted(named, self.options.class_weight)}
 
     @phase("classifier", updates="classifier")
-    def name(self, step: Step) -> Terms:
-        logits = self.classify(step.images)
-        step.record("accuracy_class", (logits.detach().argmax(dim=1) == step.labels).float().mean(), "share")
-        return {"cross_entropy": F.cross_entropy(logits, step.labels)}
+    def classifier_terms(self, iteration: Iteration) -> Terms:
+        logits = self.classify(iteration.images)
+        iteration.log("accuracy_class", (logits.detach().argmax(dim=1) == iteration.labels).float().mean(), "share")
+        return {"cross_entropy": F.cross_entropy(logits, iteration.labels)}

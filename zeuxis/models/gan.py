@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from zeuxis.models.adversarial import Adversarial, AdversarialOptions, Scores
-from zeuxis.models.base import Inputs, Step, Terms, phase
+from zeuxis.models.base import Inputs, Iteration, Terms, phase
 from zeuxis.models.registry import register
 
 __all__ = ["GAN", "GANOptions"]
@@ -43,47 +43,54 @@ class GAN(Adversarial):
     generating_networks: ClassVar[tuple[str, ...]] = ("generator",)
 
     def inputs(self) -> Inputs:
-        return {"generator": self.told((self.options.latent,)), "discriminator": self.told(self.image_shape)}
+        return {
+            "generator": self.conditioned((self.options.latent,)),
+            "discriminator": self.conditioned(self.image_shape),
+        }
 
     def check(self) -> None:
         super().check()
         self.net("generator").require_output(self.image_shape, "the recipe's image")
 
-    def draw_latents(self, count: int, generator: torch.Generator) -> Tensor:
+    def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, self.options.latent, generator=generator, device=generator.device)
 
     def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.net("generator")(latents, condition=condition).value
 
-    def reals(self, step: Step) -> Tensor:
-        """What fakes are told from: the step's images."""
-        return step.images
+    def reals(self, iteration: Iteration) -> Tensor:
+        """The real samples: the iteration's images."""
+        return iteration.images
 
-    def fakes(self, step: Step) -> Tensor:
-        """Generated images of this step; both phases share one pass through the generator."""
+    def fakes(self, iteration: Iteration) -> Tensor:
+        """Generated images of this iteration; both phases share one pass through the generator."""
 
         def make() -> Tensor:
-            return self.generate(self.draw_latents(step.batch_size, step.generator), self.condition(step))
+            return self.generate(
+                self.sample_latents(iteration.batch_size, iteration.generator), self.condition(iteration)
+            )
 
-        return step.once("fake", make, through="generator")
+        return iteration.once("fake", make, through="generator")
 
-    def pair(self, step: Step) -> tuple[Tensor, Tensor, Tensor | None]:
-        return self.reals(step), self.fakes(step), self.condition(step)
+    def pair(self, iteration: Iteration) -> tuple[Tensor, Tensor, Tensor | None]:
+        return self.reals(iteration), self.fakes(iteration), self.condition(iteration)
 
-    def also_judged(self, step: Step, real: Scores, fake: Scores) -> Terms:
+    def extra_discriminator_terms(self, iteration: Iteration, real: Scores, fake: Scores) -> Terms:
         """Further terms of the discriminator's loss, from what it said of real and fake images."""
         return {}
 
-    def also_fooled(self, step: Step, fake: Scores) -> Terms:
+    def extra_generator_terms(self, iteration: Iteration, fake: Scores) -> Terms:
         """Further terms of the generator's loss, from what the discriminator said of its images."""
         return {}
 
     @phase("discriminator", updates="discriminator", repeat="discriminator_updates")
-    def judge(self, step: Step) -> Terms:
-        terms, real, fake = self.judged(step, *self.pair(step))
-        return {**terms, **self.also_judged(step, real, fake)}
+    def discriminator_terms(self, iteration: Iteration) -> Terms:
+        terms, real, fake = self.discriminator_loss(iteration, *self.pair(iteration))
+        return {**terms, **self.extra_discriminator_terms(iteration, real, fake)}
 
     @phase("generator", updates="generator", repeat="generator_updates")
-    def fool(self, step: Step) -> Terms:
-        loss, scores = self.fooled(step, self.fakes(step), lambda: self.reals(step), self.condition(step))
-        return {"adversarial": loss, **self.also_fooled(step, scores)}
+    def generator_terms(self, iteration: Iteration) -> Terms:
+        loss, scores = self.generator_loss(
+            iteration, self.fakes(iteration), lambda: self.reals(iteration), self.condition(iteration)
+        )
+        return {"adversarial": loss, **self.extra_generator_terms(iteration, scores)}

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from zeuxis.models.base import Code, Inputs, Step, Terms, Weighted, phase
+from zeuxis.models.base import Code, Inputs, Iteration, Terms, Weighted, phase
 from zeuxis.models.gan import GAN, GANOptions
 from zeuxis.models.registry import register
 from zeuxis.recipe import NetworkOptions
@@ -92,7 +92,7 @@ class InfoGAN(GAN):
             heads["continuous"] = [f"dense {2 * self.options.continuous}"]
         return given.model_copy(update={"heads": heads})
 
-    def draw_latents(self, count: int, generator: torch.Generator) -> Tensor:
+    def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
         device = generator.device
         parts = [torch.randn(count, self.options.latent, generator=generator, device=device)]
         for size in self.options.categorical:
@@ -115,9 +115,9 @@ class InfoGAN(GAN):
         return torch.cat([*(value.float() for value in values), *numbers], dim=1)
 
     @phase("information", updates="generator q discriminator")
-    def inform(self, step: Step) -> Terms:
-        latents = self.draw_latents(step.batch_size, step.generator)
-        guessed = self.guessed(self.seen(step, self.generate(latents)))
+    def information_terms(self, iteration: Iteration) -> Terms:
+        latents = self.sample_latents(iteration.batch_size, iteration.generator)
+        guessed = self.guessed(self.seen(iteration, self.generate(latents)))
         terms: dict[str, Tensor | Weighted] = {}
         categorical = [code for code in self.codes() if code.categorical]
         if categorical:
@@ -126,7 +126,7 @@ class InfoGAN(GAN):
             loss = torch.stack(losses).sum()
             terms["categorical"] = Weighted(loss, self.options.categorical_weight)
             bound = sum(math.log(code.size) for code in categorical) - loss
-            step.record("mutual_information", bound, "information")
+            iteration.log("mutual_information", bound, "information")
         if self.options.continuous:
             numbers = latents[:, -self.options.continuous :]
             mean, logvar = guessed["continuous"].chunk(2, dim=1)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from zeuxis.models.adversarial import Adversarial
 from zeuxis.models.autoencoder import posterior_of
-from zeuxis.models.base import Inputs, Posterior, Step
+from zeuxis.models.base import Inputs, Iteration, Posterior
 from zeuxis.models.gan import GAN, GANOptions
 from zeuxis.models.registry import register
 
@@ -66,7 +66,7 @@ class LatentGAN(GAN):
             self.net(name).eval()
         return self
 
-    def draw_latents(self, count: int, generator: torch.Generator) -> Tensor:
+    def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, self.options.noise, generator=generator, device=generator.device)
 
     def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -76,15 +76,15 @@ class LatentGAN(GAN):
         """The VAE's posterior of `(B, C, H, W)` images; the generator's noise has no encoder."""
         return posterior_of(self.net("encoder"), images, self.options.latent)
 
-    def reals(self, step: Step) -> Tensor:
+    def reals(self, iteration: Iteration) -> Tensor:
         def make() -> Tensor:
             with torch.no_grad():
-                return self.posterior(step.images).sample(step.generator)
+                return self.posterior(iteration.images).sample(iteration.generator)
 
-        return step.once("latents", make)
+        return iteration.once("latents", make)
 
-    def fakes(self, step: Step) -> Tensor:
+    def fakes(self, iteration: Iteration) -> Tensor:
         def make() -> Tensor:
-            return self.net("generator")(self.draw_latents(step.batch_size, step.generator)).value
+            return self.net("generator")(self.sample_latents(iteration.batch_size, iteration.generator)).value
 
-        return step.once("fake", make, through="generator")
+        return iteration.once("fake", make, through="generator")

@@ -36,11 +36,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from zeuxis.models.base import Input, Inputs, Step, Terms, log_normal, phase
+from zeuxis.models.base import Input, Inputs, Iteration, Terms, log_normal, phase
 from zeuxis.models.registry import register
 from zeuxis.models.samplers import midpoint
 from zeuxis.models.vae import VAE, VAEOptions
-from zeuxis.nets import Told
+from zeuxis.nets import Conditioning
 
 __all__ = ["TwoStageVAE"]
 
@@ -64,7 +64,7 @@ class TwoStageVAE(VAE):
     generating_networks = ("decoder", "prior")
 
     def inputs(self) -> Inputs:
-        return {**super().inputs(), "prior": Input((self.options.latent,), Told(time=True))}
+        return {**super().inputs(), "prior": Input((self.options.latent,), Conditioning(time=True))}
 
     def check(self) -> None:
         super().check()
@@ -75,8 +75,8 @@ class TwoStageVAE(VAE):
         return self.net("prior")(latents, time=time).value
 
     @torch.no_grad()
-    def draw_latents(self, count: int, generator: torch.Generator) -> Tensor:
-        noise = super().draw_latents(count, generator)
+    def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
+        noise = super().sample_latents(count, generator)
         z = noise.to(next(self.net("prior").parameters()).device)
         return midpoint(self.velocity, z, self.options.solver_steps).to(noise.device)
 
@@ -109,12 +109,12 @@ class TwoStageVAE(VAE):
         return velocity.detach(), (torch.stack(slopes) * probes).sum(dim=(0, 2))
 
     @phase("prior", updates="prior")
-    def learn_prior(self, step: Step) -> Terms:
+    def prior_terms(self, iteration: Iteration) -> Terms:
         with torch.no_grad():
             # The prior is small beside the encoder: one pass of images serves it several times over.
-            posterior = self.encode(step.images, self.condition(step))
-            latents = torch.cat([posterior.sample(step.generator) for _ in range(self.options.prior_draws)])
-        noise = step.randn(*latents.shape)
-        t = torch.rand(len(latents), 1, generator=step.generator, device=step.device)
+            posterior = self.encode(iteration.images, self.condition(iteration))
+            latents = torch.cat([posterior.sample(iteration.generator) for _ in range(self.options.prior_draws)])
+        noise = iteration.randn(*latents.shape)
+        t = torch.rand(len(latents), 1, generator=iteration.generator, device=iteration.device)
         flow = self.velocity(torch.lerp(noise, latents, t), t)
         return {"flow": F.mse_loss(flow, latents - noise)}

@@ -28,7 +28,7 @@ from pydantic import Field
 from torch import Tensor
 
 from zeuxis.models.autoencoder import Autoencoder, AutoencoderOptions
-from zeuxis.models.base import Posterior, Step, Terms, Weighted, log_normal, phase
+from zeuxis.models.base import Iteration, Posterior, Terms, Weighted, log_normal, phase
 from zeuxis.models.registry import register
 
 __all__ = ["VAE", "VAEOptions", "Variational"]
@@ -48,13 +48,13 @@ class Variational(Autoencoder):
     options: VAEOptions
     stochastic = True
 
-    def divergence(self, step: Step, posterior: Posterior) -> Weighted:
+    def divergence(self, iteration: Iteration, posterior: Posterior) -> Weighted:
         """The KL term of a batch with its weight at this point of training."""
         options, each = self.options, posterior.kl()
-        step.record("kl_nats", each.sum() / len(each), "kl")
+        iteration.log("kl_nats", each.sum() / len(each), "kl")
         if options.free_bits:
             each = each.mean(dim=0, keepdim=True).clamp(min=options.free_bits)
-        rising = (step.epoch / options.kl_warmup).clamp(max=1) if options.kl_warmup else 1
+        rising = (iteration.epoch / options.kl_warmup).clamp(max=1) if options.kl_warmup else 1
         return Weighted(self.reduced(each), options.kl_weight * rising)
 
     @property
@@ -66,10 +66,10 @@ class Variational(Autoencoder):
         """Log-density `(B,)` of latents `(B, Z)` under N(0, 1), in nats."""
         return log_normal(latents)
 
-    def test(self, step: Step) -> dict[str, Tensor]:
+    def test(self, iteration: Iteration) -> dict[str, Tensor]:
         """`mse` as for all autoencoders, and the KL divergence, `kl`."""
-        posterior = self.encode(step.images, self.condition(step))
-        return {**super().test(step), "kl": self.reduced(posterior.kl())}
+        posterior = self.encode(iteration.images, self.condition(iteration))
+        return {**super().test(iteration), "kl": self.reduced(posterior.kl())}
 
 
 @register("vae")
@@ -91,11 +91,11 @@ class VAE(Variational):
         return -(self.surprise(images, latents, condition) + constant).flatten(1).sum(dim=1)
 
     @phase("vae", updates="encoder decoder")
-    def evidence_lower_bound(self, step: Step) -> Terms:
-        condition = self.condition(step)
-        posterior = self.encode(step.images, condition)
-        latents = posterior.sample(step.generator)
+    def evidence_lower_bound(self, iteration: Iteration) -> Terms:
+        condition = self.condition(iteration)
+        posterior = self.encode(iteration.images, condition)
+        latents = posterior.sample(iteration.generator)
         return {
-            "reconstruction": self.reconstruction(step.images, latents, condition),
-            "kl": self.divergence(step, posterior),
+            "reconstruction": self.reconstruction(iteration.images, latents, condition),
+            "kl": self.divergence(iteration, posterior),
         }

@@ -28,7 +28,7 @@ from torch import Tensor
 from zeuxis.errors import UserError
 from zeuxis.models.adversarial import Adversarial, AdversarialOptions
 from zeuxis.models.autoencoder import Autoencoder
-from zeuxis.models.base import Inputs, Posterior, Step, Terms, Weighted, phase
+from zeuxis.models.base import Inputs, Iteration, Posterior, Terms, Weighted, phase
 from zeuxis.models.registry import register
 from zeuxis.models.vae import VAEOptions, Variational
 
@@ -65,29 +65,31 @@ class VAEGAN(Adversarial, Variational):
                 f"In {discriminator.where}, the layers must end in features, with the score in a head 'real'."
             )
 
-    def posterior(self, step: Step) -> Posterior:
-        """Posterior of the step's images, shared until the encoder is updated."""
-        return step.once("posterior", lambda: self.encode(step.images, self.condition(step)), through="encoder")
+    def posterior(self, iteration: Iteration) -> Posterior:
+        """Posterior of the iteration's images, shared until the encoder is updated."""
+        return iteration.once(
+            "posterior", lambda: self.encode(iteration.images, self.condition(iteration)), through="encoder"
+        )
 
-    def reconstructed(self, step: Step) -> Tensor:
-        """Reconstructions of the step's images, shared until encoder or decoder are updated."""
+    def reconstructed(self, iteration: Iteration) -> Tensor:
+        """Reconstructions of the iteration's images, shared until encoder or decoder are updated."""
 
         def make() -> Tensor:
-            return self.generate(self.posterior(step).sample(step.generator), self.condition(step))
+            return self.generate(self.posterior(iteration).sample(iteration.generator), self.condition(iteration))
 
-        return step.once("reconstruction", make, through="encoder decoder")
+        return iteration.once("reconstruction", make, through="encoder decoder")
 
-    def fakes(self, step: Step) -> Tensor:
+    def fakes(self, iteration: Iteration) -> Tensor:
         """Half reconstructions and half images of prior draws, `(B, C, H, W)`."""
 
         def make() -> Tensor:
-            half = step.batch_size // 2
-            condition = self.condition(step)
-            drawn = self.draw_latents(step.batch_size - half, step.generator)
+            half = iteration.batch_size // 2
+            condition = self.condition(iteration)
+            drawn = self.sample_latents(iteration.batch_size - half, iteration.generator)
             imagined = self.generate(drawn, None if condition is None else condition[half:])
-            return torch.cat([self.reconstructed(step)[:half], imagined])
+            return torch.cat([self.reconstructed(iteration)[:half], imagined])
 
-        return step.once("fake", make, through="encoder decoder")
+        return iteration.once("fake", make, through="encoder decoder")
 
     def feature_error(self, images: Tensor, made: Tensor, network: str = "discriminator") -> Tensor:
         """Squared error of reconstructions in the features of a network's trunk."""
@@ -96,37 +98,37 @@ class VAEGAN(Adversarial, Variational):
             wanted = judging(images).features
         return self.reduced((judging(made).features - wanted).square())
 
-    def similarity(self, step: Step) -> dict[str, Tensor | Weighted]:
+    def similarity(self, iteration: Iteration) -> dict[str, Tensor | Weighted]:
         """How far reconstructions are from the images, in features and in pixels."""
-        made = self.reconstructed(step)
+        made = self.reconstructed(iteration)
         return {
-            "features": Weighted(self.feature_error(step.images, made), self.options.feature_weight),
+            "features": Weighted(self.feature_error(iteration.images, made), self.options.feature_weight),
             "pixels": Weighted(
-                self.reduced(F.mse_loss(made, step.images, reduction="none")), self.options.pixel_weight
+                self.reduced(F.mse_loss(made, iteration.images, reduction="none")), self.options.pixel_weight
             ),
         }
 
-    def pair(self, step: Step) -> tuple[Tensor, Tensor, Tensor | None]:
-        return step.images, self.fakes(step), None
+    def pair(self, iteration: Iteration) -> tuple[Tensor, Tensor, Tensor | None]:
+        return iteration.images, self.fakes(iteration), None
 
-    def also_fooled(self, step: Step) -> Terms:
+    def extra_generator_terms(self, iteration: Iteration) -> Terms:
         """Further terms of the decoder's loss."""
         return {}
 
     @phase("discriminator", updates="discriminator", repeat="discriminator_updates")
-    def judge(self, step: Step) -> Terms:
-        terms, _, _ = self.judged(step, *self.pair(step))
+    def discriminator_terms(self, iteration: Iteration) -> Terms:
+        terms, _, _ = self.discriminator_loss(iteration, *self.pair(iteration))
         return terms
 
     @phase("encoder", updates="encoder")
-    def encode_well(self, step: Step) -> Terms:
-        return {**self.similarity(step), "kl": self.divergence(step, self.posterior(step))}
+    def encoder_terms(self, iteration: Iteration) -> Terms:
+        return {**self.similarity(iteration), "kl": self.divergence(iteration, self.posterior(iteration))}
 
     @phase("decoder", updates="decoder", repeat="generator_updates")
-    def fool(self, step: Step) -> Terms:
-        loss, _ = self.fooled(step, self.fakes(step), lambda: step.images, None)
+    def generator_terms(self, iteration: Iteration) -> Terms:
+        loss, _ = self.generator_loss(iteration, self.fakes(iteration), lambda: iteration.images, None)
         return {
-            **self.similarity(step),
+            **self.similarity(iteration),
             "adversarial": Weighted(loss, self.options.adversarial_weight),
-            **self.also_fooled(step),
+            **self.extra_generator_terms(iteration),
         }

@@ -1,8 +1,8 @@
 """What networks are made of: layer specs become modules, with shapes inferred from the input."""
 
-from zeuxis.nets.context import Context, Told
+from zeuxis.nets.context import Conditioning, Context
 from zeuxis.nets.layers import LAYERS, Shape, layer
 from zeuxis.nets.network import Network, Output, Row
 from zeuxis.nets.summary import summary
 
-__all__ = ["LAYERS", "Context", "Network", "Output", "Row", "Shape", "Told", "layer", "summary"]
+__all__ = ["LAYERS", "Conditioning", "Context", "Network", "Output", "Row", "Shape", "layer", "summary"]

@@ -96,7 +96,7 @@ class Film(nn.Module):
         self.project = Zero(width, 2 * channels)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        assert context.embedding is not None, "a network with modulated layers embeds what it is told"
+        assert context.embedding is not None, "a network with modulated layers embeds its conditioning"
         scale, shift = self.project(F.silu(context.embedding)).chunk(2, dim=1)
         over = (slice(None), slice(None), *[None] * (x.dim() - 2))
         modulated: Tensor = x * (1 + scale[over]) + shift[over]
@@ -120,7 +120,7 @@ def _film(spec: Spec, shape: Shape) -> Made:
 
 def _width(spec: Spec) -> int:
     if not spec.embedding:
-        raise UserError("'film' modulates by a time or a condition, and this network is told neither")
+        raise UserError("'film' modulates by a time or a condition, and this network takes neither")
     return spec.embedding
 
 
@@ -231,7 +231,7 @@ class UNet(nn.Module):
         filters: N at the first resolution, doubled at each next; also the output's.
         depth: resolutions, each of half the side of the one before.
         heads: of the attention.
-        width: of the embedding; 0 where nothing is told.
+        width: of the embedding; 0 where there is no conditioning.
     """
 
     def __init__(self, channels: int, filters: int, depth: int, heads: int, width: int) -> None:
@@ -277,7 +277,7 @@ class DiTBlock(nn.Module):
     Args:
         size: of a token.
         heads: of the attention.
-        width: of the embedding; 0 where nothing is told.
+        width: of the embedding; 0 where there is no conditioning.
     """
 
     def __init__(self, size: int, heads: int, width: int) -> None:
@@ -308,7 +308,7 @@ class DiT(nn.Module):
         depth: blocks.
         patch: side of a patch in pixels.
         heads: of the attention.
-        width: of the embedding; 0 where nothing is told.
+        width: of the embedding; 0 where there is no conditioning.
     """
 
     def __init__(self, shape: Shape, size: int, depth: int, patch: int, heads: int, width: int) -> None:

@@ -1,11 +1,11 @@
-r"""What a network is told beside its main input, and what its layers keep for later ones.
+r"""The conditioning: what a network takes beside its main input. And what its layers keep for later ones.
 
-A network may be told a time t in 0..1 and a condition, weights of classes or other numbers. It uses them in one of two
+A network may take a time t in 0..1 and a condition, weights of classes or other numbers. It uses them in one of two
 ways, which its layers decide:
 
-- A layer that is modulated (``film``) takes an embedding e of width E, the sum of what is told:
+- A layer that is modulated (``film``) takes an embedding e of width E, the sum of an embedding of each:
   e = W2 silu(W1 waves(t)) + V c. The width is ``networks.NAME.embedding``.
-- If no layer takes it, everything told stands beside the input: more values beside a vector, planes beside an image.
+- If no layer takes it, time and condition stand beside the input: more values beside a vector, planes beside an image.
 
 A time enters as itself and as waves, sin(2^k pi t) and cos(2^k pi t): more than a network makes of one number.
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-__all__ = ["TIME_SIZE", "Context", "Embedding", "Told", "as_vectors", "beside", "waves"]
+__all__ = ["TIME_SIZE", "Conditioning", "Context", "Embedding", "as_vectors", "beside", "waves"]
 
 WAVES = 4
 TIME_SIZE = 1 + 2 * WAVES
@@ -31,8 +31,8 @@ FINE = 16
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a network is told beside its input.
+class Conditioning:
+    """What a network takes beside its input.
 
     Attributes:
         condition: numbers of the condition, `(B, K)`; 0 for none.
@@ -53,7 +53,7 @@ class Context:
     """What layers receive beside their input.
 
     Attributes:
-        embedding: `(B, E)` of what the network is told; None where no layer takes it.
+        embedding: `(B, E)` of the conditioning; None where no layer takes it.
         kept: outputs of layers, by the names that `keep` gave them.
     """
 
@@ -67,41 +67,43 @@ def waves(time: Tensor, count: int = WAVES) -> Tensor:
     return torch.cat([time, angles.sin(), angles.cos()], dim=1)
 
 
-def as_vectors(told: Mapping[str, Tensor | None]) -> list[Tensor]:
-    """What is told, as it stands beside an input: `(B, N)` each."""
-    time, condition = told.get("time"), told.get("condition")
+def as_vectors(conditioning: Mapping[str, Tensor | None]) -> list[Tensor]:
+    """Time and condition as they stand beside an input: `(B, N)` each."""
+    time, condition = conditioning.get("time"), conditioning.get("condition")
     return [*([] if time is None else [waves(time)]), *([] if condition is None else [condition])]
 
 
-def beside(x: Tensor, told: list[Tensor]) -> Tensor:
-    """Puts what is told beside an input: more values beside a vector, a plane for each beside an image.
+def beside(x: Tensor, conditioning: list[Tensor]) -> Tensor:
+    """Puts the conditioning beside an input: more values beside a vector, a plane for each beside an image.
 
     Args:
         x: `(B, N)` or `(B, C, H, W)`.
-        told: `(B, K)` each.
+        conditioning: `(B, K)` each.
 
     Returns:
         `(B, N + K)` or `(B, C + K, H, W)`.
     """
     if x.dim() == 4:
-        told = [part[:, :, None, None].expand(-1, -1, *x.shape[2:]) for part in told]
-    return torch.cat([x, *told], dim=1) if told else x
+        conditioning = [part[:, :, None, None].expand(-1, -1, *x.shape[2:]) for part in conditioning]
+    return torch.cat([x, *conditioning], dim=1) if conditioning else x
 
 
 class Embedding(nn.Module):
-    """Embeds what a network is told: `(B, 1)` time and `(B, K)` condition to `(B, E)`.
+    """Embeds the conditioning: `(B, 1)` time and `(B, K)` condition to `(B, E)`.
 
     Args:
-        told: what there is.
+        conditioning: which of them the network takes.
         width: E.
     """
 
-    def __init__(self, told: Told, width: int) -> None:
+    def __init__(self, conditioning: Conditioning, width: int) -> None:
         super().__init__()
         self.time = (
-            nn.Sequential(nn.Linear(1 + 2 * FINE, width), nn.SiLU(), nn.Linear(width, width)) if told.time else None
+            nn.Sequential(nn.Linear(1 + 2 * FINE, width), nn.SiLU(), nn.Linear(width, width))
+            if conditioning.time
+            else None
         )
-        self.condition = nn.Linear(told.condition, width) if told.condition else None
+        self.condition = nn.Linear(conditioning.condition, width) if conditioning.condition else None
 
     def forward(self, time: Tensor | None, condition: Tensor | None) -> Tensor:
         parts: list[Tensor] = []

@@ -62,7 +62,7 @@ class Spec:
         numbers: of options such as `k3`, by their letter.
         flags: options without a number.
         symbols: sizes of the recipe that may be written by name.
-        embedding: width of the embedding of what the network is told; 0 where it is told nothing.
+        embedding: width of the conditioning's embedding; 0 where the network has no conditioning.
         kept: shapes of what layers before have kept, by name; a layer that keeps its input adds it here.
     """
 
@@ -132,7 +132,7 @@ class Word:
     Attributes:
         make: from a spec and the shape of the input to a module and the shape of its output.
         options: letters of options with a number, such as `k`, and options without.
-        embeds: whether its module takes the embedding of what the network is told.
+        embeds: whether its module takes the conditioning's embedding.
     """
 
     make: Maker
@@ -151,7 +151,7 @@ def layer(name: str, *options: str, embeds: bool = False) -> Callable[[Maker], M
     Args:
         name: the word.
         *options: what may follow it: a letter that takes a number, as `k` in `k3`, or a word.
-        embeds: its module takes the embedding of what the network is told, `context.embedding`.
+        embeds: its module takes the conditioning's embedding, `context.embedding`.
     """
 
     def register(maker: Maker) -> Maker:
@@ -176,7 +176,7 @@ def make_layer(
         text: the spec, such as `"conv 64 k3 s2"`.
         shape: shape of its input without the batch dimension.
         symbols: sizes that may be written by name.
-        embedding: width of the embedding of what the network is told.
+        embedding: width of the conditioning's embedding.
         kept: shapes of what layers before have kept; one that keeps its input adds to it.
 
     Returns:
@@ -220,7 +220,7 @@ def make_layer(
 
 
 def embeds(layers: Iterable[str]) -> bool:
-    """Whether any of these layers takes the embedding of what its network is told."""
+    """Whether any of these layers takes the conditioning's embedding."""
     words = [text.split() for text in layers]
     return any("film" in parts or (parts[0] in LAYERS and LAYERS[parts[0]].embeds) for parts in words if parts)
 

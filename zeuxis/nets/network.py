@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from zeuxis.errors import UserError, quoted
-from zeuxis.nets.context import Context, Embedding, Told, as_vectors, beside
+from zeuxis.nets.context import Conditioning, Context, Embedding, as_vectors, beside
 from zeuxis.nets.layers import ACTIVATIONS, WEIGHTED, Shape, embeds, make_layer, require_parameters, show
 from zeuxis.recipe import NetworkOptions
 from zeuxis.trust import NOTHING, Call, Trust
@@ -96,7 +96,7 @@ class Network(nn.Module):
         shape: shape of the input without the batch dimension, `(C, H, W)` or `(N,)`.
         symbols: sizes the specs may write by name, such as `latent`.
         where: `"recipe NAME, network NAME"`, for messages.
-        told: what it is told beside its input.
+        conditioning: what it takes beside its input.
         trust: whose modules may be imported.
 
     Raises:
@@ -110,11 +110,11 @@ class Network(nn.Module):
         symbols: Mapping[str, int],
         where: str,
         *,
-        told: Told | None = None,
+        conditioning: Conditioning | None = None,
         trust: Trust = NOTHING,
     ) -> None:
         super().__init__()
-        self.where, self.told = where, told or Told()
+        self.where, self.conditioning = where, conditioning or Conditioning()
         # What matrices are multiplied in while it trains; weights, outputs and all losses stay float32.
         self.precision = torch.float32
         self.rows: list[Row] = []
@@ -126,20 +126,20 @@ class Network(nn.Module):
         # Shapes of what was kept, by name, for layers that take it up; the same for trunk and heads.
         self._kept: dict[str, Shape] = {}
         everything = [*layers, *(text for head in options.heads.values() for text in head)]
-        self._width = options.embedding if self.told.size and embeds(everything) else 0
-        self.embedding = Embedding(self.told, self._width) if self._width else None
+        self._width = options.embedding if self.conditioning.size and embeds(everything) else 0
+        self.embedding = Embedding(self.conditioning, self._width) if self._width else None
         if self.embedding:
             self.rows.append(_row("embedding", self.embedding, (self._width,)))
         self.input_shape = shape
         if options.call:
-            self.trunk = imported = Imported(options.call, trust, where, shape, symbols, self.told)
+            self.trunk = imported = Imported(options.call, trust, where, shape, symbols, self.conditioning)
             shapes = imported.tried(shape)
             self.output_shape = next(iter(shapes.values()))
             self.head_shapes = shapes if "" not in shapes else {}
             self.rows.append(_row(options.module, self.trunk, self.output_shape))
         else:
-            if not self._width:  # what it is told stands beside the input
-                self.input_shape = (shape[0] + self.told.size, *shape[1:])
+            if not self._width:  # the conditioning stands beside the input
+                self.input_shape = (shape[0] + self.conditioning.size, *shape[1:])
             self.trunk, self.output_shape = self._stack(layers, self.input_shape, symbols, "")
         for name, texts in options.heads.items():
             stack, self.head_shapes[name] = self._stack(
@@ -177,9 +177,9 @@ class Network(nn.Module):
         """Runs the network.
 
         Args:
-            x: `(B, *)`, without what it is told.
-            time: `(B, 1)` in 0..1, where it is told one.
-            condition: `(B, K)`, where it is told one.
+            x: `(B, *)`, without the conditioning.
+            time: `(B, 1)` in 0..1, where the network takes one.
+            condition: `(B, K)`, where the network takes one.
         """
         if isinstance(self.trunk, Imported):
             return ImportedOutput(self, self.trunk, x, {"time": time, "condition": condition})
@@ -307,11 +307,11 @@ def _initialise(network: nn.Module, how: str) -> None:
 
 
 class Imported(nn.Module):
-    """A module of the user's own, whose mistakes are told as those of layers are.
+    """A module of the user's own, whose errors read as those of layers do.
 
-    It is made with the recipe's `arguments`, and with `shape`, `told` and symbols such as `latent` where its `__init__`
-    has parameters of these names. It is called with its input, and with `time`, `condition` and `logits` where its
-    `forward` has them. It returns a tensor, or tensors of its heads by name.
+    It is made with the recipe's `arguments`, and with `shape`, `conditioning` and symbols such as `latent` where its
+    `__init__` has parameters of these names. It is called with its input, and with `time`, `condition` and `logits`
+    where its `forward` has them. It returns a tensor, or tensors of its heads by name.
 
     Args:
         call: names it.
@@ -319,18 +319,18 @@ class Imported(nn.Module):
         where: for messages.
         shape: of its input, without the batch dimension.
         symbols: sizes of the recipe, by name.
-        told: what it is told beside its input.
+        conditioning: what it takes beside its input.
 
     Raises:
         UserError: if it is not trusted, is no class of `torch.nn.Module`, or cannot be made.
     """
 
     def __init__(
-        self, call: Call, trust: Trust, where: str, shape: Shape, symbols: Mapping[str, int], told: Told
+        self, call: Call, trust: Trust, where: str, shape: Shape, symbols: Mapping[str, int], conditioning: Conditioning
     ) -> None:
         trust.require(call, where)
         super().__init__()
-        self.place, self.told = f"In {where}, the module '{call.module}'", told
+        self.place, self.conditioning = f"In {where}, the module '{call.module}'", conditioning
         self.shapes: dict[str, Shape] | None = None
         path, _, name = call.module.rpartition(".")
         with self._explained("cannot be made"):
@@ -340,8 +340,11 @@ class Imported(nn.Module):
             self.takes = set(inspect.signature(kind.forward).parameters)
             self.takes_logits = "logits" in self.takes
             # What it has no argument for stands beside its input.
-            unasked = Told(0 if "condition" in self.takes else told.condition, told.time and "time" not in self.takes)
-            offered = {**symbols, "shape": (shape[0] + unasked.size, *shape[1:]), "told": told}
+            unasked = Conditioning(
+                0 if "condition" in self.takes else conditioning.condition,
+                conditioning.time and "time" not in self.takes,
+            )
+            offered = {**symbols, "shape": (shape[0] + unasked.size, *shape[1:]), "conditioning": conditioning}
             wanted = inspect.signature(kind.__init__).parameters
             self.add_module("0", kind(**{k: v for k, v in offered.items() if k in wanted} | dict(call.arguments)))
 
@@ -359,11 +362,11 @@ class Imported(nn.Module):
         """
 
         def of(count: int) -> dict[str, Tensor]:
-            told = {
-                "time": torch.zeros(count, 1) if self.told.time else None,
-                "condition": torch.zeros(count, self.told.condition) if self.told.condition else None,
+            conditioning = {
+                "time": torch.zeros(count, 1) if self.conditioning.time else None,
+                "condition": torch.zeros(count, self.conditioning.condition) if self.conditioning.condition else None,
             }
-            return self.forward(torch.zeros(count, *shape), told)
+            return self.forward(torch.zeros(count, *shape), conditioning)
 
         self.eval()
         with torch.no_grad():
@@ -388,15 +391,17 @@ class Imported(nn.Module):
             buffer.copy_(before)
         return self.shapes
 
-    def forward(self, x: Tensor, told: Mapping[str, Tensor | None], *, logits: bool = False) -> dict[str, Tensor]:
+    def forward(
+        self, x: Tensor, conditioning: Mapping[str, Tensor | None], *, logits: bool = False
+    ) -> dict[str, Tensor]:
         """Runs the module on `(B, *)`; returns its outputs by name, a single one under ""."""
         if logits and not self.takes_logits and isinstance([*self.modules()][-1], nn.Sigmoid | nn.Softmax):
             raise UserError(
                 f"{self.place} ends in an activation that the loss wants left out: give its forward an argument "
                 "'logits', and leave it out where that is true."
             )
-        given: dict[str, Any] = {name: value for name, value in told.items() if name in self.takes}
-        x = beside(x, as_vectors({name: value for name, value in told.items() if name not in self.takes}))
+        given: dict[str, Any] = {name: value for name, value in conditioning.items() if name in self.takes}
+        x = beside(x, as_vectors({name: value for name, value in conditioning.items() if name not in self.takes}))
         if self.takes_logits:
             given["logits"] = logits
         with self._explained(f"fails at input {show(tuple(x.shape[1:]))}"):
@@ -426,12 +431,14 @@ class Imported(nn.Module):
 class ImportedOutput(Output):
     """What a module of the user's own makes of its input; it is called when it is known what is wanted of it."""
 
-    def __init__(self, network: Network, module: Imported, x: Tensor, told: Mapping[str, Tensor | None]) -> None:
-        self._network, self._module, self._x, self._told = network, module, x, told
+    def __init__(
+        self, network: Network, module: Imported, x: Tensor, conditioning: Mapping[str, Tensor | None]
+    ) -> None:
+        self._network, self._module, self._x, self._conditioning = network, module, x, conditioning
 
     def _called(self, logits: bool) -> dict[str, Tensor]:
         with self._network.multiplying(self._x.device):
-            outs = self._module(self._x, self._told, logits=logits)
+            outs = self._module(self._x, self._conditioning, logits=logits)
             return {name: out.float() for name, out in outs.items()}
 
     @cached_property

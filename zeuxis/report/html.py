@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from zeuxis.errors import StoppedError, UserError
 from zeuxis.evaluation import Cost, cost
-from zeuxis.evaluation.evaluate import evaluated, read_evaluation
+from zeuxis.evaluation.evaluate import evaluate_cached, read_evaluation
 from zeuxis.evaluation.measure import as_text
 from zeuxis.evaluation.ranking import Row, mean_ranks, pooled, ranked
 from zeuxis.figures import draw_all, kinds
@@ -114,7 +114,7 @@ def comparison(
 def _evaluation(run: Run, samples: int) -> dict[str, Any] | None:
     """What was measured of a run, now or before; None where its data is not at hand."""
     try:
-        return evaluated(run, samples=samples)
+        return evaluate_cached(run, samples=samples)
     except StoppedError:
         raise
     except UserError as error:
@@ -147,7 +147,7 @@ def _column(run: Run, label: str) -> Column:
     encoded = {name: base64.b64encode(path.read_bytes()).decode() for name, path in draw_all(run).items()}
     # The value at the weights that are shown, which may be the best ones rather than the last.
     tested = [line["test/mse"] for line in run.journal if line["step"] == run.step and "test/mse" in line]
-    final = {name.removesuffix("/loss"): run.last(name) for name in run.named("loss")}
+    final = {name.removesuffix("/loss"): run.last(name) for name in run.names_of("loss")}
     return Column(run, label, cost(run), encoded, tested[0] if tested else None, final)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from zeuxis.data import load
 from zeuxis.errors import DivergedError, UserError, one_of, require_within
-from zeuxis.evaluation.evaluate import applicable, evaluated
+from zeuxis.evaluation.evaluate import applicable, evaluate_cached
 from zeuxis.evaluation.measure import Value, by_name
 from zeuxis.figures.style import write
 from zeuxis.figures.sweep import Setting, sweep_figure
@@ -56,7 +56,7 @@ class Axis(NamedTuple):
     low: float = 0.0
     high: float = 0.0
 
-    def draw(self, generator: np.random.Generator) -> Any:
+    def sample(self, generator: np.random.Generator) -> Any:
         """Draws a value."""
         if self.values:
             return self.values[int(generator.integers(len(self.values)))]
@@ -117,7 +117,7 @@ def settings_of(
     elif search == "random":
         generator = np.random.default_rng(seed)
         for _ in range(trials):
-            yield {axis.key: axis.draw(generator) for axis in axes}
+            yield {axis.key: axis.sample(generator) for axis in axes}
     else:
         yield from _estimated(axes, trials, seed, minimised)
 
@@ -205,7 +205,7 @@ def sweep(
         better = known[shown[1]].better
         if search == "tpe" and not better:
             raise UserError(f"A search lowers or raises the second measure, and '{shown[1]}' is no better either way.")
-        evaluation = evaluated(run, samples=samples, only=shown, progress=progress)
+        evaluation = evaluate_cached(run, samples=samples, only=shown, progress=progress)
         measured = evaluation["measures"]
         if missing := [each for each in shown if each not in measured]:
             say(f"{name} is left out: of {missing[0]}, {evaluation['left_out'][missing[0]]}.")

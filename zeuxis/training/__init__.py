@@ -3,7 +3,7 @@
 from zeuxis.training.callbacks import CALLBACKS, Callback, Display
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, checkpoints, load_weights
 from zeuxis.training.journal import Journal, read_journal, read_warnings
-from zeuxis.training.snapshots import draw, read_snapshots, read_tiles, save_tiles
+from zeuxis.training.snapshots import generate, read_snapshots, read_tiles, save_tiles
 from zeuxis.training.start import completed, finished, resolved, resume, start
 from zeuxis.training.trainer import Trainer
 
@@ -17,8 +17,8 @@ __all__ = [
     "best_checkpoint",
     "checkpoints",
     "completed",
-    "draw",
     "finished",
+    "generate",
     "load_weights",
     "read_journal",
     "read_snapshots",

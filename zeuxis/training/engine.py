@@ -1,4 +1,4 @@
-"""The one loop over a model's phases: for training, for what is recorded on a GPU, and to count multiply-adds.
+"""The one loop over a model's phases: for training, for what a GPU captures, and to count multiply-adds.
 
     for each phase:
         for each of its repeats:
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zeuxis.models import Phase, Step, Weighted
+from zeuxis.models import Iteration, Phase, Weighted
 from zeuxis.models.base import Role, total
 from zeuxis.training.checkpoint import Checkpoint
 
@@ -59,7 +59,7 @@ class Update:
         """Sets the learning rate to a multiple of the recipe's."""
         self.rate = self.full_rate * factor
         for group in self.optimizer.param_groups if self.optimizer else []:
-            if isinstance(group["lr"], Tensor):  # a recorded iteration reads it where it is
+            if isinstance(group["lr"], Tensor):  # a captured iteration reads it where it is
                 group["lr"].fill_(self.rate)
             else:
                 group["lr"] = self.rate
@@ -115,7 +115,7 @@ class Update:
 def iterate(
     phases: Sequence[Phase],
     updates: Mapping[str, Update],
-    steps: Sequence[Sequence[Step]],
+    iterations: Sequence[Sequence[Iteration]],
     *,
     norms: bool = False,
 ) -> list[Number]:
@@ -124,7 +124,7 @@ def iterate(
     Args:
         phases: those that are due, in their order.
         updates: by the name of the phase whose optimiser it is.
-        steps: what the r-th repeat of every phase is given: one batch, or several whose gradients are accumulated.
+        iterations: what the r-th repeat of every phase is given: one batch, or several whose gradients are accumulated.
         norms: measure the gradients' norms.
 
     Returns:
@@ -133,23 +133,23 @@ def iterate(
     numbers: list[Number] = []
     for phase in phases:
         update = updates[phase.optimizer]
-        for parts in steps[: phase.repeat]:
+        for parts in iterations[: phase.repeat]:
             update.clear()
-            for step in parts:
-                terms = phase.loss(step)
+            for iteration in parts:
+                terms = phase.loss(iteration)
                 loss = total(terms)
                 update.backward(loss, len(parts))
                 for name, term in terms.items():
                     value = term.value if isinstance(term, Weighted) else term
                     numbers.append(Number(f"{phase.name}/{name}", value.detach(), "term"))
                 numbers.append(Number(f"{phase.name}/loss", loss.detach(), "loss"))
-                numbers += [Number(f"{phase.name}/{name}", *recorded) for name, recorded in step.recorded.items()]
-                step.recorded.clear()
+                numbers += [Number(f"{phase.name}/{name}", *logged) for name, logged in iteration.logged.items()]
+                iteration.logged.clear()
                 if len(parts) > 1:  # memory for one batch at a time is why there are several
-                    step.forget()
+                    iteration.forget()
             norm = update.step(norms)
             if norm is not None:
                 numbers.append(Number(f"{phase.name}/gradient_norm", norm, "gradient"))
-            for other in (step for parts in steps for step in parts):
+            for other in (iteration for parts in iterations for iteration in parts):
                 other.forget(phase.updates)
     return numbers

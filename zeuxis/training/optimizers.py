@@ -64,7 +64,7 @@ class OptimizerKind:
 
     Attributes:
         Options: what it may be given.
-        make: builds it from parameter groups, options, and whether its steps will be recorded on a GPU.
+        make: builds it from parameter groups, options, and whether a GPU will capture its steps.
         description: one line.
     """
 
@@ -132,7 +132,7 @@ def unwrapped(kind: Any) -> Callable[..., torch.optim.Optimizer]:
 
 
 def _rate(groups: list[dict[str, Any]], options: OptimizerOptions, capturable: bool) -> Any:
-    """The learning rate; where steps are recorded, a tensor beside the parameters, which a schedule can change."""
+    """The learning rate; where steps are captured, a tensor beside the parameters, which a schedule can change."""
     if not capturable:
         return options.learning_rate
     device = groups[0]["params"][0].device

@@ -1,6 +1,6 @@
 """Snapshots: what the model makes of the same latents, again and again, while it learns.
 
-A snapshot is a PNG of tiles without gaps, named after its step. The latents are drawn once from the recipe's
+A snapshot is a PNG of tiles without gaps, named after its step. The latents are sampled once from the recipe's
 seed; conditional models are asked for their classes in turn.
 """
 
@@ -21,13 +21,13 @@ from zeuxis.files import write_file
 from zeuxis.models import Generates, Model
 from zeuxis.progress import TROUBLE, say
 
-__all__ = ["draw", "read_snapshots", "read_tiles", "save_tiles"]
+__all__ = ["generate", "read_snapshots", "read_tiles", "save_tiles"]
 
 TILES = 16
 COLUMNS = 8
 
 
-def draw(model: Model, device: torch.device, count: int = TILES, seed: int | None = None) -> np.ndarray | None:
+def generate(model: Model, device: torch.device, count: int = TILES, seed: int | None = None) -> np.ndarray | None:
     """Returns `(count, H, W, C)` bytes made from the latents of a seed, the recipe's own if none is given.
 
     A conditional model is asked for its classes in turn. None if the model makes no images.
@@ -36,7 +36,7 @@ def draw(model: Model, device: torch.device, count: int = TILES, seed: int | Non
         return None
     # On the CPU whatever the device: the same seed gives the same latents everywhere.
     generator = torch.Generator().manual_seed(model.recipe.training.seed if seed is None else seed)
-    latents = model.draw_latents(count, generator).to(device)
+    latents = model.sample_latents(count, generator).to(device)
     classes = len(model.class_names)
     condition = model.condition_of([i % classes for i in range(count)]) if model.conditional else None
     with torch.no_grad():

@@ -1,8 +1,8 @@
 """The trainer: runs a model's phases iteration by iteration, and tells the callbacks.
 
-The first repeat of each phase shares one `Step` (batch, noise, memo), the second another, and so on. Everything random
-in an iteration comes from generators seeded with the recipe's seed and the iteration's number, so a resumed run repeats
-an unbroken one bit for bit on the CPU, at a fixed number of threads.
+The first repeat of each phase shares one `Iteration` (batch, noise, memo), the second another, and so on. Generators
+seeded with the recipe's seed and the number of the step draw everything that is random, so a resumed run repeats an
+unbroken one bit for bit on the CPU, at a fixed number of threads.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from zeuxis.data import Batches, Dataset
 from zeuxis.data.batches import Batch
 from zeuxis.errors import UserError
 from zeuxis.files import WriteError
-from zeuxis.models import Model, Phase, Step
+from zeuxis.models import Iteration, Model, Phase
 from zeuxis.recipe import Interval
 from zeuxis.threads import threads
 from zeuxis.training.callbacks.base import Callback
-from zeuxis.training.capture import Captured, recorder
+from zeuxis.training.capture import Captured, graph_on
 from zeuxis.training.checkpoint import Checkpoint, checkpoints, load_into
 from zeuxis.training.engine import Number, iterate
 from zeuxis.training.hardware import keep_freed_memory, pick_precision, require_memory, reset_peak_memory
@@ -50,7 +50,7 @@ class Trainer:
 
     Attributes:
         step: iterations done.
-        draws: batches read.
+        batches_read: from the data set.
         seconds: in the training loop.
         numbers: of the last iteration.
         tests: of the last iteration; empty where nothing was tested.
@@ -70,14 +70,14 @@ class Trainer:
         self.phases = model.phases
         self.updates = build_updates(model)
         self.generator = torch.Generator(device)
-        self.step, self.draws, self.seconds = 0, 0, 0.0
+        self.step, self.batches_read, self.seconds = 0, 0, 0.0
         self.numbers: list[Number] = []
         self.tests: dict[str, float] = {}
         self.saving = self.settled = False
         self._images_before = 0
         self._before = (0.0, 0, 0.0)
         self._ending, self._stop = False, ""
-        self._captured = Captured(self._run, lambda: recorder(device, self.generator)) if self.options.capture else None
+        self._captured = Captured(self._run, lambda: graph_on(device, self.generator)) if self.options.capture else None
         self._require_several()
         require_memory([model.net(name) for name in model.networks], self.batches.batch_size, device)
         for callback in list(self.callbacks):  # one may bring another
@@ -88,12 +88,12 @@ class Trainer:
     @property
     def epoch(self) -> float:
         """Epochs so far, as a fraction."""
-        return self.draws / self.batches.per_epoch
+        return self.batches_read / self.batches.per_epoch
 
     @property
     def images(self) -> int:
         """Training images seen so far."""
-        return self._images_before + self.draws * self.batches.batch_size
+        return self._images_before + self.batches_read * self.batches.batch_size
 
     @property
     def spent(self) -> tuple[str, float]:
@@ -174,32 +174,34 @@ class Trainer:
         self.generator.manual_seed(seed ^ 0x5EED)
         due = [phase for phase in self.phases if self.step % phase.interval == 0]
         repeats = max(phase.repeat for phase in due)
-        steps = [
-            [self._step(self.batches.batch_size, self._next_batch) for _ in range(self.options.accumulate)]
+        iterations = [
+            [self._iteration(self.batches.batch_size, self._next_batch) for _ in range(self.options.accumulate)]
             for _ in range(repeats)
         ]
-        norms = (self.step + 1) % self.options.record_every == 0 or self.step == 0
-        numbers = self._captured(due, steps) if self._captured else self._run(due, steps, norms)
-        # What is recorded on a GPU measures gradients every time.
+        norms = (self.step + 1) % self.options.log_every == 0 or self.step == 0
+        numbers = self._captured(due, iterations) if self._captured else self._run(due, iterations, norms)
+        # A captured iteration measures the gradients every time.
         self.numbers = [number for number in numbers if norms or number.role != "gradient"]
         self.step += 1
         self.tests, self.saving = {}, False
         return self.numbers
 
-    def _run(self, phases: Sequence[Phase], steps: Sequence[Sequence[Step]], norms: bool = True) -> list[Number]:
-        return iterate(phases, self.updates, steps, norms=norms)
+    def _run(
+        self, phases: Sequence[Phase], iterations: Sequence[Sequence[Iteration]], norms: bool = True
+    ) -> list[Number]:
+        return iterate(phases, self.updates, iterations, norms=norms)
 
     def _next_batch(self) -> Batch:
-        batch = self.batches[self.draws]
-        self.draws += 1
+        batch = self.batches[self.batches_read]
+        self.batches_read += 1
         return batch
 
-    def _step(self, count: int, fetch: Callable[[], Batch]) -> Step:
-        return Step(torch.full((), self.epoch, device=self.device), self.generator, self.device, count, fetch)
+    def _iteration(self, count: int, fetch: Callable[[], Batch]) -> Iteration:
+        return Iteration(torch.full((), self.epoch, device=self.device), self.generator, self.device, count, fetch)
 
-    def step_on(self, batch: Batch) -> Step:
-        """A step on images at hand, as for a test."""
-        return self._step(len(batch.images), lambda: batch)
+    def iteration_on(self, batch: Batch) -> Iteration:
+        """An iteration on images at hand, as for a test."""
+        return self._iteration(len(batch.images), lambda: batch)
 
     @contextmanager
     def as_used(self) -> Iterator[None]:
@@ -238,7 +240,7 @@ class Trainer:
         """All that is needed to go on from here."""
         tensors: dict[str, Tensor] = {f"networks/{name}": t for name, t in self.model.networks.state_dict().items()}
         state: dict[str, Any] = {
-            "step": self.step, "draws": self.draws, "epoch": self.epoch, "images": self.images,
+            "step": self.step, "draws": self.batches_read, "epoch": self.epoch, "images": self.images,
             "seconds": self.seconds, "settled": self.settled, "data": self.dataset.fingerprint,
             "recipe": self.model.recipe.model_dump(mode="json", exclude_none=True),
         }  # fmt: skip
@@ -270,8 +272,8 @@ class Trainer:
             callback.restore(checkpoint)
         self.step, self.seconds, self.settled = state["step"], state["seconds"], state.get("settled", False)
         # Batches of another size than before go on in the same epoch, and what was seen stays seen.
-        self.draws = round(state["epoch"] * self.batches.per_epoch)
-        self._images_before = state["images"] - self.draws * self.batches.batch_size
+        self.batches_read = round(state["epoch"] * self.batches.per_epoch)
+        self._images_before = state["images"] - self.batches_read * self.batches.batch_size
 
     @contextmanager
     def _kept(self) -> Iterator[None]:

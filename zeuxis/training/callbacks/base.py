@@ -3,7 +3,7 @@
 Everything that happens in a training but the updates themselves is a callback: averaging weights, testing, writing the
 journal, drawing snapshots, saving checkpoints, showing progress. All have one life cycle,
 
-    attached -> begin -> (iterated [-> tested, recorded, drawn])* -> end
+    attached -> begin -> (iterated [-> tested, logged, snapshot])* -> end
 
 and are told in the order of their list (`zeuxis.training.callbacks`). What one must remember over an interruption it
 gives as its state, which is part of every checkpoint.
@@ -56,11 +56,11 @@ class Callback:
         """The held-out images were measured, and the model is as it would be used; returns more such numbers."""
         return {}
 
-    def recorded(self, trainer: Trainer, line: Line) -> None:
+    def logged(self, trainer: Trainer, line: Line) -> None:
         """A line was written to the journal."""
 
-    def drawn(self, trainer: Trainer, images: np.ndarray) -> None:
-        """A snapshot was drawn: `(N, H, W, C)` bytes."""
+    def snapshot(self, trainer: Trainer, images: np.ndarray) -> None:
+        """A snapshot was made: `(N, H, W, C)` bytes."""
 
     def warned(self, words: str) -> None:
         """The user should know something."""

@@ -50,7 +50,7 @@ class Display(Callback):
             self._last_line = now
             say(f"{trainer.folder.name}  {trainer.progress:4.0%}  {self._status()}")
 
-    def recorded(self, trainer: Trainer, line: Line) -> None:
+    def logged(self, trainer: Trainer, line: Line) -> None:
         roles = trainer.journal.roles
         shown = {name: value for name, value in line.items() if roles.get(name) in ("loss", "test")}
         errors = {name: line.get(f"{name}_stderr") for name in shown}

@@ -21,7 +21,7 @@ class Warnings(Callback):
     def begin(self, trainer: Trainer) -> None:
         self.monitors = Monitors(trainer.journal.lines, trainer.journal.roles)
 
-    def recorded(self, trainer: Trainer, line: Line) -> None:
+    def logged(self, trainer: Trainer, line: Line) -> None:
         for words in self.monitors(line):
             note(trainer, words)
             trainer.say(words)

@@ -40,7 +40,7 @@ class Records(Callback):
             total, count, _ = self._sums.get(name, (0.0, 0, role))
             self._sums[name] = (value + total, count + 1, role)
         options = trainer.options
-        if trainer.tests or trainer.saves or trainer.step % options.record_every == 0:
+        if trainer.tests or trainer.saves or trainer.step % options.log_every == 0:
             self._write(trainer)
 
     def _write(self, trainer: Trainer) -> None:
@@ -70,7 +70,7 @@ class Records(Callback):
             line["cost/peak_memory_mib"], roles["cost/peak_memory_mib"] = round(peak_memory(trainer.device), 1), "cost"
         trainer.journal.write(line, roles)
         for callback in trainer.callbacks:
-            callback.recorded(trainer, line)
+            callback.logged(trainer, line)
 
 
 def _divergence(trainer: Trainer, term: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from zeuxis.files import subfolder
 from zeuxis.training.callbacks.base import Callback
-from zeuxis.training.snapshots import draw, save_tiles
+from zeuxis.training.snapshots import generate, save_tiles
 
 if TYPE_CHECKING:
     from zeuxis.training.trainer import Trainer
@@ -27,12 +27,12 @@ class Snapshots(Callback):
 
     def _draw(self, trainer: Trainer) -> None:
         with trainer.as_used():
-            images = draw(trainer.model, trainer.device)
+            images = generate(trainer.model, trainer.device)
         if images is None:
             return
         save_tiles(subfolder(trainer.folder, "snapshots") / f"step-{trainer.step:08d}.png", images)
         for callback in trainer.callbacks:
-            callback.drawn(trainer, images)
+            callback.snapshot(trainer, images)
 
 
 class Checkpoints(Callback):

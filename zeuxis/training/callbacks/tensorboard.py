@@ -52,12 +52,12 @@ class TensorBoard(Callback):
         # What a killed run wrote after its last checkpoint is hidden from here on.
         self._writer = self._make(str(subfolder(trainer.folder, "tensorboard")), purge_step=trainer.step or None)
 
-    def recorded(self, trainer: Trainer, line: Line) -> None:
+    def logged(self, trainer: Trainer, line: Line) -> None:
         for name, value in line.items():
             if name not in ("step", *COUNTERS):
                 self._writer.add_scalar(name, value, line["step"])
 
-    def drawn(self, trainer: Trainer, images: np.ndarray) -> None:
+    def snapshot(self, trainer: Trainer, images: np.ndarray) -> None:
         if self.images:
             self._writer.add_images("snapshot", images, trainer.step, dataformats="NHWC")
 

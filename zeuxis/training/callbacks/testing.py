@@ -45,7 +45,7 @@ def held_out_terms(trainer: Trainer, most: int | None = None) -> dict[str, float
         for start in paced(range(0, len(indices), CHUNK), "test"):
             chosen = indices[start : start + CHUNK]
             batch = make_batch(trainer.dataset, model.recipe.data, chosen, trainer.device)
-            terms = model.test(trainer.step_on(batch))
+            terms = model.test(trainer.iteration_on(batch))
             if not terms:
                 break
             for name, value in terms.items():
