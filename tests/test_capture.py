@@ -90,7 +90,7 @@ def trained(name: str, captured: bool, device: str, folder: Path) -> tuple[Train
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_captured_training_equals_an_uncaptured_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_captured_training_equals_a_plain_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, expected = trained(name, False, "cpu", tmp_path)
     monkeypatch.setattr(trainer, "graph_on", Tape)
     repeated, numbers = trained(name, True, "cpu", tmp_path)

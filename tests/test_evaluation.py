@@ -449,21 +449,24 @@ def test_the_inception_network_judges_where_torch_fidelity_is_installed(
     for name, module in (("torch_fidelity", ModuleType("torch_fidelity")), (where, ModuleType(where))):
         monkeypatch.setitem(sys.modules, name, module)
     with pytest.raises(UserError, match=r"install zeuxis\[inception\]"):
-        Inception()
+        Inception((1, 16, 16))
     sys.modules[where].URL_INCEPTION_V3 = "https://example.org/inception.pth"
     sys.modules[where].FeatureExtractorInceptionV3 = Unreachable
     with pytest.raises(
         UserError, match=r"fetch https://example.org/inception.pth elsewhere and put it into .*checkpoints"
     ):
-        Inception()
+        Inception((1, 16, 16))
     sys.modules[where].FeatureExtractorInceptionV3 = Network
-    found = evaluate(run, samples=100, judge=Inception(), only=["fid"], progress=False)
+    found = evaluate(run, samples=100, judge=Inception((1, 16, 16)), only=["fid"], progress=False)
     made, images = (to_bytes(each) for each in (run.sample(100, seed=0), run.images(run.choose_images("train", 100))))
     expected = [np.stack([x.mean(), x.max(), x.std(ddof=1)]) for x in made[:3].astype(np.float64)]
-    assert np.allclose(Inception().features(made)[:3], expected, rtol=1e-2)
+    assert np.allclose(Inception((1, 16, 16)).features(made)[:3], expected, rtol=1e-2)
     assert found["measures"]["fid"]["features"] == found["features"] == "inception-v3"
     assert found["measures"]["fid"]["value"] == pytest.approx(
-        frechet_distance(Inception().features(made).astype(np.float64), Inception().features(images).astype(np.float64))
+        frechet_distance(
+            Inception((1, 16, 16)).features(made).astype(np.float64),
+            Inception((1, 16, 16)).features(images).astype(np.float64),
+        )
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -244,18 +245,18 @@ DEFINED = {
 @pytest.mark.parametrize("kind", list(DEFINED))
 def test_adversarial_losses_are_their_definitions(kind: str) -> None:
     judged, fooled = DEFINED[kind]
-    assert sum(LOSSES[kind].discriminator(REAL, FAKE).values()).item() == pytest.approx(judged.item(), rel=1e-5)
-    assert LOSSES[kind].generator(FAKE, REAL).item() == pytest.approx(fooled.item(), rel=1e-5)
+    assert sum(LOSSES[kind]().discriminator(REAL, FAKE).values()).item() == pytest.approx(judged.item(), rel=1e-5)
+    assert LOSSES[kind]().generator(FAKE, REAL).item() == pytest.approx(fooled.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", list(DEFINED))
 def test_every_loss_pulls_both_ways(kind: str) -> None:
     """The discriminator raises real scores above fake ones, the generator raises fake ones."""
     real, fake = REAL.clone().requires_grad_(), FAKE.clone().requires_grad_()
-    sum(LOSSES[kind].discriminator(real, fake).values()).backward()
+    sum(LOSSES[kind]().discriminator(real, fake).values()).backward()
     assert (real.grad[real < 1] < 0).all()
     assert (fake.grad[fake > 0] > 0).all()
-    (slope,) = torch.autograd.grad(LOSSES[kind].generator(fake, REAL), fake)
+    (slope,) = torch.autograd.grad(LOSSES[kind]().generator(fake, REAL), fake)
     assert (slope[fake < 1] < 0).all()
 
 
@@ -264,7 +265,7 @@ def test_label_smoothing_moves_the_best_real_score() -> None:
     optimizer = torch.optim.SGD([scores], lr=2.0)
     for _ in range(300):
         optimizer.zero_grad()
-        LOSSES["non-saturating"].discriminator(scores, FAKE, 0.1)["real"].backward()
+        LOSSES["non-saturating"]().discriminator(scores, FAKE, 0.1)["real"].backward()
         optimizer.step()
     assert torch.sigmoid(scores).item() == pytest.approx(0.9, abs=1e-3)
 
@@ -309,8 +310,8 @@ def test_squared_gradients_match_finite_differences() -> None:
 def test_relativistic_pairs_need_no_absolute_score() -> None:
     """Moving every score by the same amount changes nothing."""
     for shift in (0.0, 4.0):
-        moved = LOSSES["relativistic"].discriminator(REAL + shift, FAKE + shift)["pairs"]
-        torch.testing.assert_close(moved, LOSSES["relativistic"].discriminator(REAL, FAKE)["pairs"])
+        moved = LOSSES["relativistic"]().discriminator(REAL + shift, FAKE + shift)["pairs"]
+        torch.testing.assert_close(moved, LOSSES["relativistic"]().discriminator(REAL, FAKE)["pairs"])
 
 
 @pytest.mark.parametrize("loss", list(DEFINED))
@@ -342,20 +343,20 @@ def test_instance_noise_fades() -> None:
 @pytest.mark.parametrize("name", list(AUGMENTATIONS))
 def test_augmentations_keep_shape_layout_and_gradient(name: str, low: float) -> None:
     images = (low + (1 - low) * torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))).requires_grad_()
-    made = augment(images, [name], torch.Generator().manual_seed(1), low)
+    made = augment(images, [AUGMENTATIONS[name]()], torch.Generator().manual_seed(1), low)
     assert made.shape == images.shape
     assert not torch.allclose(made, images)
     made.sum().backward()
     assert torch.isfinite(images.grad).all()
     assert images.grad.abs().sum() > 0
-    again = augment(images, [name], torch.Generator().manual_seed(1), low)
+    again = augment(images, [AUGMENTATIONS[name]()], torch.Generator().manual_seed(1), low)
     torch.testing.assert_close(made, again)
 
 
 def test_translation_moves_and_cutout_masks() -> None:
     middle = 0.5
     images = torch.rand(40, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    moved = augment(images, ["translation"], torch.Generator().manual_seed(1), 0.0)
+    moved = augment(images, [AUGMENTATIONS["translation"]()], torch.Generator().manual_seed(1), 0.0)
     for image, result in zip(images, moved, strict=True):
         candidates = []
         for down in range(-2, 3):
@@ -366,7 +367,7 @@ def test_translation_moves_and_cutout_masks() -> None:
                 shifted[rows, columns] = taken
                 candidates.append(torch.allclose(shifted, result[0], atol=1e-6))
         assert any(candidates), "one of the 25 shifts, the border filled with the middle of the range"
-    masked = augment(images, ["cutout"], torch.Generator().manual_seed(1), 0.0)
+    masked = augment(images, [AUGMENTATIONS["cutout"]()], torch.Generator().manual_seed(1), 0.0)
     changed = (masked - images).abs() > 1e-6
     assert torch.allclose(masked[changed], torch.tensor(middle))
     assert 0 < changed.float().mean() <= 0.25
@@ -374,7 +375,7 @@ def test_translation_moves_and_cutout_masks() -> None:
 
 def test_grey_images_stay_grey_in_colour() -> None:
     images = torch.rand(6, 1, 8, 8).expand(-1, 3, -1, -1)
-    made = augment(images, ["color"], torch.Generator().manual_seed(1), 0.0)
+    made = augment(images, [AUGMENTATIONS["color"]()], torch.Generator().manual_seed(1), 0.0)
     torch.testing.assert_close(made[:, 0], made[:, 1])
 
 
@@ -554,7 +555,7 @@ def test_an_adversarial_autoencoder_judges_latents() -> None:
     drawn = model.sample_latents(6, torch.Generator().manual_seed(0))
     encoded = model.encode(iteration.images).mean
     real, fake = (model.score(z, None)["real"] for z in (drawn, encoded))
-    torch.testing.assert_close(total(terms), sum(LOSSES["non-saturating"].discriminator(real, fake).values()))
+    torch.testing.assert_close(total(terms), sum(LOSSES["non-saturating"]().discriminator(real, fake).values()))
     total(terms).backward()
     assert all(p.grad is None for p in model.net("encoder").parameters())
     with pytest.raises(UserError, match="augmentation is for images"):
@@ -689,3 +690,27 @@ def test_every_product_of_training_is_in_the_networks_precision(name: str, preci
             total(phase.loss(iteration)).backward(inputs=parameters)
         iteration.forget(phase.updates)
         assert products.types.keys() == {precision}, f"phase {phase.name}"
+
+
+def test_losses_and_augmentations_take_options(tmp_path: Path) -> None:
+    choices = {
+        "model.loss": {"name": "hinge", "margin": 2.0},
+        "model.augmentation": ["color", {"name": "translation", "reach": 0.5, "probability": 0.5}],
+    }
+    recipe = load_recipe("digits-gan", choices)
+    model = build_model(recipe)
+    assert model.loss.discriminator(torch.tensor([[1.5]]), torch.tensor([[-3.0]]))["real"].item() == 0.5
+    assert [type(each).__name__ for each in model.augmentations] == ["Color", "Translation"]
+    # A recipe is written as it was given, and reads back equal.
+    written = tmp_path / "recipe.toml"
+    written.write_text(recipe.to_toml(), "utf-8")
+    assert load_recipe(written).model == recipe.model
+    images = torch.rand(400, 1, 16, 16) * 2 - 1
+    moved = augment(images, model.augmentations[1:], torch.Generator().manual_seed(0))
+    assert 0.4 < torch.isclose(moved, images).all(dim=(1, 2, 3)).float().mean().item() < 0.62, "half of them move"
+    for wrong, words in (
+        ({"model.loss": {"name": "hinge", "margn": 2}}, r"no key 'model.loss.margn'. Did you mean 'margin'\?"),
+        ({"model.augmentation": [{"name": "cutout", "side": 2}]}, r"model.augmentation.0.side should be .* 1.0, not 2"),
+    ):
+        with pytest.raises(UserError, match=words):
+            build_model(load_recipe("digits-gan", wrong))

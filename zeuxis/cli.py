@@ -398,7 +398,11 @@ def evaluate(
     samples: Annotated[int, typer.Option(min=100, max=100_000, help="images that it makes to be measured")] = 10_000,
     seed: Annotated[int, typer.Option(help="of their latents")] = 0,
     judge: Annotated[
-        str, typer.Option(metavar="RUN", help="a classifier to measure distances in the features of, or 'inception'")
+        str,
+        typer.Option(
+            metavar="JUDGE",
+            help="measure in its features: efficientnet, inception, timm:NAME, random, or the run of a classifier",
+        ),
     ] = "",
     only: Annotated[str, typer.Option(metavar="NAMES", help="take these alone, separated by commas")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
@@ -410,13 +414,20 @@ def evaluate(
     from rich.table import Table
 
     from zeuxis.evaluation.evaluate import evaluate as measure
-    from zeuxis.evaluation.inception import Inception
+    from zeuxis.evaluation.features import JUDGES, judge_by_name
     from zeuxis.evaluation.measure import as_text, by_name
 
     names = _names(only)
     opened = _open(run, runs, trust)
-    judging = Inception() if judge == "inception" else _open(judge, runs, trust) if judge else None
-    found = measure(opened, samples=samples, seed=seed, judge=judging, only=names)
+    chosen = None
+    if judge.partition(":")[0] in JUDGES:
+        chosen = judge_by_name(judge, opened.recipe.data.shape)
+    elif judge:
+        try:
+            chosen = _open(judge, runs, trust)
+        except UserError as missing:
+            raise UserError(f"{missing} Judges by name: {', '.join(JUDGES)}.") from missing
+    found = measure(opened, samples=samples, seed=seed, judge=chosen, only=names)
     if as_json:
         _echo(json.dumps(found, indent=2))
         return

@@ -21,6 +21,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     PrivateAttr,
     ValidationError,
     field_validator,
@@ -187,8 +188,12 @@ class ScheduleChoice(Choice):
     name: str = "constant"
 
 
-# A choice, or its name alone.
-Named = Annotated[Choice, BeforeValidator(lambda given: {"name": given} if isinstance(given, str) else given)]
+# A choice, or its name alone; written by its name where it has no options.
+Named = Annotated[
+    Choice,
+    BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value),
+    PlainSerializer(lambda choice: choice.model_dump() if choice.options else choice.name),
+]
 Layers = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=1000)]
 
 

@@ -9,22 +9,23 @@ Source: M. Heusel et al., GANs Trained by a Two Time-Scale Update Rule Converge 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 from urllib.error import URLError
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from zeuxis.data import to_bytes
 from zeuxis.errors import UserError
-from zeuxis.threads import paced
+from zeuxis.evaluation.features import JUDGES, FeatureJudge
+from zeuxis.nets import Shape
 
 __all__ = ["Inception"]
 
-CHUNK = 32
 
-
-class Inception:
+@JUDGES.add("inception")
+class Inception(FeatureJudge):
     """The last pooled features of Inception v3, 2,048 of them.
 
     Raises:
@@ -32,8 +33,10 @@ class Inception:
     """
 
     name = "inception-v3"
+    chunk: ClassVar[int] = 32
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Shape, **options: Any) -> None:
+        super().__init__(shape, **options)
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
         except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision for another PyTorch
@@ -49,12 +52,7 @@ class Inception:
                 f"put it into {torch.hub.get_dir()}/checkpoints."
             ) from error
 
-    def features(self, images: np.ndarray) -> np.ndarray:
-        """Features `(N, 2048)` of `(N, H, W, C)` images in 0..1 or bytes; grey ones as three equal channels."""
-        parts = []
-        for start in paced(range(0, len(images), CHUNK), "judge"):
-            part = images[start : start + CHUNK]
-            pixels = torch.as_tensor(np.array(to_bytes(part))).permute(0, 3, 1, 2)
-            with torch.no_grad():
-                parts.append(self.network(pixels.expand(-1, 3, -1, -1))[0].numpy())
-        return np.concatenate(parts)
+    def extract(self, images: np.ndarray) -> Tensor:
+        pixels = torch.as_tensor(to_bytes(images)).permute(0, 3, 1, 2)  # torch-fidelity's own network resizes them
+        features: Tensor = self.network(pixels.expand(-1, 3, -1, -1))[0]
+        return features

@@ -8,7 +8,8 @@ The first of these that there is:
    they were drawn. Its features say how alike two sets of images are in edges, textures and colours, not in what
    they show, and they name no class.
 
-Whoever asks for it by name has the Inception network (`zeuxis.evaluation.inception`), in which the literature measures.
+Others are asked for by name (`zeuxis.evaluation.features`): a general network trained on photographs, `efficientnet`,
+the network of the literature, `inception`, and any of timm's.
 
 Source: W. Xu et al. and M. F. Naeem, S. J. Oh, Y. Uh, Y. Choi and J. Yoo, Reliable Fidelity and Diversity Metrics for
 Generative Models, ICML 2020, section 5 (features of random networks).
@@ -19,7 +20,7 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,14 +29,13 @@ from torch import Tensor, nn
 from zeuxis.data import load
 from zeuxis.data.registry import cache_dir
 from zeuxis.errors import StoppedError, UserError
-from zeuxis.evaluation.inception import Inception
+from zeuxis.evaluation.features import JUDGES, FeatureJudge
 from zeuxis.evaluation.judges import judges
 from zeuxis.files import WriteError, make_folder, path_part, unfinished
 from zeuxis.nets import Shape
 from zeuxis.progress import say
 from zeuxis.recipe import DataOptions, Recipe
 from zeuxis.run import Run
-from zeuxis.threads import paced
 from zeuxis.training import start
 
 __all__ = ["Judge", "RandomFeatures", "find_judge", "find_or_train_judge", "judge_name", "train_judge"]
@@ -45,18 +45,20 @@ MINUTES = 3.0
 # A classifier that errs more often than this share of what guessing would is no judge.
 MOST_WRONG = 0.7
 WIDTHS = (32, 64, 128, 128, 128, 128)
-CHUNK = 256
 SEED = 20_200
 
 
-class RandomFeatures:
-    """A convolutional network whose weights are drawn from a fixed seed and never learned.
+@JUDGES.add("random")
+class RandomFeatures(FeatureJudge):
+    """A convolutional network whose weights are sampled with a fixed seed and never trained.
 
-    Args:
-        shape: channels, height and width of the images.
+    Its features are the mean and the maximum over the places of each channel, `(N, 2 C)`.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    chunk: ClassVar[int] = 256
+
+    def __init__(self, shape: Shape, **options: Any) -> None:
+        super().__init__(shape, **options)
         self.name = f"random features {shape[1]}x{shape[2]}x{shape[0]}"
         layers: list[nn.Module] = []
         channels, side = shape[0], shape[1]
@@ -72,19 +74,13 @@ class RandomFeatures:
                 break
         self.network = nn.Sequential(*layers).eval()
 
-    def features(self, images: np.ndarray) -> np.ndarray:
-        """Mean and maximum over the places of each channel, `(N, 2 C)`, for `(N, H, W, C)` in 0..1 or bytes."""
-        parts = []
-        with torch.no_grad():
-            for start in paced(range(0, len(images), CHUNK), "judge"):
-                part = images[start : start + CHUNK]
-                pixels = torch.as_tensor(np.array(part)).permute(0, 3, 1, 2).float()
-                seen: Tensor = self.network(pixels / (127.5 if part.dtype == np.uint8 else 0.5) - 1)
-                parts.append(torch.cat([seen.mean(dim=(2, 3)), seen.amax(dim=(2, 3))], dim=1).numpy())
-        return np.concatenate(parts)
+    def extract(self, images: np.ndarray) -> Tensor:
+        pixels = torch.as_tensor(images).permute(0, 3, 1, 2).float()
+        maps: Tensor = self.network(pixels / (127.5 if images.dtype == np.uint8 else 0.5) - 1)
+        return torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
 
 
-Judge = Run | RandomFeatures | Inception
+Judge = Run | FeatureJudge
 
 
 def judge_name(judge: Judge) -> str:

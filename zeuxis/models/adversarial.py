@@ -37,8 +37,9 @@ from torch import Tensor
 
 from zeuxis.errors import UserError, one_of
 from zeuxis.models.augmentation import AUGMENTATIONS, augment
-from zeuxis.models.base import Iteration, Model, ModelOptions, Terms, Weighted, phase
-from zeuxis.models.losses import LOSSES, AdversarialLoss
+from zeuxis.models.base import Iteration, Model, ModelOptions, Terms, Weighted, configured, phase
+from zeuxis.models.losses import LOSSES
+from zeuxis.recipe import Choice, Named, Recipe
 
 __all__ = ["Adversarial", "AdversarialOptions", "Scores", "squared_gradient"]
 
@@ -49,7 +50,10 @@ Scores = dict[str, Tensor]
 class AdversarialOptions(ModelOptions):
     """Options of an adversarial game."""
 
-    loss: str = Field("non-saturating", description="of both players, see `zeuxis.models.losses`")
+    loss: Named = Field(
+        Choice(name="non-saturating"),
+        description="see `zeuxis.models.losses`: a name, or a table of name and options",
+    )
     merged_batches: bool = Field(False, description="discriminate real and fake samples as one batch")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="real samples are labelled 1 minus this")
     r1_penalty: float = Field(0.0, ge=0, le=1e6, description="gamma of the penalty on the gradient at real samples")
@@ -63,7 +67,7 @@ class AdversarialOptions(ModelOptions):
     )
     instance_noise: float = Field(0.0, ge=0, le=1e6, description="deviation of noise on what the discriminator sees")
     instance_noise_epochs: float = Field(0.0, ge=0, le=1e6, description="epochs over which it fades; 0: it stays")
-    augmentation: list[str] = Field(
+    augmentation: list[Named] = Field(
         [], max_length=20, description="differentiable augmentation, where images are few: color, translation, cutout"
     )
     discriminator_updates: int = Field(1, ge=1, le=1000, description="discriminator updates an iteration")
@@ -71,23 +75,23 @@ class AdversarialOptions(ModelOptions):
 
     @field_validator("loss")
     @classmethod
-    def _is_a_loss(cls, name: str) -> str:
-        if name not in LOSSES:
-            raise ValueError(str(one_of("loss", name, LOSSES)))
-        return name
+    def _is_a_loss(cls, choice: Choice) -> Choice:
+        if choice.name not in LOSSES:
+            raise ValueError(str(one_of("loss", choice.name, LOSSES)))
+        return choice
 
     @field_validator("augmentation")
     @classmethod
-    def _are_augmentations(cls, names: list[str]) -> list[str]:
-        for name in names:
-            if name not in AUGMENTATIONS:
-                raise ValueError(str(one_of("augmentation", name, AUGMENTATIONS)))
-        return names
+    def _are_augmentations(cls, choices: list[Choice]) -> list[Choice]:
+        for choice in choices:
+            if choice.name not in AUGMENTATIONS:
+                raise ValueError(str(one_of("augmentation", choice.name, AUGMENTATIONS)))
+        return choices
 
     @model_validator(mode="after")
     def _fits(self) -> AdversarialOptions:
-        if self.label_smoothing and not LOSSES[self.loss].labels:
-            raise ValueError(f"label_smoothing needs a loss with labels, and '{self.loss}' has none; set it to 0")
+        if self.label_smoothing and not LOSSES[self.loss.name].labels:
+            raise ValueError(f"label_smoothing needs a loss with labels, and '{self.loss.name}' has none; set it to 0")
         if self.lazy_penalties and not (self.r1_penalty or self.r2_penalty):
             raise ValueError("lazy_penalties is of R1 and R2, and both are 0; give r1_penalty or r2_penalty")
         return self
@@ -97,6 +101,14 @@ class Adversarial(Model):
     """Base of models with a discriminator, the network that scores how real a sample is."""
 
     options: AdversarialOptions
+
+    def __init__(self, recipe: Recipe, classes: tuple[str, ...] | None = None) -> None:
+        super().__init__(recipe, classes)
+        self.loss = configured(LOSSES, self.options.loss, recipe, "model.loss")
+        self.augmentations = [
+            configured(AUGMENTATIONS, choice, recipe, f"model.augmentation.{i}")
+            for i, choice in enumerate(self.options.augmentation)
+        ]
 
     def check(self) -> None:
         discriminator = self.net("discriminator")
@@ -108,11 +120,6 @@ class Adversarial(Model):
             raise UserError(
                 f"Recipe {self.recipe.name}: model.augmentation is for images, and here latents are judged."
             )
-
-    @property
-    def loss(self) -> AdversarialLoss:
-        """What discriminator and generator minimise."""
-        return LOSSES[self.options.loss]
 
     def pair(self, iteration: Iteration) -> tuple[Tensor, Tensor, Tensor | None]:
         """As many real as fake samples for the discriminator, and the condition of both."""
@@ -196,9 +203,9 @@ class Adversarial(Model):
     def seen(self, iteration: Iteration, samples: Tensor) -> Tensor:
         """Samples as the discriminator sees them: augmented and noisy, if the options say so."""
         options = self.options
-        if options.augmentation:
+        if self.augmentations:
             low = -1.0 if self.recipe.data.range == "-1..1" else 0.0
-            samples = augment(samples, options.augmentation, iteration.generator, low)
+            samples = augment(samples, self.augmentations, iteration.generator, low)
         if options.instance_noise:
             over = options.instance_noise_epochs
             fading = (1 - iteration.epoch / over).clamp(min=0) if over else 1

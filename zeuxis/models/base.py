@@ -21,7 +21,8 @@ from zeuxis.data import Batch, combinations
 from zeuxis.errors import UserError, quoted
 from zeuxis.models.conditions import Condition, of_attributes, of_classes
 from zeuxis.nets import Conditioning, Network, Shape
-from zeuxis.recipe import NetworkOptions, Recipe, Section
+from zeuxis.recipe import Choice, NetworkOptions, Recipe, Section
+from zeuxis.registry import Registry
 
 __all__ = [
     "Classifies",
@@ -43,6 +44,7 @@ __all__ = [
     "Role",
     "Terms",
     "Weighted",
+    "configured",
     "log_normal",
     "phase",
     "total",
@@ -72,6 +74,7 @@ Role = Literal[
     "error", "cost",
 ]  # fmt: skip
 T = TypeVar("T")
+C = TypeVar("C")
 Terms = Mapping[str, "Tensor | Weighted"]
 
 
@@ -198,6 +201,24 @@ class Phase:
     interval: int
     optimizer: str
     loss: Callable[[Iteration], Terms]
+
+
+def configured(registry: Registry[type[C]], choice: Choice, recipe: Recipe, key: str) -> C:
+    """Builds what a recipe chooses by name, from the options that stand beside the name.
+
+    Args:
+        registry: of classes with `Options`.
+        choice: name and options.
+        recipe: that it stands in.
+        key: where in the recipe, such as `"model.loss"`.
+
+    Raises:
+        UserError: for an unknown name, and for wrong options.
+    """
+    kind: Any = registry[choice.name]
+    options = choice.read(kind.Options, f"Recipe {recipe.name}", key)
+    instance: C = kind(**options.model_dump())
+    return instance
 
 
 Loss = TypeVar("Loss", bound=Callable[..., Terms])

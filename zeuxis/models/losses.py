@@ -7,7 +7,7 @@ the label smoothing.
 |---|---|---|
 | non-saturating | (1 - s) softplus(-r) + s softplus(r), + softplus(f) | softplus(-f) |
 | least-squares | 1/2 (r - (1 - s))^2 + 1/2 f^2 | 1/2 (f - 1)^2 |
-| hinge | max(0, 1 - r) + max(0, 1 + f) | -f |
+| hinge | max(0, m - r) + max(0, m + f), of margin m = 1 | -f |
 | wasserstein | f - r | -f |
 | relativistic | softplus(-(r - f)), real and fake in pairs | softplus(-(f - r)) |
 
@@ -20,12 +20,14 @@ Huang et al., The GAN is dead; long live the GAN!, NeurIPS 2024 (relativistic pa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
+from zeuxis.recipe import Section
 from zeuxis.registry import Registry
 
 __all__ = ["LOSSES", "AdversarialLoss"]
@@ -34,15 +36,23 @@ __all__ = ["LOSSES", "AdversarialLoss"]
 class AdversarialLoss(ABC):
     """What discriminator and generator minimise, and what the scores mean.
 
+    Args:
+        options: keyword arguments of `Options`, as a recipe gives them.
+
     Attributes:
+        Options: what a recipe may give it.
         threshold: scores above it call a sample real; None where single scores say nothing.
         paired: whether the scores of a real and a fake sample mean something only beside each other.
         labels: whether real samples have a label, which can be smoothed.
     """
 
+    Options: ClassVar[type[Section]] = Section
     threshold: ClassVar[float | None] = 0.0
     paired: ClassVar[bool] = False
     labels: ClassVar[bool] = False
+
+    def __init__(self, **options: Any) -> None:
+        self.options = self.Options.model_validate(options)
 
     @abstractmethod
     def discriminator(self, real: Tensor, fake: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
@@ -64,9 +74,10 @@ class AdversarialLoss(ABC):
         """
 
 
-LOSSES: Registry[AdversarialLoss] = Registry("loss", "zeuxis.models.losses")
+LOSSES: Registry[type[AdversarialLoss]] = Registry("loss", "zeuxis.models.losses")
 
 
+@LOSSES.add("non-saturating")
 class NonSaturating(AdversarialLoss):
     """Cross-entropy; the generator raises the probability that its samples are called real."""
 
@@ -80,6 +91,7 @@ class NonSaturating(AdversarialLoss):
         return F.softplus(-fake).mean()
 
 
+@LOSSES.add("least-squares")
 class LeastSquares(AdversarialLoss):
     """Squared distance of scores to labels 1 and 0."""
 
@@ -93,16 +105,28 @@ class LeastSquares(AdversarialLoss):
         return (fake - 1).square().mean() / 2
 
 
+class HingeOptions(Section):
+    """Options of the hinge loss."""
+
+    margin: float = Field(1.0, gt=0, le=1e6, description="scores beyond it cost nothing")
+
+
+@LOSSES.add("hinge")
 class Hinge(AdversarialLoss):
-    """Scores beyond a margin of 1 cost nothing."""
+    """Scores beyond a margin cost nothing."""
+
+    Options = HingeOptions
+    options: HingeOptions
 
     def discriminator(self, real: Tensor, fake: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
-        return {"real": F.relu(1 - real).mean(), "fake": F.relu(1 + fake).mean()}
+        margin = self.options.margin
+        return {"real": F.relu(margin - real).mean(), "fake": F.relu(margin + fake).mean()}
 
     def generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
         return -fake.mean()
 
 
+@LOSSES.add("wasserstein")
 class Wasserstein(AdversarialLoss):
     """The difference of mean scores, an estimate of a distance."""
 
@@ -115,6 +139,7 @@ class Wasserstein(AdversarialLoss):
         return -fake.mean()
 
 
+@LOSSES.add("relativistic")
 class Relativistic(AdversarialLoss):
     """Cross-entropy of "this real sample is more real than this fake"."""
 
@@ -127,10 +152,3 @@ class Relativistic(AdversarialLoss):
     def generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
         assert real is not None, "a pair has a real sample"
         return F.softplus(real - fake).mean()
-
-
-LOSSES.register("non-saturating", NonSaturating())
-LOSSES.register("least-squares", LeastSquares())
-LOSSES.register("hinge", Hinge())
-LOSSES.register("wasserstein", Wasserstein())
-LOSSES.register("relativistic", Relativistic())

@@ -25,6 +25,7 @@ from torch import nn
 from zeuxis.errors import UserError
 from zeuxis.models.gan import GAN, GANOptions
 from zeuxis.models.registry import register
+from zeuxis.recipe import Choice, Named
 
 __all__ = ["WGANGP"]
 
@@ -32,7 +33,7 @@ __all__ = ["WGANGP"]
 class WGANGPOptions(GANOptions):
     """Options of the Wasserstein game; the published ones are the defaults."""
 
-    loss: str = Field("wasserstein", description=GANOptions.model_fields["loss"].description)
+    loss: Named = Field(Choice(name="wasserstein"), description=GANOptions.model_fields["loss"].description)
     gradient_penalty: float = Field(10.0, ge=0, le=1e6, description="lambda of the penalty, between real and fake")
     discriminator_updates: int = Field(5, ge=1, le=1000, description="critic updates an iteration")
 

@@ -1,0 +1,92 @@
+r"""Judges that are fixed networks, chosen by name: in their features distances between images are measured.
+
+Such a network was trained on other images, or not at all. It knows no class of the images that it judges, but it treats
+every model alike, where a classifier of the images' own classes flatters a model that was trained on these classes.
+
+Before images reach a network that wants another size they are resized with antialiasing, from 8-bit pixels, as G.
+Parmar, R. Zhang and J.-Y. Zhu argue in On Aliased Resizing and Surprising Subtleties in GAN Evaluation, CVPR 2022.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
+from torch import Tensor
+
+from zeuxis.data import to_bytes
+from zeuxis.nets import Shape
+from zeuxis.recipe import Section, explain
+from zeuxis.registry import Registry
+from zeuxis.threads import paced
+
+__all__ = ["JUDGES", "FeatureJudge", "judge_by_name", "resized"]
+
+
+class FeatureJudge(ABC):
+    """A fixed network that turns images into features.
+
+    Args:
+        shape: channels, height and width of the images.
+        options: keyword arguments of `Options`.
+
+    Attributes:
+        Options: what may be asked for.
+        main: the option that may stand behind the name, as in `efficientnet:96`.
+        name: of the features; a distance means nothing without it.
+        chunk: images at a time.
+    """
+
+    Options: ClassVar[type[Section]] = Section
+    main: ClassVar[str] = ""
+    chunk: ClassVar[int] = 64
+    name: str
+
+    def __init__(self, shape: Shape, **options: Any) -> None:
+        self.shape, self.options = shape, self.Options.model_validate(options)
+
+    @abstractmethod
+    def extract(self, images: np.ndarray) -> Tensor:
+        """Returns features `(B, F)` of `(B, H, W, C)` images in 0..1 or bytes."""
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Returns features `(N, F)` of `(N, H, W, C)` images in 0..1 or bytes."""
+        starts = paced(range(0, len(images), self.chunk), "judge")
+        with torch.no_grad():
+            parts = [self.extract(np.array(images[i : i + self.chunk])).float().numpy() for i in starts]
+        return np.concatenate(parts)
+
+
+JUDGES: Registry[type[FeatureJudge]] = Registry("judge", "zeuxis.evaluation")
+
+
+def judge_by_name(text: str, shape: Shape) -> FeatureJudge:
+    """Returns the judge that `NAME` or `NAME:VALUE` asks for, VALUE being its main option.
+
+    Args:
+        text: such as `"efficientnet"` or `"efficientnet:96"`.
+        shape: channels, height and width of the images.
+
+    Raises:
+        UserError: for an unknown name, a wrong value, and a judge that cannot be had here.
+    """
+    name, _, value = text.partition(":")
+    kind = JUDGES[name]
+    options = {kind.main: value} if value else {}
+    try:
+        kind.Options.model_validate(options)
+    except ValidationError as error:
+        raise explain(error, f"The judge '{name}'", kind.Options) from None
+    return kind(shape, **options)
+
+
+def resized(images: np.ndarray, size: int) -> Tensor:
+    """Returns `(B, 3, size, size)` pixels in 0..255 of `(B, H, W, C)` images in 0..1 or bytes; grey becomes colour."""
+    pixels = torch.as_tensor(to_bytes(images)).permute(0, 3, 1, 2).float()[:, :3]
+    if pixels.shape[2:] != (size, size):
+        pixels = F.interpolate(pixels, (size, size), mode="bicubic", antialias=True).clamp(0, 255)
+    return pixels.expand(-1, 3, -1, -1)
