@@ -1,4 +1,4 @@
-"""Writes pages from the code: recipes with keys and layer words, kinds of figures, measures with who judges."""
+"""Writes pages from the code: recipes with keys and layer words, figures, measures and their judges."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ HEAD = """# Recipes
 
 <!-- Written by docs/make_pages.py; `make docs` renews it. -->
 
-A recipe is TOML with four parts. `extends = "NAME"` takes another recipe, a named one or a file beside, and changes
-what is given: tables are merged, lists replaced, one budget replaces another. A recipe that names another model than
-the one it extends starts from that model's defaults, and a network with `layers` of its own has heads of its own, or
-none. On the command line every key can be set by its dotted path, as in `--set training.batch_size=64`. A budget is
-one of `epochs`, `steps` and `minutes`; an interval is written as `10 epochs`, `500 steps`, `2 minutes` or `never`.
+A recipe is a TOML file with four parts. `extends = "NAME"` starts from another recipe, by name or from a file in the
+same folder, and changes only the given keys: tables are merged, lists are replaced, and a budget replaces the old
+budget. If a recipe names another model than the one it extends, it starts from that model's defaults. A network with
+its own `layers` has only its own heads, if any. On the command line, set any key by its dotted path, as in `--set
+training.batch_size=64`. A budget is one of `epochs`, `steps` and `minutes`. An interval is written as `10 epochs`, `500
+steps`, `2 minutes` or `never`.
 
-## Those that come with the package
+## Included recipes
 
 `origin` is the section of the specification that first describes the system.
 
-| recipe | model | origin | images | parameters | budget | what it is |
+| recipe | model | origin | images | parameters | budget | description |
 |---|---|---|---|---|---|---|
 """
 
@@ -56,18 +57,19 @@ FIGURES = """# Figures
 
 <!-- Written by docs/make_pages.py; `make docs` renews it. -->
 
-`zeuxis figures RUN` draws everything that applies to a run into its `figures` folder, and `zeuxis report RUN` puts it
-on one page. What applies is asked of the run, never of a model's name: whether it makes images, encodes them, is told
-a class, has codes, classifies. `--only NAMES` draws some alone, and `--set KEY=VALUE` sets a figure's option, as in
+`zeuxis figures RUN` draws every figure that applies to a run into its `figures` folder, and `zeuxis report RUN` puts
+them on one page. Whether a figure applies depends on what the run can do, never on the name of its model: generate
+images, encode them, take a class, use codes, classify. `--only NAMES` draws only these figures, and `--set KEY=VALUE`
+sets an option of a figure:
 
 ```bash
 zeuxis figures faces-vae-64-z512-1 --only latents --set points=2621 --set attribute=Smiling
 ```
 
-`zeuxis compare RUN RUN...` puts runs side by side, samples from the same seeds first: two models, two latent sizes, two
-budgets.
+`zeuxis compare RUN RUN...` shows runs side by side, for example two models, two latent sizes or two budgets. It begins
+with samples from the same seeds.
 
-| name | what it shows | options |
+| name | description | options |
 |---|---|---|
 """
 
@@ -85,8 +87,8 @@ MEASURES = """# Measures
 
 <!-- Written by docs/make_pages.py; `make docs` renews it. -->
 
-`zeuxis evaluate RUN` takes every measure that applies and writes `evaluation.json` beside the run; `--samples`,
-`--seed` and `--only NAMES` say of what. Each figure comes with its standard error, the number it was taken from, and,
+`zeuxis evaluate RUN` computes every measure that applies and writes `evaluation.json` to the run folder. Choose what to
+measure with `--samples`, `--seed` and `--only NAMES`. Each value comes with its standard error, its sample size and,
 for a distance, the network in whose features it was measured:
 
 ```json
@@ -96,48 +98,48 @@ for a distance, the network in whose features it was measured:
  "left_out": {"suspects": "it needs at least 100 held-out images, and there are 40"}}
 ```
 
-All numbers are finite. A measure that cannot be taken is in `left_out` with its reason; an error that is not known is
-`null`. `at_least` marks a lower bound, and `groups` says how many parts of the samples an error comes from, where it is
-not every single one. The file holds one evaluation: `--only` keeps what stands there if it was taken of the same
-weights, samples, seed and features, and replaces it otherwise. `zeuxis report` shows it. The file is checked when it is
-read: one that is damaged is named and left out, and `zeuxis evaluate` measures again.
+All numbers are finite. `left_out` lists measures that cannot be computed, with the reason; an unknown error is `null`.
+`at_least` marks a lower bound. `groups` is the number of groups of samples that an error was computed from, if it was
+not computed from single samples. The file holds one evaluation: `--only` keeps earlier values if they come from the
+same weights, samples, seed and features, and otherwise replaces them. `zeuxis report` shows the evaluation. The file is
+checked when it is read: a damaged one is named and left out, and `zeuxis evaluate` measures again.
 
-ELBO, importance bound and bits per dimension are those of the distribution that the model samples from. The prior of a
-{doc}`two-stage VAE <models/two-stage-vae>` is a flow, whose density is computed on 100 held-out images, exactly up to
-its solver's steps; of more than 32 latents it is estimated, which leaves the ELBO and gives no bound.
+ELBO, importance bound and bits per dimension refer to the distribution that the model samples from. The prior of a
+{doc}`two-stage VAE <models/two-stage-vae>` is a flow. Its density is computed on 100 held-out images, exact except for
+the solver's steps. With more than 32 latents the density is estimated, which gives the ELBO but no bound.
 
-A distance means nothing without its features, and two distances in different features never stand in one row of a
-comparison. Who judges is the first of these that there is:
+A distance has meaning only together with its features. Distances in different features are never shown in one row of a
+comparison. The judge is the first available of these:
 
 1. a classifier that comes with the package, for the images it was trained on (below);
-2. a classifier of the images' own classes, trained when it is first needed, and kept in the cache;
-3. where images have no classes, or none that a classifier can tell, a convolutional network whose weights are drawn
-   and never learned: `random features`. They say how alike two sets are in edges, textures and colours, not in what
-   is shown, and they name no class.
+2. a classifier of the images' own classes, trained when first needed, and kept in the cache;
+3. if the images have no classes, or none that a classifier can learn, a convolutional network with random, untrained
+   weights: `random features`. Its features compare edges, textures and colours, not content, and it cannot name
+   classes.
 
-`--judge RUN` names a classifier of your own; `--judge inception` measures in the Inception network, as the literature
-does, through torch-fidelity (`pip install "zeuxis[inception]"`). The mathematics of each measure stands at the top of
-its module in `zeuxis.evaluation` and in the {doc}`reference <api>`; `tests/test_trust.py` holds each against SciPy,
-scikit-learn, brute force or a closed form, and has cheats caught: a generator that repeats ten images, and one that
-returns training images.
+`--judge RUN` selects your own classifier. `--judge inception` measures in the features of the Inception network, as the
+literature does, through torch-fidelity (`pip install "zeuxis[inception]"`). The mathematics of each measure stands at
+the top of its module in `zeuxis.evaluation` and in the {doc}`reference <api>`. `tests/test_trust.py` checks each
+measure against SciPy, scikit-learn, brute force or a closed form. It also checks that cheats are caught: a generator
+that repeats ten images, and one that returns training images.
 
 ## What is measured
 
-Arrows say which way is better; measures without one describe.
+Arrows show which direction is better; measures without an arrow only describe.
 
-| name | what it is |
+| name | description |
 |---|---|
 """
 JUDGES = """
-## Judges that come with the package
+## Included judges
 
-`python -m benchmarks.judges RUN...` makes one from a trained run; the recipe of its name trains it again.
+`python -m benchmarks.judges RUN...` makes a judge from a trained run. The recipe of the same name trains it again.
 
-| features | images | right on held-out images | parameters |
+| features | images | accuracy on held-out images | parameters |
 |---|---|---|---|
 """
 STUDIES = """
-## Many runs, one question
+## Comparing many runs
 
 ```bash
 zeuxis compare mnist-vae-z16-1 mnist-gan-1 --seeds 3                        # repeats of each, mean and spread
@@ -147,17 +149,17 @@ zeuxis sweep mnist-gan --over training.optimizer.learning_rate=1e-4..2e-3 --sear
 zeuxis train mnist-gan --until fid                                          # ends when the distance no longer falls
 ```
 
-In a comparison's table a value is bold where the run is better than every other by Welch's t test. The p-values of a
-row are corrected by Holm for the number of runs, so a row in which the runs do not differ has a bold value at most 5
-times in 100. Rows are not corrected for one another: of twenty measures by which the runs do not differ, one is bold on
-average. With repeats (`--seeds`) the test uses their spread; for a single training it uses the error of measuring,
-which knows nothing of how trainings differ, so its bold values hold for these weights and not for the recipe.
+In the table of a comparison, a value is bold if the run is better than every other by Welch's t test. The p-values of a
+row are corrected by Holm's method for the number of runs, so a row without real differences has a bold value at most 5
+times in 100. There is no correction across rows: among twenty measures without real differences, one is bold on
+average. With repeats (`--seeds`) the test uses their spread. For a single training it uses the measurement error, which
+does not include the variation between trainings; its bold values hold for these weights and not for the recipe.
 
-On a machine that does other things besides, `--images` makes a fairer budget than `--minutes`. A benchmark takes models
-or recipes: a model stands for its `standard` recipe on such images. It, a sweep and repeats go on where they were
-stopped, and what is trained is not trained again. A search is a function of its seed and of what it measured.
-`--until fid` estimates the distance at every test, from 500 samples of fixed latents, for at most a tenth of the
-training time; the journal holds it with its error as `test/fid`, and the best weights are kept by it.
+On a machine with other work, `--images` is a fairer budget than `--minutes`. A benchmark takes models or recipes: a
+model stands for its `standard` recipe on such images. Benchmarks, sweeps and repeats continue where they were stopped
+and do not train finished runs again. A search is a function of its seed and its measurements. `--until fid` estimates
+the distance at every test, from 500 samples of fixed latents, in at most a tenth of the training time. The journal logs
+it with its error as `test/fid`, and the best weights are selected by it.
 """
 
 
