@@ -24,9 +24,9 @@ HEAD = """# Recipes
 A recipe is a TOML file with four parts. `extends = "NAME"` starts from another recipe, by name or from a file in the
 same folder, and changes only the given keys: tables are merged, lists are replaced, and a budget replaces the old
 budget. If a recipe names another model than the one it extends, it starts from that model's defaults. A network with
-its own `layers` has only its own heads, if any. On the command line, set any key by its dotted path, as in `--set
-training.batch_size=64`. A budget is one of `epochs`, `steps` and `minutes`. An interval is written as `10 epochs`, `500
-steps`, `2 minutes` or `never`.
+its own `layers` has only its own heads, if any. On the command line, set any key by its dotted path, as in
+`--set training.batch_size=64`. A budget is one of `epochs`, `steps` and `minutes`. An interval is written as
+`10 epochs`, `500 steps`, `2 minutes` or `never`.
 
 ## Included recipes
 
