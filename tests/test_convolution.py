@@ -8,8 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zeuxis.nets import convolution
+from zeuxis.data import Batch
+from zeuxis.models import Iteration, build_model
+from zeuxis.models.base import total
+from zeuxis.nets import kernels
+from zeuxis.nets.backend import plain
 from zeuxis.nets.convolution import Conv, Deconv
+from zeuxis.recipe import load_recipe
 
 CONVS = [  # channels, filters, kernel, stride, padding, side
     (3, 4, 5, 2, 2, 8), (1, 8, 4, 2, 1, 10), (3, 14, 3, 2, 1, 7), (2, 3, 3, 1, 1, 6), (2, 9, 3, 2, 0, 8),
@@ -45,7 +50,7 @@ def both(ours: Conv | Deconv, plain: nn.Module, side: int) -> tuple[Tensor, Tens
 def test_a_layer_computes_what_pytorchs_does(
     ours: Any, plain: Any, case: tuple[int, ...], bias: bool, many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convolution, "MANY", many)
+    monkeypatch.setattr(kernels, "MANY", many)
     *sizes, side = case
     torch.testing.assert_close(*both(ours(*sizes, bias=bias), plain(*sizes, bias=bias), side))
 
@@ -76,12 +81,54 @@ def test_small_images_in_bfloat16_are_correlated_as_a_product() -> None:
 def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A generator's phase passes through the discriminator and leaves the gradients of its weights uncomputed."""
     calls = []
-    correlate = convolution._Correlate.forward
+    correlate = kernels._Correlate.forward
     monkeypatch.setattr(
-        convolution._Correlate, "forward", staticmethod(lambda *given: (calls.append(1), correlate(*given))[1])
+        kernels._Correlate, "forward", staticmethod(lambda *given: (calls.append(1), correlate(*given))[1])
     )
     first, second = Deconv(4, 3, 4, 2, 1), Conv(3, 2, 3, 2, 1)
     score = second(first(torch.randn(2, 4, 3, 3))).sum()
     score.backward(inputs=list(first.parameters()))
     assert len(calls) == 1
     assert first.weight.grad is not None and second.weight.grad is None
+
+
+PLAIN = [
+    "digits-vae",
+    "digits-cgan",
+    "infogan-62-10-2",
+    "mnist-gan-mlp",
+    "mnist-wgan-gp",
+    "modern-gan-28",
+    "modern-vae-28",
+]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_recipes_learn_alike_with_pytorchs_layers_alone(name: str) -> None:
+    recipe = load_recipe(name, {"data.source": "digits", "data.convert": True})
+
+    def gradients() -> dict[str, Tensor]:
+        model = build_model(recipe, tuple("0123456789")).eval()  # dropout has random numbers of its own
+        batch = Batch(torch.rand(6, *model.image_shape, generator=torch.Generator().manual_seed(0)), torch.arange(6))
+        iteration = Iteration(torch.zeros(()), torch.Generator().manual_seed(1), torch.device("cpu"), 6, lambda: batch)
+        found = {}
+        for phase in model.phases:
+            weights = [p for name in phase.updates for p in model.net(name).parameters()]
+            loss = total(phase.loss(iteration))
+            parts = torch.autograd.grad(loss, weights, allow_unused=True, retain_graph=True)
+            found[phase.name] = torch.cat([loss.flatten(), *(p.flatten() for p in parts if p is not None)])
+        return found
+
+    ours = gradients()
+    with plain():
+        pytorchs = gradients()
+    for phase, values in ours.items():
+        torch.testing.assert_close(values, pytorchs[phase], rtol=1e-3, atol=1e-5 * float(values.abs().max()))
+
+
+def test_plain_layers_can_be_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = Conv(3, 14, 3, 2, 1), torch.randn(2, 3, 7, 7)
+    monkeypatch.setattr(kernels, "convolve", None)
+    with plain():
+        program = torch.export.export(layer, (x,)).module()
+    torch.testing.assert_close(program(x), layer.forward(x))

@@ -41,6 +41,7 @@ import torch
 from torch import Tensor, nn
 
 from zeuxis.errors import UserError, nearest
+from zeuxis.nets.backend import own_kernels
 from zeuxis.nets.convolution import Conv, Deconv
 from zeuxis.registry import Registry
 
@@ -393,7 +394,7 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         dropped = round(256 * self.p)
-        if not self.training or not dropped or x.device.type != "cpu":
+        if not self.training or not dropped or not own_kernels(x):
             return super().forward(x)
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
         laid = torch.empty_like(x, device="meta").stride()
