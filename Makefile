@@ -60,7 +60,7 @@ bench: .venv/installed
 
 # Trains what the gallery lacks at the lowest priority, and writes the pages of what has ended.
 gallery: .venv/installed
-	$(BIN)/python -m benchmarks.gallery --queue
+	$(BIN)/python -m benchmarks.documents.gallery --queue
 
 clean:
 	rm -rf .venv demo .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

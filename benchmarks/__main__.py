@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.gallery import write_small
-from benchmarks.page import PAGE, publish
+from benchmarks.documents.gallery import write_small
+from benchmarks.documents.page import PAGE, publish
 from benchmarks.peers.environments import interpreter, write_images
 from benchmarks.speed.worker import BATCHES, PLAINER, RESULTS, Worker
 from zeuxis.figures.style import INK, LINES, heading, new_figure

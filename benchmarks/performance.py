@@ -27,8 +27,8 @@ from torch.profiler import ProfilerActivity, profile
 
 import zeuxis
 from benchmarks.busy import busy_machine
-from benchmarks.gallery import write_small
-from benchmarks.page import PAGE, publish
+from benchmarks.documents.gallery import write_small
+from benchmarks.documents.page import PAGE, publish
 from benchmarks.speed.ours import ALONE
 from benchmarks.speed.worker import BATCHES, PLAINER, RESULTS, Worker
 from zeuxis import data

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,8 @@ from docutils import nodes
 from latex2mathml.converter import convert
 
 from zeuxis import __version__
-from zeuxis.models import MODELS
 
 HERE = Path(__file__).parent
-make_pages = runpy.run_path(str(HERE / "make_pages.py"))
 
 project = "Zeuxis"
 author = "the Zeuxis contributors"
@@ -80,13 +77,6 @@ def skip(app: Any, what: str, name: str, obj: Any, skipped: bool, options: Any) 
     return True if name.startswith("model_") and what == "class" else None
 
 
-def fill_in(app: Any, page: str, source: list[str]) -> None:
-    """Puts a model's options, as a table from the code, where a page says `<!-- options: NAME -->`."""
-    source[0] = re.sub(
-        r"<!-- options: (\S+) -->", lambda match: make_pages["rows"](MODELS[match[1]].Options), source[0]
-    )
-
-
 def mathml(formula: str, display: str) -> str:
     """Turns TeX into MathML; browsers know letters of other shapes as characters of their own."""
     made = convert(formula, display=display)
@@ -112,4 +102,3 @@ def setup(app: Any) -> None:
     app.add_html_math_renderer("mathml", (inline_formula, None), (set_off_formula, None))
     app.connect("autodoc-process-docstring", process, priority=400)
     app.connect("autodoc-skip-member", skip)
-    app.connect("source-read", fill_in)

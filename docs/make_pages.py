@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from zeuxis.evaluation.measure import measures
 from zeuxis.figures import kinds
 from zeuxis.models import MODELS, build_model
 from zeuxis.nets import layers, summary
-from zeuxis.recipe import DataOptions, NetworkOptions, TrainingOptions, load_recipe, recipe_names
+from zeuxis.recipe import Choice, DataOptions, NetworkOptions, TrainingOptions, load_recipe, recipe_names
 from zeuxis.training.optimizers import OPTIMIZERS
 from zeuxis.training.schedules import SCHEDULES
 
@@ -44,7 +45,7 @@ def rows(schema: type[BaseModel]) -> str:
         default = field.get_default(call_default_factory=True)
         shown = "required" if field.is_required() else "" if default is None else f"`{default!r}`"
         if isinstance(default, BaseModel):
-            shown = "see below"
+            shown = f"`{default.name!r}`" if isinstance(default, Choice) else "see below"
         what = field.description or ""
         if typing.get_origin(field.annotation) is typing.Literal:
             choices = ", ".join(f"`{choice}`" for choice in typing.get_args(field.annotation))
@@ -105,7 +106,7 @@ same weights, samples, seed and features, and otherwise replaces them. `zeuxis r
 checked when it is read: a damaged one is named and left out, and `zeuxis evaluate` measures again.
 
 ELBO, importance bound and bits per dimension refer to the distribution that the model samples from. The prior of a
-{doc}`two-stage VAE <models/two-stage-vae>` is a flow. Its density is computed on 100 held-out images, exact except for
+[two-stage VAE](models/two-stage-vae.md) is a flow. Its density is computed on 100 held-out images, exact except for
 the solver's steps. With more than 32 latents the density is estimated, which gives the ELBO but no bound.
 
 A distance has meaning only together with its features. Distances in different features are never shown in one row of a
@@ -119,7 +120,7 @@ comparison. The judge is the first available of these:
 
 `--judge RUN` selects your own classifier. `--judge inception` measures in the features of the Inception network, as the
 literature does, through torch-fidelity (`pip install "zeuxis[inception]"`). The mathematics of each measure stands at
-the top of its module in `zeuxis.evaluation` and in the {doc}`reference <api>`. `tests/test_trust.py` checks each
+the top of its module in `zeuxis.evaluation` and in the [reference](api.md). `tests/test_trust.py` checks each
 measure against SciPy, scikit-learn, brute force or a closed form. It also checks that cheats are caught: a generator
 that repeats ten images, and one that returns training images.
 
@@ -133,7 +134,8 @@ Arrows show which direction is better; measures without an arrow only describe.
 JUDGES = """
 ## Included judges
 
-`python -m benchmarks.judges RUN...` makes a judge from a trained run. The recipe of the same name trains it again.
+`python -m benchmarks.assets.judges RUN...` makes a judge from a trained run. The recipe of the same name trains it
+again.
 
 | features | images | accuracy on held-out images | parameters |
 |---|---|---|---|
@@ -211,7 +213,26 @@ def render() -> str:
     return "".join(parts)
 
 
+OPTIONS = re.compile(r"(<!-- options: (\S+) -->\n).*?(<!-- end of options -->)", re.DOTALL)
+
+
+def with_options(page: str) -> str:
+    """A page with the table of a model's options between the marks that name the model."""
+    return OPTIONS.sub(lambda match: f"{match[1]}\n{rows(MODELS[match[2]].Options)}\n\n{match[3]}", page)
+
+
+def pages() -> dict[str, str]:
+    """Every page that comes from the code, whole or in part, by its place in the folder of the documentation."""
+    here = Path(__file__).parent
+    models = {f"models/{path.name}": with_options(path.read_text("utf-8")) for path in (here / "models").glob("*.md")}
+    return {
+        "recipes.md": render(),
+        "figures.md": render_figures(),
+        "measures.md": render_measures(),
+        **models,
+    }
+
+
 if __name__ == "__main__":
-    Path(__file__).with_name("recipes.md").write_text(render(), "utf-8")
-    Path(__file__).with_name("figures.md").write_text(render_figures(), "utf-8")
-    Path(__file__).with_name("measures.md").write_text(render_measures(), "utf-8")
+    for name, page in pages().items():
+        (Path(__file__).parent / name).write_text(page, "utf-8")

@@ -122,7 +122,7 @@ def test_a_million_images_leave_memory_flat(
 
 
 def test_tables_are_markdown(benchmarks: ModuleType) -> None:
-    from benchmarks.page import table
+    from benchmarks.documents.page import table
 
     text = table([{"recipe": "mnist-gan", "ratio": 2.0}, {"recipe": "mnist-cgan", "ratio": 1.5}])
     assert text.splitlines() == ["| recipe | ratio |", "|---|---|", "| `mnist-gan` | 2.0 |", "| `mnist-cgan` | 1.5 |"]

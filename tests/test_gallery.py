@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def gallery(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT))
-    import benchmarks.gallery as module
+    import benchmarks.documents.gallery as module
 
     monkeypatch.setattr(module, "GALLERY", tmp_path / "gallery")
     return module
@@ -83,7 +83,7 @@ def test_the_gallery_of_the_documentation_is_whole() -> None:
 
 def test_the_queue_trains_least_trained_first_and_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import training_queue
+    from benchmarks.documents import training_queue
 
     recipe = load_recipe("digits-vae")
     begun, fresh, ended = (training_queue.Training(recipe, {}, tmp_path / name) for name in ("begun", "fresh", "ended"))
@@ -102,7 +102,7 @@ def test_the_queue_trains_least_trained_first_and_goes_on(monkeypatch: pytest.Mo
 
 def test_the_queue_takes_names_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import training_queue
+    from benchmarks.documents import training_queue
 
     waiting = [training_queue.Training(load_recipe(name), {}, tmp_path) for name in ("digits-gan", "digits-vae")]
     queue = training_queue.Queue(tmp_path, 1, ["digits-vae", "digits-gan"])

@@ -1,6 +1,6 @@
 """Classifiers that come with the package: they judge samples, and distances are measured in their features.
 
-Each is a run cut down to its recipe, its tests and its weights, held at half width; `benchmarks/judges.py` makes
+Each is a run cut down to its recipe, its tests and its weights, held at half width; `benchmarks/assets/judges.py` makes
 one from a trained run. Its journal says how often it is right.
 """
 

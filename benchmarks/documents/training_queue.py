@@ -1,9 +1,9 @@
 """Trains what the gallery lacks, in the time that the machine has to spare.
 
-    python -m benchmarks.gallery --queue      # until everything is trained, or Ctrl-C
-    python -m benchmarks.gallery --queue mnist-cgan modern-gan-64   # these alone, each to its end, in this order
-    python -m benchmarks.gallery --pause      # stops the trainings, which save; returns when the cores are free
-    python -m benchmarks.gallery --go on      # goes on
+    python -m benchmarks.documents.gallery --queue              # until everything is trained, or Ctrl-C
+    python -m benchmarks.documents.gallery --queue mnist-cgan   # what is named, each to its end, in this order
+    python -m benchmarks.documents.gallery --pause              # stops the trainings, which save
+    python -m benchmarks.documents.gallery --go on
 
 Each core gets one process of one thread, at the lowest priority. A recipe trains to its own budget or for three hours,
 whichever comes first, in slices of twenty minutes: the one that has had the smallest share of its budget is next. A
@@ -242,7 +242,7 @@ class Queue:
     def _publish(self, training: Training) -> None:
         """Writes the page of a training that has ended."""
         name = training.recipe.name
-        page = self._start([sys.executable, "-m", "benchmarks.gallery", str(training.folder)], f"{name}-page")
+        page = self._start([sys.executable, "-m", "benchmarks.documents.gallery", str(training.folder)], f"{name}-page")
         print(
             f"{time.strftime('%H:%M')}  {name}: ended, page {'written' if page.wait() == 0 else 'FAILED'}", flush=True
         )

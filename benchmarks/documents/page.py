@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["PAGE", "publish", "table"]
 
-PAGE = Path(__file__).parents[1] / "docs" / "performance"
+PAGE = Path(__file__).parents[2] / "docs" / "performance"
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

@@ -1,6 +1,6 @@
 """Makes judges that come with the package from trained classifiers.
 
-zeuxis train mnist-cnn && python -m benchmarks.judges runs/mnist-cnn-1
+zeuxis train mnist-cnn && python -m benchmarks.assets.judges runs/mnist-cnn-1
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes the gallery from trained runs: a page for each, with its command, numbers, cost and small pictures.
 
-    python -m benchmarks.gallery runs/mnist-gan-1 runs/mnist-cgan-1
-    python -m benchmarks.gallery --queue       # trains what is missing (benchmarks.training_queue)
+    python -m benchmarks.documents.gallery runs/mnist-gan-1 runs/mnist-cgan-1
+    python -m benchmarks.documents.gallery --queue       # trains what is missing (benchmarks.documents.training_queue)
 
 A page that stands is replaced by that of a newer run of the same recipe; the index is made from all pages' numbers.
 What the eye says of a run is written by hand, in docs/gallery/notes.toml.
@@ -22,7 +22,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks import training_queue
+from benchmarks.documents import training_queue
 from zeuxis.evaluation import cost, energy_test
 from zeuxis.evaluation.evaluate import applicable, evaluate
 from zeuxis.evaluation.judge import find_or_train_judge
@@ -36,7 +36,7 @@ from zeuxis.recipe import BUDGETS, flat, load_recipe
 from zeuxis.run import Run
 from zeuxis.training import completed
 
-GALLERY = Path(__file__).parents[1] / "docs" / "gallery"
+GALLERY = Path(__file__).parents[2] / "docs" / "gallery"
 # Pictures of a page, in this order, as far as they apply; and at most how many.
 SHOWN = (
     "confusion", "large", "pairs", "codes", "classes", "manifold", "reconstructions", "samples", "history", "critic",
@@ -173,7 +173,7 @@ def page(numbers: dict[str, Any], note: str) -> str:
     origin = f" ({numbers['origin']})" if numbers["origin"] else ""
     shown = "" if numbers["shown_step"] == numbers["steps"] else f", shown at its best, step {numbers['shown_step']:,}"
     rows = [
-        ("model", f"{{doc}}`{numbers['model']} <../models/{numbers['model']}>`{origin}"),
+        ("model", f"[{numbers['model']}](../models/{numbers['model']}.md){origin}"),
         ("trained", f"{numbers['minutes']:g} minutes, {numbers['steps']:,} steps, {numbers['epochs']:g} epochs{shown}"),
         ("speed", f"{numbers['images_per_second']:,} images a second, with tests and snapshots"),
         ("hardware", numbers["hardware"]),
@@ -193,7 +193,7 @@ def page(numbers: dict[str, Any], note: str) -> str:
 
 HEAD = """# The gallery
 
-<!-- Written by benchmarks/gallery.py from trained runs. -->
+<!-- Written by benchmarks/documents/gallery.py from trained runs. -->
 
 Every recipe trained on the real data, with the command that does it again. Samples are not chosen:
 they are the first eight of seed 1, or test images where a model makes none. Trainings ran on {hardware}, for minutes
@@ -216,7 +216,7 @@ def write_index(notes: dict[str, str]) -> None:
         name = numbers["recipe"]
         said = "<br>".join(f"{k}: {v}" for k, v in numbers["measures"].items() if not k.startswith(ASIDE))
         picture = f"![samples of {name}]({name}/strip.png)"
-        lines.append(f"| {{doc}}`{name}` | {picture} | {numbers['minutes']:g} min | {said} |\n")
+        lines.append(f"| [{name}]({name}.md) | {picture} | {numbers['minutes']:g} min | {said} |\n")
     lines += ["\n```{toctree}\n:hidden:\n\n", *(f"{numbers['recipe']}\n" for numbers in everything), "```\n"]
     (GALLERY / "index.md").write_text("".join(lines), "utf-8")
 

@@ -2,7 +2,7 @@
 
 zeuxis benchmark --models ... --data mnist --minutes 2 --seeds 3 --out runs/bench-mnist
 python -m benchmarks.peers --data mnist --minutes 2 --seeds 3 --out runs/peers-mnist
-python -m benchmarks.findings mnist runs/bench-mnist runs/peers-mnist
+python -m benchmarks.documents.findings mnist runs/bench-mnist runs/peers-mnist
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from benchmarks.gallery import write_small
-from benchmarks.page import table
+from benchmarks.documents.gallery import write_small
+from benchmarks.documents.page import table
 from benchmarks.peers.environments import CONDITIONAL
 from benchmarks.peers.made import Made
 from zeuxis.evaluation.measure import Value
@@ -30,7 +30,7 @@ from zeuxis.evaluation.sharpness import laplacian_variance
 from zeuxis.figures.style import INK, LINES, heading, new_figure, show_tiles
 from zeuxis.run import Run
 
-FINDINGS = Path(__file__).parents[1] / "docs" / "findings"
+FINDINGS = Path(__file__).parents[2] / "docs" / "findings"
 # What the two tables show: how it is headed, and how written.
 COLUMNS = (
     {
@@ -197,7 +197,7 @@ def _name_points(ax: Axes, found: Sequence[Entry]) -> None:
 
 def main() -> None:
     """Reads the command line and writes the files."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.findings")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.documents.findings")
     parser.add_argument("name", help="what the files are called")
     parser.add_argument("bench", type=Path)
     parser.add_argument("peers", type=Path)
