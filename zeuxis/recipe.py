@@ -2,8 +2,8 @@
 
 A recipe is a TOML file with four parts: `data` (which images, at what size), `model` (which model, with
 its options), `networks` (its layers) and `training` (for how long, with which optimiser). It may extend
-another recipe and override what differs. A run folder holds the resolved recipe: everything needed to
-run it again.
+another recipe and override some of its keys. A run folder contains the resolved recipe: everything needed
+to train it again.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ __all__ = [
     "run_recipe",
 ]
 
-# Bounds of what a recipe file holds; the largest of the package has 4,000 bytes and tables four deep.
+# Limits of a recipe file; the largest in the package has 4,000 bytes and tables nested four deep.
 MOST_BYTES, DEEPEST, LONGEST_CHAIN = 2**20, 20, 10
-# Attributes that make classes together: 2^6 of them.
+# Attributes that may be combined into classes: 6 give 2^6 classes.
 MOST_ATTRIBUTES = 6
-# The largest seed that every generator takes.
+# The largest seed that every random generator accepts.
 LAST_SEED = 2**63 - 1
 S = TypeVar("S", bound=BaseModel)
 
@@ -69,38 +69,36 @@ class Section(BaseModel):
 
 
 class DataOptions(Section):
-    """Which images, and how they reach the networks."""
+    """Which images to train on, and how they are loaded."""
 
     source: str = Field("digits", description="name of a data source; `zeuxis data` lists them")
-    path: str = Field("", description="folder, zip, .npy or .npz, for the sources that read one")
+    path: str = Field("", description="folder, zip, .npy or .npz, for sources that read one")
     size: int = Field(28, ge=4, le=2048, description="images are size x size pixels")
     channels: Literal[1, 3] = Field(1, description="1 for grey, 3 for colour")
-    range: Literal["0..1", "-1..1"] = Field("0..1", description="pixel values the networks see")
-    classes: list[str] = Field([], description="train on these classes alone; empty for all")
-    attribute: str = Field(
-        "", description="a binary attribute that becomes the class of an image, or several, separated by commas"
-    )
+    range: Literal["0..1", "-1..1"] = Field("0..1", description="range of pixel values that the networks see")
+    classes: list[str] = Field([], description="train only on these classes; empty for all")
+    attribute: str = Field("", description="binary attribute to use as the class, or several, separated by commas")
     flip: bool = Field(False, description="mirror half of the training images")
     convert: bool = Field(False, description="turn colour images grey, or grey ones into colour")
-    options: dict[str, Any] = Field({}, description="of the source, where it has some")
+    options: dict[str, Any] = Field({}, description="options of the source, if it has any")
     loading: Literal["decode", "batch"] = Field(
-        "decode", description="decode to `size`, or keep `source_size` and down-sample each batch"
+        "decode", description="decode images to `size`, or to `source_size` and down-sample each batch"
     )
-    source_size: int = Field(256, ge=4, le=2048, description="size kept by `loading = 'batch'`")
-    test_fraction: float = Field(0.1, gt=0, lt=1, description="held out where no split is published")
-    split_seed: int = Field(0, ge=0, le=LAST_SEED, description="seed of that split, apart from the training seed")
+    source_size: int = Field(256, ge=4, le=2048, description="size of decoded images with `loading = 'batch'`")
+    test_fraction: float = Field(0.1, gt=0, lt=1, description="share of images held out if no split is published")
+    split_seed: int = Field(0, ge=0, le=LAST_SEED, description="seed of that split, independent of the training seed")
 
     @field_validator("classes", "attribute")
     @classmethod
     def _composed(cls, value: list[str] | str) -> list[str] | str:
-        """Names as the data has them: accents composed (NFC), which a Mac's file names are not."""
+        """Normalises names to NFC, as the data has them; file names on a Mac are decomposed."""
         if isinstance(value, str):
             return unicodedata.normalize("NFC", value)
         return [unicodedata.normalize("NFC", name) for name in value]
 
     @property
     def attributes(self) -> list[str]:
-        """The attributes that `attribute` names."""
+        """The names in `attribute`, as a list."""
         return [name.strip() for name in self.attribute.split(",") if name.strip()]
 
     @property
@@ -110,13 +108,13 @@ class DataOptions(Section):
 
     @property
     def stored_size(self) -> int:
-        """Side, in pixels, at which images are kept in the cache."""
+        """Side, in pixels, of the images in the cache."""
         return self.source_size if self.loading == "batch" else self.size
 
     @model_validator(mode="after")
     def _attributes_are_few(self) -> DataOptions:
         if len(self.attributes) > MOST_ATTRIBUTES or len(set(self.attributes)) < len(self.attributes):
-            raise ValueError(f"data.attribute names at most {MOST_ATTRIBUTES} attributes, each once")
+            raise ValueError(f"data.attribute may name at most {MOST_ATTRIBUTES} attributes, each once")
         return self
 
     @model_validator(mode="after")
@@ -127,7 +125,7 @@ class DataOptions(Section):
 
 
 class Choice(BaseModel):
-    """The name of a registered thing, and options that what is registered validates itself."""
+    """The name of a registry entry, and its options, which the entry's own schema validates."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, str_max_length=4096)
 
@@ -139,15 +137,15 @@ class Choice(BaseModel):
         return self.model_dump(exclude={"name"})
 
     def read(self, schema: type[S], where: str, key: str) -> S:
-        """Returns the options as their schema has them.
+        """Returns the options, validated by a schema.
 
         Args:
-            schema: of the registered thing.
-            where: what they stand in, such as `"Recipe NAME"`.
-            key: where in it, such as `"training.optimizer"`.
+            schema: the options that the registry entry takes.
+            where: what they belong to, for messages, such as `"Recipe NAME"`.
+            key: their key in it, such as `"training.optimizer"`.
 
         Raises:
-            UserError: for unknown and wrong options.
+            UserError: for unknown options and wrong values.
         """
         try:
             return schema.model_validate(self.options)
@@ -155,7 +153,7 @@ class Choice(BaseModel):
             raise explain(error, where, schema, key) from None
 
     def completed(self, options: BaseModel) -> Self:
-        """Returns a copy with all options written out."""
+        """Returns a copy with all options, including defaults, written out."""
         return type(self).model_validate({"name": self.name, **options.model_dump(mode="json")})
 
 
@@ -164,18 +162,18 @@ class ModelChoice(Choice):
 
 
 class OptimizerOptions(Section):
-    """Options of every optimiser; each may have more."""
+    """Options that all optimisers share; each may have more."""
 
     learning_rate: float = Field(1e-3, gt=0, le=100)
     weight_decay: float = Field(0.0, ge=0, le=100)
     decay: Literal["all", "weights"] = Field(
-        "all", description="what decays: all parameters, or no biases and no scales of normalisations"
+        "all", description="which parameters decay: all, or all but biases and normalisation scales"
     )
-    clip: float = Field(0.0, ge=0, le=1e9, description="largest norm of a phase's gradient; 0: any")
+    clip: float = Field(0.0, ge=0, le=1e9, description="largest norm of a phase's gradient; 0: no limit")
 
 
 class OptimizerChoice(OptimizerOptions, Choice):
-    """Which optimiser; its further options are those of `zeuxis.training.optimizers`."""
+    """Which optimiser; `zeuxis.training.optimizers` defines further options."""
 
     model_config = Choice.model_config
 
@@ -183,12 +181,12 @@ class OptimizerChoice(OptimizerOptions, Choice):
 
 
 class ScheduleChoice(Choice):
-    """Which learning-rate schedule; its options are those of `zeuxis.training.schedules`."""
+    """Which learning-rate schedule; `zeuxis.training.schedules` defines its options."""
 
     name: str = "constant"
 
 
-# A choice, or its name alone; written by its name where it has no options.
+# A choice, or just its name; saved as its name if it has no options.
 Named = Annotated[
     Choice,
     BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value),
@@ -198,16 +196,18 @@ Layers = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length
 
 
 class NetworkOptions(Section):
-    """A network: a list of layer specs, or the dotted path of a module of the user's own."""
+    """A network: a list of layer specs, or the dotted path of the user's own module."""
 
     layers: Layers = Field([], description="layer specs from input to output")
     heads: dict[str, Layers] = Field({}, max_length=100, description="named outputs that share `layers`")
     init: Literal["glorot", "he", "dcgan", "torch"] = Field(
-        "glorot", description="how weights begin; 'dcgan' is normal with deviation 0.02"
+        "glorot", description="initial weights; 'dcgan' is normal with standard deviation 0.02"
     )
-    spectral_norm: bool = Field(False, description="every dense and convolutional layer is spectrally normalised")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share dropped after every activation inside `layers`")
-    embedding: int = Field(128, ge=1, le=10_000, description="width of what layers with `film` are modulated by")
+    spectral_norm: bool = Field(
+        False, description="apply spectral normalisation to every dense and convolutional layer"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate after every activation inside `layers`")
+    embedding: int = Field(128, ge=1, le=10_000, description="width of the embedding that modulates layers with `film`")
     module: str = Field(
         "",
         pattern=r"^([A-Za-z_]\w*(\.[A-Za-z_]\w*)+)?$",
@@ -219,12 +219,12 @@ class NetworkOptions(Section):
     @model_validator(mode="after")
     def _either(self) -> NetworkOptions:
         if bool(self.layers or self.heads) == bool(self.module):
-            raise ValueError("a network needs either layers or a module, and not both")
+            raise ValueError("a network needs either layers or a module, not both")
         return self
 
     @property
     def call(self) -> Call | None:
-        """What would be imported and run to make it; None for a network of layers."""
+        """The module that would be imported and called; None for a network of layers."""
         return Call(self.module, self.arguments) if self.module else None
 
 
@@ -236,50 +236,48 @@ class Interval(str):
 
     @property
     def parts(self) -> tuple[float, str]:
-        """Count and unit; `(inf, "step")` for never."""
+        """Count and unit; `(inf, "step")` for `"never"`."""
         match = _INTERVAL.fullmatch(self)
         return (float(match[1]), match[2]) if match else (float("inf"), "step")
 
 
 class TrainingOptions(Section):
-    """For how long, with which optimiser, and what is kept on the way."""
+    """How long to train, with which optimiser, and what to save during training."""
 
     epochs: float | None = Field(None, gt=0, le=1e6, description="passes over the training images")
-    steps: int | None = Field(None, gt=0, le=10**9, description="iterations over all phases of the model")
+    steps: int | None = Field(None, gt=0, le=10**9, description="iterations, each through all phases of the model")
     minutes: float | None = Field(None, gt=0, le=1e6, description="time in the training loop")
     batch_size: int = Field(128, ge=1, le=10**6)
-    accumulate: int = Field(1, ge=1, le=10_000, description="batches whose gradients make one update")
-    seed: int = Field(0, ge=0, le=LAST_SEED, description="of weights, batches, latents and snapshots")
-    optimizer: OptimizerChoice = Field(OptimizerChoice(), description="of every phase")
-    optimizers: dict[str, OptimizerChoice] = Field({}, description="by phase, where one differs")
-    schedule: ScheduleChoice = Field(ScheduleChoice(), description="of every phase's learning rate")
-    callbacks: list[Named] = Field([], max_length=100, description="by name: what takes part in training besides")
-    ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged generating networks; 0: none")
+    accumulate: int = Field(1, ge=1, le=10_000, description="batches whose gradients are averaged into one update")
+    seed: int = Field(0, ge=0, le=LAST_SEED, description="seed of weights, batches, latents and snapshots")
+    optimizer: OptimizerChoice = Field(OptimizerChoice(), description="optimiser of every phase")
+    optimizers: dict[str, OptimizerChoice] = Field({}, description="optimisers of phases that use another")
+    schedule: ScheduleChoice = Field(ScheduleChoice(), description="schedule of every phase's learning rate")
+    callbacks: list[Named] = Field([], max_length=100, description="names of callbacks that take part in training")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the generating networks' weight average; 0: none")
     log_every: int = Field(10, ge=1, le=10**9, description="steps averaged into one journal line")
-    snapshot_every: str = Field("1 epoch", description="fixed latents are drawn this often")
-    checkpoint_every: str = Field("1 epoch", description="the run can resume from here")
-    test_every: str = Field("1 epoch", description="the test set is measured this often")
+    snapshot_every: str = Field("1 epoch", description="how often images of fixed latents are saved")
+    checkpoint_every: str = Field("1 epoch", description="how often a checkpoint to resume from is saved")
+    test_every: str = Field("1 epoch", description="how often the model is tested on the test set")
     best: str = Field("", description="test term, or `fid`, whose lowest value marks the best checkpoint")
-    until: str = Field("", description="test term, or `fid`: training ends when it no longer falls; also `best`")
+    until: str = Field("", description="as `best`; training also stops when the value no longer falls")
     patience: int = Field(
-        5, ge=1, le=10**9, description="tests in a row that bring nothing better before `until` ends a training"
+        5, ge=1, le=10**9, description="successive tests without improvement before `until` stops training"
     )
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         "auto",
-        description="of matrix products in training, the rest stays float32; auto: bfloat16 where the hardware has it",
+        description="of matrix products in training; all else is float32; auto: bfloat16 if the hardware has it",
     )
     threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
-        "auto", description="on a CPU; auto: as many as pay; a number: results that repeat bit for bit"
+        "auto", description="CPU threads; auto: as many as run fastest; a number: results repeat bit for bit"
     )
-    capture: bool = Field(
-        False, description="on a GPU by NVIDIA: capture an iteration as a CUDA graph, and launch it as one"
-    )
-    device: str = Field("auto", description="cpu, cuda, mps; auto takes the fastest there is")
+    capture: bool = Field(False, description="on an NVIDIA GPU: capture an iteration as a CUDA graph and replay it")
+    device: str = Field("auto", description="cpu, cuda, mps or auto, the fastest one available")
 
     @model_validator(mode="before")
     @classmethod
     def _older_name(cls, keys: Any) -> Any:
-        """Older runs call `log_every` `record_every`."""
+        """Accepts `record_every`, the name of `log_every` in older runs."""
         if isinstance(keys, dict) and "record_every" in keys:
             keys = {"log_every": keys["record_every"]} | {k: v for k, v in keys.items() if k != "record_every"}
         return keys
@@ -288,7 +286,9 @@ class TrainingOptions(Section):
     @classmethod
     def _interval(cls, text: str) -> str:
         if text != "never" and (not (m := _INTERVAL.fullmatch(text)) or float(m[1]) == 0):
-            raise ValueError(f"'{quoted(text)}' is no interval; write '10 epochs', '500 steps', '2 minutes' or 'never'")
+            raise ValueError(
+                f"'{quoted(text)}' is not an interval; write '10 epochs', '500 steps', '2 minutes' or 'never'"
+            )
         return text
 
     @field_validator("device")
@@ -305,9 +305,9 @@ class TrainingOptions(Section):
 
     @model_validator(mode="after")
     def _one_budget(self) -> TrainingOptions:
-        given = [name for name in BUDGETS if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of epochs, steps and minutes, not {' and '.join(given) or 'none'}")
+        budgets = [name for name in BUDGETS if getattr(self, name) is not None]
+        if len(budgets) != 1:
+            raise ValueError(f"give exactly one of epochs, steps and minutes, not {' and '.join(budgets) or 'none'}")
         return self
 
 
@@ -315,21 +315,21 @@ BUDGETS = ("epochs", "steps", "minutes")
 
 
 class Recipe(Section):
-    """Everything a run is made from."""
+    """The complete description of a run."""
 
     name: str
     description: str = ""
     plugins: list[str] = Field(
-        [], max_length=100, description="Python files beside the recipe, which register what it names"
+        [], max_length=100, description="Python files beside the recipe that register what it names"
     )
     origin: str = Field("", description="where the system was first described")
-    standard: bool = Field(False, description="whether it stands for its model where only data of its kind are named")
+    standard: bool = Field(False, description="whether it is its model's default recipe for data of its kind")
     data: DataOptions
     model: ModelChoice
     networks: dict[str, NetworkOptions]
     training: TrainingOptions
 
-    # Which code may run: no part of the text, which cannot vouch for itself.
+    # Which code may run. Not part of the recipe's text, which cannot vouch for itself.
     _trust: Trust = PrivateAttr(NOTHING)
     _code: tuple[Plugin, ...] = PrivateAttr(())
 
@@ -338,18 +338,17 @@ class Recipe(Section):
     def _names_a_folder(cls, name: str) -> str:
         if not is_name(name):
             raise ValueError(
-                f"{shown(name)} cannot name the folder of a run; write letters and digits, at most {LONGEST}, and no "
-                "path"
+                f"{shown(name)} cannot name the folder of a run; use letters and digits, at most {LONGEST}, not a path"
             )
         return name
 
     @property
     def trust(self) -> Trust:
-        """Which of the modules that it names may be imported; none, unless somebody said so."""
+        """Which of the modules that it names may be imported; none by default."""
         return self._trust
 
     def trusting(self, trust: Trust) -> Recipe:
-        """Returns a copy whose modules may be imported as `trust` says."""
+        """Returns a copy whose modules may be imported as far as `trust` allows."""
         copy = self.model_copy()
         copy._trust = trust
         return copy
@@ -360,10 +359,10 @@ class Recipe(Section):
         return self._code
 
     def with_code(self, plugins: Iterable[Plugin]) -> Recipe:
-        """Returns a copy with these plugins; their files are not run here.
+        """Returns a copy with these plugins; does not run them.
 
         Raises:
-            UserError: for two different ones of one name.
+            UserError: if two different plugins have the same name.
         """
         by_name: dict[str, Plugin] = {}
         for plugin in plugins:
@@ -375,7 +374,7 @@ class Recipe(Section):
 
     @property
     def calls(self) -> list[Code]:
-        """What would be imported and run to use it."""
+        """The code that would be imported and run to use the recipe."""
         return [*self.code, *(network.call for network in self.networks.values() if network.call)]
 
     def to_toml(self) -> str:
@@ -385,10 +384,10 @@ class Recipe(Section):
         return tomli_w.dumps(self.model_dump(exclude_none=True), multiline_strings=False)
 
     def updated(self, overrides: Mapping[str, Any]) -> Recipe:
-        """Returns a copy with dotted keys replaced; it trusts what this one does.
+        """Returns a copy with some keys replaced; it trusts the same code.
 
         Args:
-            overrides: such as `{"training.batch_size": 64}`.
+            overrides: values by dotted key, such as `{"training.batch_size": 64}`.
 
         Raises:
             UserError: for unknown keys and wrong values, naming the key.
@@ -398,11 +397,11 @@ class Recipe(Section):
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values of a nested mapping by their dotted keys."""
-    found: dict[str, Any] = {}
+    """Returns the values of a nested mapping by their dotted keys."""
+    values: dict[str, Any] = {}
     for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return values
 
 
 def recipe_names() -> list[str]:
@@ -418,15 +417,15 @@ def load_recipe(
     trust: Trust = NOTHING,
     plugins: Sequence[str | Path] = (),
 ) -> Recipe:
-    """Reads a named recipe or the user's TOML file, follows `extends`, applies overrides, validates, loads plugins.
+    """Reads a recipe by name or from a TOML file, follows `extends`, applies overrides, validates, loads plugins.
 
-    Code is trusted if the file itself, an override or `plugins` names it; not if it is inherited, or the file is a
-    run's.
+    Code is trusted if the file itself, an override or `plugins` names it; not if it is inherited, or if the file
+    belongs to a run.
 
     Args:
         name: a name from `recipe_names()`, or the path of a TOML file.
         overrides: `{"training.batch_size": 64}` or `["training.batch_size=64"]`.
-        trust: in further code.
+        trust: which further code may run.
         plugins: files of further plugins.
 
     Raises:
@@ -449,13 +448,13 @@ def run_recipe(
     trust: Trust = NOTHING,
     plugins: Sequence[str | Path] = (),
 ) -> Recipe:
-    """Reads a run's recipe; its code is trusted if this user made the run here, or an override names it.
+    """Reads a run's recipe; its code is trusted if this user made the run here, or if an override names it.
 
     Args:
         folder: the run folder.
-        overrides: as of `load_recipe`.
-        trust: in further code.
-        plugins: as of `load_recipe`.
+        overrides: as in `load_recipe`.
+        trust: which further code may run.
+        plugins: as in `load_recipe`.
 
     Raises:
         UserError: as `load_recipe`.
@@ -472,12 +471,12 @@ def _loaded(
     plugins: Sequence[str | Path],
     trust_in: Callable[[Recipe], Trust],
 ) -> Recipe:
-    """Validates a tree, and runs its plugins if they are trusted."""
+    """Validates a recipe's tree of tables, and runs its plugins if they are trusted."""
     where = _named(tree)
-    named = [read_plugin(Path(path), where) for path in plugins]
-    code = [*_plugins(tree, where), *named]
+    further_plugins = [read_plugin(Path(path), where) for path in plugins]
+    code = [*_plugins(tree, where), *further_plugins]
     recipe = _validated(_overridden(tree, overrides) | {"plugins": []}).with_code(code)
-    trust = trust_in(recipe) | Trust.of(named)
+    trust = trust_in(recipe) | Trust.of(further_plugins)
     for plugin in recipe.code:
         trust.require(plugin, f"recipe {recipe.name}")
     load_plugins(recipe.code)
@@ -485,45 +484,45 @@ def _loaded(
 
 
 def _plugins(tree: Mapping[str, Any], where: str) -> list[Plugin]:
-    """The plugins that a tree names by their paths."""
+    """Reads the plugins that a tree names."""
     paths = tree.get("plugins", [])
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         raise UserError(f"{where}: plugins should be a list of files, such as ['mine.py'], not {shown(paths)}.")
     return [read_plugin(Path(path), where) for path in paths]
 
 
-# What a run holds beside its recipe, which tells that the recipe is a run's.
+# Files beside a recipe that show that it belongs to a run.
 BESIDE = ("environment.json", "journal.jsonl", "checkpoints")
 
 
 def _is_run(path: Path) -> bool:
-    """Whether a recipe's file is a run's."""
+    """Whether a recipe's file belongs to a run."""
     return path.name == "recipe.toml" and any((path.parent / file).exists() for file in BESIDE)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Parses `KEY=VALUE`; the value is TOML where it reads as such, else text.
+    """Parses `KEY=VALUE`; a value that is not valid TOML is taken as text.
 
     Raises:
-        UserError: for text without a key and an equals sign, and values that are nested too deep.
+        UserError: if the key or the equals sign is missing, or the value is nested too deep.
     """
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")) or key.count(".") > DEEPEST:
-        raise UserError(f"{shown(text)} is no override; write KEY=VALUE, such as training.batch_size=64.")
+        raise UserError(f"{shown(text)} is not an override; write KEY=VALUE, such as training.batch_size=64.")
     try:
         parsed = tomllib.loads(f"value = {value}")
     except RecursionError as error:
         raise UserError(f"The value of {quoted(key)} is nested too deep.") from error
-    except ValueError:  # no TOML, or a number of thousands of digits
+    except ValueError:  # not TOML, or a number of thousands of digits
         return key, value.strip()
     _require_plain(parsed, f"The value of {quoted(key)}")
-    # More than a value, such as a further line, is text.
+    # More than one value, such as a second line, is text.
     return key, parsed["value"] if len(parsed) == 1 else value.strip()
 
 
 def explain(error: ValidationError, where: str, schema: type[BaseModel], prefix: str = "") -> UserError:
-    """Turns pydantic's findings into sentences that name the recipe, the key and the nearest valid one."""
+    """Turns pydantic's errors into sentences that name the recipe, the key and the nearest valid key."""
     sentences = []
     findings = error.errors(include_url=False)
     for item in findings[:MOST_FINDINGS]:
@@ -535,19 +534,20 @@ def explain(error: ValidationError, where: str, schema: type[BaseModel], prefix:
         elif item["type"] == "missing":
             sentences.append(f"{where} lacks the key '{key}'.")
         elif item["type"] == "value_error":
-            said = str(item["ctx"]["error"])
-            sentences.append(f"{where}{f': {key}' if key else ''}: {said}{'' if said.endswith(('.', '?')) else '.'}")
+            message = str(item["ctx"]["error"])
+            end = "" if message.endswith((".", "?")) else "."
+            sentences.append(f"{where}{f': {key}' if key else ''}: {message}{end}")
         else:
-            wanted = WANTED.get(item["type"], "{message}").format(message=item["msg"], **item.get("ctx", {}))
-            sentences.append(f"{where}: {key} should be {wanted}, not {shown(item['input'])}.")
+            expected = WANTED.get(item["type"], "{message}").format(message=item["msg"], **item.get("ctx", {}))
+            sentences.append(f"{where}: {key} should be {expected}, not {shown(item['input'])}.")
     if len(findings) > MOST_FINDINGS:
         sentences.append(f"There are {len(findings) - MOST_FINDINGS} more such mistakes.")
     return UserError(" ".join(dict.fromkeys(sentences)))
 
 
-# How many mistakes are told at once.
+# How many mistakes one message names.
 MOST_FINDINGS = 5
-# What a value should be, by the type of pydantic's error.
+# What a value should be, by pydantic's error type.
 WANTED = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
@@ -559,7 +559,7 @@ WANTED = {
     "greater_than_equal": "greater than or equal to {ge}",
     "int_from_float": "a whole number",
     "int_parsing": "a whole number",
-    "int_parsing_size": "a whole number that is not as large",
+    "int_parsing_size": "a smaller whole number",
     "int_type": "a whole number",
     "less_than": "less than {lt}",
     "less_than_equal": "less than or equal to {le}",
@@ -577,7 +577,7 @@ WANTED = {
 
 
 def _fields(schema: type[BaseModel], path: list[str]) -> list[str]:
-    """Names valid below `path` in a schema; parts that are free names (a network's) are passed over."""
+    """Returns the valid keys below `path` in a schema; skips parts that are free names, such as a network's."""
     for part in path:
         if part in schema.model_fields:
             annotation = schema.model_fields[part].annotation
@@ -589,7 +589,7 @@ def _fields(schema: type[BaseModel], path: list[str]) -> list[str]:
 def _parsed(
     overrides: Mapping[str, Any] | Iterable[str], plugins: Sequence[str | Path]
 ) -> tuple[dict[str, Any], list[Path]]:
-    """Overrides by their dotted keys, and all plugins, which may be among them."""
+    """Returns overrides by dotted key, and all plugins; overrides may name some."""
     pairs = overrides.items() if isinstance(overrides, Mapping) else (parse_override(text) for text in overrides)
     parsed = dict(pairs)
     more = parsed.pop("plugins", [])
@@ -600,7 +600,7 @@ def _parsed(
 
 def _overridden(raw: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     tree = _merged(raw, {})
-    for key in overrides.keys() & CHOICES.keys():  # before the options of what is chosen
+    for key in overrides.keys() & CHOICES.keys():  # before the options of the new choice are set
         _rename(tree, key, overrides[key])
     for key, value in overrides.items():
         *path, last = key.split(".")
@@ -608,7 +608,7 @@ def _overridden(raw: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
         for depth, part in enumerate(path):
             node = node.setdefault(part, {})
             if not isinstance(node, dict):
-                raise UserError(f"{_named(raw)}: {quoted('.'.join(path[: depth + 1]))} is a value and has no parts.")
+                raise UserError(f"{_named(raw)}: {quoted('.'.join(path[: depth + 1]))} is a value and has no keys.")
         if path == ["training"] and last in BUDGETS and value is not None:
             for other in BUDGETS:
                 node.pop(other, None)
@@ -616,12 +616,12 @@ def _overridden(raw: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
     return tree
 
 
-# What is chosen by a name, with options of its own, and the name where none is given.
+# Keys that choose something with options of its own, and their defaults.
 CHOICES = {"model.name": "", "training.optimizer.name": "adamw", "training.schedule.name": "constant"}
 
 
 def _rename(tree: dict[str, Any], key: str, name: Any) -> None:
-    """Drops the options that a tree has for another choice than this one."""
+    """Drops the options in a tree that belong to a choice other than `name`."""
     for part in key.split(".")[:-1]:
         tree = _table(tree, part)
     if tree.get("name", CHOICES[key]) not in (name, ""):
@@ -629,7 +629,7 @@ def _rename(tree: dict[str, Any], key: str, name: Any) -> None:
 
 
 def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads a recipe: with what it extends, and what stands in its own file."""
+    """Reads a recipe; returns it merged with what it extends, and the content of its own file."""
     where = f"The recipe {quoted(name)}"
     packaged = name in recipe_names()
     real = name if packaged else str(_real(name) or name)
@@ -644,7 +644,7 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, A
     try:
         own = tomllib.loads(content.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise UserError(f"{where} is no UTF-8 text.") from error
+        raise UserError(f"{where} is not UTF-8 text.") from error
     except RecursionError as error:
         raise UserError(f"{where} is nested too deep.") from error
     except ValueError as error:  # also a number of thousands of digits
@@ -652,7 +652,7 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, A
     _require_plain(own, where)
     own.setdefault("name", Path(name).stem)
     if isinstance(own.get("plugins"), list):
-        # Beside the recipe; of a run, in a folder of their own.
+        # Plugins are beside the recipe; in a run, they have a folder of their own.
         folder = Path(real).parent / (FOLDER if _is_run(Path(real)) else "")
         own["plugins"] = [str(folder / path) if isinstance(path, str) else path for path in own["plugins"]]
     parent = own.pop("extends", None)
@@ -673,24 +673,24 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, A
     for key in CHOICES:
         if key in named:
             _rename(inherited, key, named[key])
-    if model.get("name") != model_before:  # another model has phases of its own
+    if model.get("name") != model_before:  # another model has other phases
         training.pop("optimizers", None)
     for part, network in _table(own, "networks").items():
-        if isinstance(network, dict) and "layers" in network:  # other layers have heads of their own, or none
+        if isinstance(network, dict) and "layers" in network:  # heads belong to the layers that are replaced
             _table(_table(inherited, "networks"), part).pop("heads", None)
     return _merged(inherited, own), own
 
 
 def _real(name: str) -> Path | None:
-    """Where a file is, links followed; None where there is none."""
+    """Returns a file's path with links resolved; None if there is no such file."""
     return Path(name).resolve() if exists(Path(name)) and Path(name).is_file() else None
 
 
 def _content(name: str, where: str) -> bytes:
-    """A recipe file's bytes; what is no file, or too large for a recipe, is refused before it is read."""
+    """Reads a recipe file's bytes; refuses anything but a regular file, and files too large for a recipe."""
     try:
-        if exists(Path(name)) and not Path(name).is_file():  # a pipe or a device would be read for ever
-            raise UserError(f"{where} cannot be read: it is no file.")
+        if exists(Path(name)) and not Path(name).is_file():  # reading a pipe or a device might never end
+            raise UserError(f"{where} cannot be read: it is not a file.")
         with Path(name).open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
@@ -701,13 +701,13 @@ def _content(name: str, where: str) -> bytes:
 
 
 def _table(tree: dict[str, Any], key: str) -> dict[str, Any]:
-    """A table of a tree; an empty one where there is none, or something else."""
+    """Returns a table of a tree; an empty one if there is none, or the value is not a table."""
     table = tree.get(key)
     return table if isinstance(table, dict) else {}
 
 
 def _calls(tree: dict[str, Any]) -> list[Call]:
-    """What a tree that may not be valid names to be imported and run."""
+    """Returns the modules that a tree names to be imported and called; the tree may be invalid."""
     networks = [table for name in _table(tree, "networks") if (table := _table(tree["networks"], name))]
     return [
         Call(table["module"], table.get("arguments", {}))
@@ -717,12 +717,12 @@ def _calls(tree: dict[str, Any]) -> list[Call]:
 
 
 def _require_plain(tree: dict[str, Any], where: str) -> None:
-    """Refuses tables nested deeper than a recipe's are, and text that no file could hold."""
+    """Raises a `UserError` for tables nested deeper than any recipe needs, and for text that no file can hold."""
     level: list[Any] = [tree]
     for _ in range(DEEPEST):
         for text in (item for item in level if isinstance(item, str)):
             if "\0" in text or text.encode("utf-8", "replace").decode() != text:
-                raise UserError(f"{where} holds {shown(text)}, which is no text.")
+                raise UserError(f"{where} contains {shown(text)}, which is not valid text.")
         level = [
             inner
             for item in level
@@ -735,7 +735,7 @@ def _require_plain(tree: dict[str, Any], where: str) -> None:
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Deep merge of tables; anything else in `over` replaces what `base` has."""
+    """Merges tables deeply; any other value in `over` replaces that in `base`."""
     result = {key: _merged(value, {}) if isinstance(value, dict) else value for key, value in base.items()}
     for key, value in over.items():
         old = result.get(key)
