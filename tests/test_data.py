@@ -429,7 +429,7 @@ def test_a_wrong_checksum_is_refused(tmp_path: Path, server: str) -> None:
 
 def test_an_interrupted_download_goes_on_where_it_stopped(tmp_path: Path, server: str) -> None:
     Handler.cut = True
-    with pytest.raises(UserError, match="goes on where it stopped"):
+    with pytest.raises(UserError, match="continues the download"):
         fetch(server, GOOD, tmp_path / "data" / "file.gz")
     part = (tmp_path / "data" / "file.gz.part").stat().st_size
     assert 0 < part <= len(CONTENT) // 2

@@ -179,6 +179,6 @@ def test_the_examples_of_contributing_work_from_an_empty_folder(name: str, tmp_p
     (tmp_path / f"{name}.py").unlink()
     refused = zeuxis_says(tmp_path, "other", "sample", "elsewhere", "-n", "2")
     assert refused.returncode == 2
-    assert f"the plugin {name}.py is somebody's code" in " ".join(refused.stderr.split())
+    assert f"the plugin {name}.py is code that would be imported and run" in " ".join(refused.stderr.split())
     opened = zeuxis_says(tmp_path, "other", "sample", "elsewhere", "-n", "2", "--trust")
     assert opened.returncode == 0, opened.stderr

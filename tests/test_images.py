@@ -184,7 +184,7 @@ def test_only_known_formats_are_tried(tmp_path: Path, monkeypatch: pytest.Monkey
     write(
         tmp_path / "set" / "x.png", "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\n{} loop\n%%EOF\n"
     )
-    assert "x.png (it is no image of a format that can be read)" in said(read(tmp_path / "set"))
+    assert "x.png (it is not an image in a format that can be read)" in said(read(tmp_path / "set"))
     assert not (tmp_path / "started").exists()
 
 
@@ -257,7 +257,7 @@ def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
         write(tmp_path / "set" / f"x.{kind.lower()}", moving)
         assert np.asarray(decode(moving, 8)).max() == 7
     flat(tmp_path / "set")
-    assert "4 of 24 images are animated or of several pages: the first is used, such as x.gif." in said(
+    assert "4 of 24 images are animated or multi-page: the first frame or page is used, such as x.gif." in said(
         read(tmp_path / "set")
     )
 
@@ -296,7 +296,7 @@ def test_all_deep_images_are_scaled_alike(tmp_path: Path) -> None:
     dataset = read(tmp_path / "set")
     darkest = dataset.images[dataset.names.index("0.tif")]
     assert darkest.max() == round(500 / 4095 * 255)
-    assert "8 of 16 images are of more than 8 bits: values from 0 to 4095 are scaled to 0 to 255" in said(dataset)
+    assert "8 of 16 images are deeper than 8 bits: values from 0 to 4095 are scaled to 0 to 255" in said(dataset)
 
 
 def test_values_that_cannot_be_shown_are_told(tmp_path: Path) -> None:
@@ -309,9 +309,9 @@ def test_values_that_cannot_be_shown_are_told(tmp_path: Path) -> None:
     write(tmp_path / "set" / "deep.png", png(8, 8, 16, 2, row * 8))
     write(tmp_path / "set" / "bright.png", png(8, 8, 16, 2, (b"\0" + struct.pack(">24H", *range(60000, 60024))) * 8))
     dataset = read(tmp_path / "set")
-    assert "infinite or no numbers" in dataset.left_out["nan.tif"]
+    assert "infinite or not numbers" in dataset.left_out["nan.tif"]
     assert "only the upper 8 can be read" in dataset.left_out["deep.png"]
-    assert "1 of 23 images is of 16 bits a channel: the upper 8 are used, such as bright.png." in said(dataset)
+    assert "1 of 23 images is 16 bits deep per channel: the upper 8 are used, such as bright.png." in said(dataset)
 
 
 # -- what is said -------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ def test_a_few_colour_images_among_many_grey_ones(tmp_path: Path) -> None:
     assert Archive(tmp_path / "set").survey().channels == 1
     for channels in (1, 3):
         if channels == 1:
-            with pytest.raises(UserError, match="holds colour images of 8x8 to 9x8 pixels"):
+            with pytest.raises(UserError, match="has colour images of 8x8 to 9x8 pixels"):
                 read(tmp_path / "set", channels=1, convert=False)
         dataset = read(tmp_path / "set", channels=channels, convert=channels == 1)
         assert dataset.source == {"channels": 3, "sizes": "8x8 to 9x8"}
@@ -343,7 +343,7 @@ def test_an_alternation_is_a_mixture(tmp_path: Path) -> None:
     for i in range(120):
         write(tmp_path / "set" / f"{i:03}.png", content(i, grey=i % 2 == 0))
     assert "60 of 120 images are grey, and turned to colour" in said(read(tmp_path / "set", convert=False))
-    with pytest.raises(UserError, match="holds colour images"):
+    with pytest.raises(UserError, match="has colour images"):
         read(tmp_path / "set", channels=1, convert=False)
 
 
@@ -365,9 +365,9 @@ def test_everything_that_changes_an_image_is_told(tmp_path: Path) -> None:
     assert sorted(map(str, dataset.notes)) == sorted([
         "2 files are left out (not an image), such as clip.mp4.",
         "1 file is left out (hidden), such as .hidden.png.",
-        "1 of 35 images is left out as unreadable, such as x.png (it is no image of a format that can be read).",
-        "1 of 35 images is transparent in places: these are laid on white, such as clear.png.",
-        "1 of 35 images is in the colours of CMYK: these are turned to RGB, such as print.jpg.",
+        "1 of 35 images is left out as unreadable, such as x.png (it is not an image in a format that can be read).",
+        "1 of 35 images is partly transparent: the background is made white, such as clear.png.",
+        "1 of 35 images is in CMYK colours: these are converted to RGB, such as print.jpg.",
         "1 of 35 images is not square: the middle square is used, such as upright.jpg (64x80).",
     ])  # fmt: skip
     assert set(dataset.left_out) == {"clip.mp4", "note.txt", ".hidden.png", "x.png"}
@@ -456,7 +456,7 @@ def test_rows_and_images_that_do_not_meet_are_told(tmp_path: Path) -> None:
     assert "5 of 20 images are left out (without a label in labels.csv), such as 15.png." in said(dataset)
     write(tmp_path / "set" / "labels.csv", table("file,label\n", pairs=[("gone.png", 1), ("lost.png", 0)]))
     with pytest.raises(
-        UserError, match=r"None of the 2 rows of .*labels.csv names an image here; the first, 'gone.png'"
+        UserError, match=r"None of the 2 rows of .*labels.csv names one of these images; the first names 'gone.png'"
     ):
         read(tmp_path / "set")
 
@@ -471,7 +471,7 @@ def test_files_that_hold_no_labels(tmp_path: Path) -> None:
     write(tmp_path / "set" / "dataset.json", json.dumps({"labels": None}))
     dataset = read(tmp_path / "set")
     assert dataset.labels is None
-    assert "3 files are left out (it holds no labels of these images)" in said(dataset)
+    assert "3 files are left out (it has no labels for these images)" in said(dataset)
 
 
 def test_labels_that_contradict_each_other(tmp_path: Path) -> None:
@@ -481,17 +481,17 @@ def test_labels_that_contradict_each_other(tmp_path: Path) -> None:
     assert counts(read(path)) == {"cat": 6, "dog": 6}
     wrong = [("cat/0.png", "dog"), *right[1:]]
     write(path / "labels.csv", table(pairs=wrong))
-    with pytest.raises(UserError, match=r"cat/0.png is called 'dog' in labels.csv, but .* are 'cat'"):
+    with pytest.raises(UserError, match=r"cat/0.png is labelled 'dog' in labels.csv, but .* are 'cat'"):
         read(path)
     write(path / "labels.csv", table(pairs=[(name, int(label == "dog")) for name, label in wrong]))
-    with pytest.raises(UserError, match="but images of its folder are"):
+    with pytest.raises(UserError, match="but images in its folder are"):
         read(path)
     write(path / "labels.csv", table(pairs=right))
     write(path / "metadata.csv", table("file_name,label\n", pairs=wrong))
-    with pytest.raises(UserError, match=r"cat/0.png is called '(cat|dog)' in .*, and '(cat|dog)' in"):
+    with pytest.raises(UserError, match=r"cat/0.png is labelled '(cat|dog)' in .* but '(cat|dog)' in"):
         read(path)
     write(path / "metadata.csv", "file_name,label\ncat/0.png,cat\ncat/0.png,dog\n")
-    with pytest.raises(UserError, match=r"cat/0.png is called"):
+    with pytest.raises(UserError, match=r"cat/0.png is labelled"):
         read(path)
 
 
@@ -558,9 +558,9 @@ def test_grey_arrays_and_a_published_split(tmp_path: Path) -> None:
     ("tables", "words"),
     [
         ({"images": np.zeros((5, 8))}, "has the shape"), ({"images": np.zeros((5, 8, 8, 7))}, "has the shape"),
-        ({"images": np.zeros((0, 8, 8))}, "has the shape"), ({"pictures": BYTES}, "images are called"),
-        ({"images": np.full((5, 8, 8), np.nan)}, "no numbers"), ({"images": np.array(["a"] * 5)}, "of type"),
-        ({"images": BYTES, "labels": np.zeros(3)}, "one for each"),
+        ({"images": np.zeros((0, 8, 8))}, "has the shape"), ({"pictures": BYTES}, "name the images 'images'"),
+        ({"images": np.full((5, 8, 8), np.nan)}, "not numbers"), ({"images": np.array(["a"] * 5)}, "of type"),
+        ({"images": BYTES, "labels": np.zeros(3)}, "each image needs one label"),
         ({"images": BYTES, "labels": np.full(20, 0.5)}, "whole numbers or words"),
     ],
 )  # fmt: skip

@@ -49,7 +49,7 @@ def process(folder: Path, body: str, number: int = 0, **options: object) -> subp
 def test_a_signal_ends_in_one_sentence_and_removes_what_is_unfinished(tmp_path: Path, number: signal.Signals) -> None:
     ended = process(tmp_path, "stop()\ntime.sleep(9)", number)
     assert (ended.returncode, ended.stdout) == (130, "")
-    assert ended.stderr == f"Stopped by {number.name}. What was saved before stays.\n"
+    assert ended.stderr == f"Stopped by {number.name}. What was saved before is kept.\n"
     assert not list(tmp_path.iterdir())
 
 
@@ -70,7 +70,7 @@ def test_a_signal_that_cannot_unwind_ends_the_process_at_once(tmp_path: Path, bo
     path = os.pathsep.join([str(modules), *filter(None, [os.environ.get("PYTHONPATH")])])
     ended = process(tmp_path, body, signal.SIGTERM, env=os.environ | {"PYTHONPATH": path})
     assert (ended.returncode, ended.stdout) == (130, "")
-    assert ended.stderr == "Stopped by SIGTERM. What was saved before stays.\n"
+    assert ended.stderr == "Stopped by SIGTERM. What was saved before is kept.\n"
 
 
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [
-        ("ZEUXIS recipes digits >/dev/full", 1, "The output cannot be written: the disk is full. What was made is"),
+        ("ZEUXIS recipes digits >/dev/full", 1, "The output cannot be written: the disk is full. The results are"),
         ("ZEUXIS recipes digits >&-", 0, ""),
         ("ZEUXIS recipes digits <&-", 0, ""),
         ("ZEUXIS recipes digits 2>&- >&-", 0, ""),

@@ -66,7 +66,7 @@ def test_images_of_the_same_name_do_not_hide_a_run(
     monkeypatch.chdir(tmp_path)
     (tmp_path / run.name).mkdir()
     assert find_run(run.name, run.path.parent).path == run.path
-    with pytest.raises(UserError, match="is not a run: it holds no recipe"):
+    with pytest.raises(UserError, match="is not a run: it has no recipe"):
         find_run(run.name, tmp_path / "none")
 
 

@@ -1,13 +1,13 @@
-"""The process of the command `zeuxis`, which is also `python -m zeuxis`: its signals, its streams and its exit code.
+"""The process of the command `zeuxis` (or `python -m zeuxis`): its signals, its streams and its exit code.
 
-**Signals.** SIGINT (Ctrl-C), SIGTERM and SIGHUP end the process with one sentence and exit code 130. The first one lets
-what is at work remove its temporary files; one that comes during an import, and a second one, end the process at once.
-While a model trains, the trainer answers the first signal, and saves the run. Signals are answered as soon as Python
-runs this module, so nothing is imported here that Python has not loaded by then; what is heavy comes later.
+**Signals.** SIGINT (Ctrl-C), SIGTERM and SIGHUP end the process with one sentence and exit code 130. After the first
+signal, running code still removes its temporary files; a second signal, or one during an import, ends the process at
+once. While a model trains, the trainer handles the first signal and saves the run. To handle signals from the start,
+this module imports only what Python has already loaded; heavy imports come later.
 
-**Streams.** What is printed is worth less than what is made. A standard stream that is closed, full or gone fails no
-command: the work is done first, and a failed standard output is told at the end, with exit code 1. Characters that a
-stream cannot take are written out, as in `\\u2193`.
+**Streams.** Results matter more than output. A standard stream that is closed, full or gone does not make a command
+fail: the work is finished first, then a failed standard output is reported, with exit code 1. Characters that a
+stream cannot encode are escaped, as in `\\u2193`.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from typing import Any, NoReturn, TextIO
 __all__ = ["main"]
 
 STOPPED = 130
-# SIGHUP is a terminal that was closed; Windows has none.
+# SIGHUP comes when the terminal is closed; Windows does not have it.
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Interrupted(BaseException):
-    """Unwinds the process after a signal; no `except Exception` on the way keeps it."""
+    """Unwinds the process after a signal; a BaseException, so that no `except Exception` catches it."""
 
 
 class Output(io.RawIOBase):
-    """A standard stream that never fails, and keeps its failure for the end.
+    """A standard stream whose writes never raise; `failure` holds the last error.
 
     Args:
-        text: the stream that it stands for, which stays open as long as this one.
+        text: the stream that it replaces, which stays open as long as this one.
     """
 
     def __init__(self, text: TextIO) -> None:
@@ -44,25 +44,25 @@ class Output(io.RawIOBase):
         self.failure: OSError | None = None
 
     def write(self, content: Any) -> int:
-        """Writes bytes, waiting where the other end is slow; returns how many were taken."""
+        """Writes bytes, waiting for a slow reader; returns how many were written."""
         try:
-            while (written := self.raw.write(content)) is None:  # it is non-blocking, and its other end is full
+            while (count := self.raw.write(content)) is None:  # a non-blocking stream whose buffer is full
                 select.select([], [self.raw], [])
         except OSError as error:
             self.failure = error
             return len(content)
-        return int(written)
+        return int(count)
 
     def writable(self) -> bool:
         """True."""
         return True
 
     def fileno(self) -> int:
-        """The number of the stream below."""
+        """The file descriptor of the underlying stream."""
         return int(self.raw.fileno())
 
     def isatty(self) -> bool:
-        """Whether the stream below is a terminal."""
+        """Whether the underlying stream is a terminal."""
         return bool(self.raw.isatty())
 
 
@@ -70,9 +70,9 @@ _received = 0
 
 
 def main() -> NoReturn:
-    """Runs the command line to its end, whatever signals come and whatever becomes of its output."""
+    """Runs the command line; handles signals and failing output streams."""
     out = _safe_streams()
-    # What is ignored stays ignored: `nohup` ignores SIGHUP so that a training outlives its terminal.
+    # Signals that are ignored stay ignored: `nohup` ignores SIGHUP so that a training outlives its terminal.
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _answer)
@@ -82,8 +82,8 @@ def main() -> NoReturn:
         from zeuxis.cli import main as run
 
         run()
-    except SystemExit as ended:
-        code = ended.code
+    except SystemExit as error:
+        code = error.code
     except BaseException:
         if not _received:
             raise
@@ -92,19 +92,19 @@ def main() -> NoReturn:
     sys.stdout.flush()
     if out.failure:
         code = code or 1
-        if not isinstance(out.failure, BrokenPipeError):  # the reader has seen enough, as in `zeuxis recipes | head`
+        if not isinstance(out.failure, BrokenPipeError):  # a reader may stop early, as in `zeuxis recipes | head`
             from zeuxis.files import why
 
-            sys.stderr.write(f"Error: The output cannot be written: {why(out.failure)}. What was made is saved.\n")
+            sys.stderr.write(f"Error: The output cannot be written: {why(out.failure)}. The results are saved.\n")
     sys.stderr.flush()
-    for number in SIGNALS:  # the work is done; Python's own end is not to be disturbed
+    for number in SIGNALS:  # the work is done; do not disturb the interpreter's shutdown
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 
 def _safe_streams() -> Output:
-    """Puts safe streams in the place of the standard ones, whether open or closed; returns the standard output."""
-    # A closed stream's number would otherwise go to the next file that is opened, and messages into that file.
+    """Replaces the standard streams, open or closed, by safe ones; returns the standard output."""
+    # Otherwise the next file opened would get a closed stream's descriptor, and messages would go into that file.
     sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 - open while the process lives
     outputs = []
     for name in ("stdout", "stderr"):
@@ -118,10 +118,10 @@ def _safe_streams() -> Output:
 
 
 def _answer(number: int, frame: FrameType | None) -> None:
-    """Answers a signal: unwinds the process, or ends it at once where that cannot be done or was begun before."""
+    """Handles a signal: unwinds the process, or ends it at once during an import or after an earlier signal."""
     global _received
-    again, _received = _received, number
-    if again or _importing(frame):  # an import that is broken off can leave a library that crashes while it unwinds
+    earlier, _received = _received, number
+    if earlier or _importing(frame):  # a library whose import is interrupted can crash while the process unwinds
         _end()
     raise Interrupted
 
@@ -135,7 +135,7 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 def _unraisable(unraisable: Any) -> None:
-    """Python drops what is raised in a destructor or callback; a signal must not be dropped."""
+    """Ends the process if a signal came in a destructor or callback, where Python drops exceptions."""
     if isinstance(unraisable.exc_value, Interrupted):
         _end()
     sys.__unraisablehook__(unraisable)
@@ -147,9 +147,9 @@ def _end() -> NoReturn:
 
 
 def _say_stopped() -> None:
-    # A bar that was broken off has hidden the cursor.
+    # An interrupted progress bar leaves the cursor hidden.
     cursor = "\x1b[?25h\n" if os.isatty(2) else ""
-    sentence = f"{cursor}Stopped by {signal.Signals(_received).name}. What was saved before stays.\n"
+    sentence = f"{cursor}Stopped by {signal.Signals(_received).name}. What was saved before is kept.\n"
     with suppress(OSError):
         os.write(2, sentence.encode())
 

@@ -1,4 +1,4 @@
-"""The command line: one function a verb, which parses, calls and prints."""
+"""The command line: one function per command, which parses its arguments, calls the library and prints the result."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from zeuxis.trust import Trust
 
 __all__ = ["app", "main"]
 
-# What all mistakes in a command line are to typer, which exports only some of.
+# The base class of all errors in a command line's arguments; typer exports only some of its subclasses.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
-# Training images below which `evaluate` says that they are few.
+# With fewer training images than this, `evaluate` prints a caution.
 FEW = 500
-# Files that `data info` names, of those left out.
+# How many of the files that are left out `data info` names.
 SHOWN = 20
 
 
 class Search(StrEnum):
-    """How a sweep finds its settings."""
+    """How a sweep chooses the values of its settings."""
 
     grid = "grid"
     random = "random"
@@ -41,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-data_app = typer.Typer(help="Data sources, and what they hold.", invoke_without_command=True)
+data_app = typer.Typer(help="List data sources, or inspect a data set.", invoke_without_command=True)
 app.add_typer(data_app, name="data")
 
 RecipeName = Annotated[str, typer.Argument(help="a recipe's name (`zeuxis recipes`), or a TOML file")]
@@ -55,24 +55,24 @@ DataOption = Annotated[
     str | None,
     typer.Option("--data", metavar="NAME_OR_PATH", help="a data source, a folder or zip of images, or .npy or .npz"),
 ]
-Classes = Annotated[str | None, typer.Option(help="train on these classes alone, separated by commas")]
+Classes = Annotated[str | None, typer.Option(help="train only on these classes, separated by commas")]
 Attribute = Annotated[
-    str | None, typer.Option(metavar="NAMES", help="attributes that become the class, such as Smiling or Smiling,Male")
+    str | None, typer.Option(metavar="NAMES", help="attributes to use as classes, such as Smiling or Smiling,Male")
 ]
 Epochs = Annotated[float | None, typer.Option(help="train for this many passes over the images")]
 Steps = Annotated[int | None, typer.Option(help="train for this many iterations")]
-Minutes = Annotated[float | None, typer.Option(help="train for this long")]
-Seed = Annotated[int, typer.Option(help="of the latents")]
-Seeds = Annotated[int, typer.Option(min=1, max=1000, help="trainings of each, which differ in their seed")]
-Samples = Annotated[int, typer.Option(min=100, max=100_000, help="images that each makes to be measured")]
+Minutes = Annotated[float | None, typer.Option(help="train for this many minutes")]
+Seed = Annotated[int, typer.Option(help="seed of the latents")]
+Seeds = Annotated[int, typer.Option(min=1, max=1000, help="train each this many times, with different seeds")]
+Samples = Annotated[int, typer.Option(min=100, max=100_000, help="images to sample from each for the measures")]
 Out = Annotated[Path | None, typer.Option(help="where to write")]
 Trusted = Annotated[
-    bool, typer.Option("--trust", help="run the Python that a run or recipe from elsewhere brings along or names")
+    bool, typer.Option("--trust", help="run the Python code that a run or recipe from elsewhere contains or names")
 ]
 
 
 def _load_plugins(paths: list[Path] | None) -> list[Path]:
-    """Runs the plugins that the command line names, before anything else is looked at."""
+    """Runs the plugins named on the command line, before any other argument is processed."""
     if paths:
         from zeuxis.plugins import load_plugins, read_plugin
 
@@ -95,14 +95,14 @@ Plugins = Annotated[
 def _overrides(settings: list[str] | None, data: str | None, attribute: str | None) -> dict[str, Any]:
     from zeuxis.recipe import parse_override
 
-    found: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
     if data is not None:
         from zeuxis.data import choose
 
-        found |= choose(data)
+        overrides |= choose(data)
     if attribute is not None:
-        found["data.attribute"] = attribute
-    return found | dict(parse_override(text) for text in settings or [])
+        overrides["data.attribute"] = attribute
+    return overrides | dict(parse_override(text) for text in settings or [])
 
 
 def _names(text: str) -> list[str]:
@@ -110,17 +110,17 @@ def _names(text: str) -> list[str]:
 
 
 def _budget(epochs: float | None, steps: int | None, minutes: float | None) -> dict[str, float]:
-    given = {
+    budgets = {
         key: value for key, value in (("epochs", epochs), ("steps", steps), ("minutes", minutes)) if value is not None
     }
-    if len(given) > 1:
-        raise UserError(f"{' and '.join(f'--{key}' for key in given)} exclude each other; give one.")
-    return {f"training.{key}": value for key, value in given.items()}
+    if len(budgets) > 1:
+        raise UserError(f"{' and '.join(f'--{key}' for key in budgets)} cannot be combined; give only one.")
+    return {f"training.{key}": value for key, value in budgets.items()}
 
 
 @app.command()
 def recipes(
-    part: Annotated[str, typer.Argument(help="list only those with this in their names, such as mnist or vae")] = "",
+    part: Annotated[str, typer.Argument(help="list only recipes with this in their names, such as mnist or vae")] = "",
 ) -> None:
     """List the recipes that come with the package."""
     from rich.table import Table
@@ -144,7 +144,8 @@ def summary(
     settings: Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     draw: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="draw the networks into a picture: .svg, .png, .pdf or .jpg")
+        Path | None,
+        typer.Option(metavar="FILE", help="draw the networks to this picture file: .svg, .png, .pdf or .jpg"),
     ] = None,
     trust: Trusted = False,
     plugin: Plugins = None,
@@ -152,7 +153,7 @@ def summary(
     """Print the networks of a recipe: layers, output shapes, parameters."""
     from zeuxis.recipe import load_recipe, parse_override
 
-    # Before PyTorch is imported, which takes seconds: a mistake is told at once.
+    # Before importing PyTorch, which takes seconds, so that a mistake is reported at once.
     overrides = dict(parse_override(text) for text in settings or [])
     loaded = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
 
@@ -170,11 +171,11 @@ def summary(
         write(lambda: draw_recipe(networks, loaded.name), draw)
         _echo(draw)
         return
-    found = tables(loaded.name, model.networks)
+    network_tables = tables(loaded.name, model.networks)
     if as_json:
-        _echo(json.dumps(found, indent=2))
+        _echo(json.dumps(network_tables, indent=2))
         return
-    for name, network in found["networks"].items():
+    for name, network in network_tables["networks"].items():
         table = Table(
             "layer", "output", title=f"{loaded.name}: {name}", title_justify="left", title_style="bold", min_width=52
         )
@@ -212,8 +213,8 @@ def data_info(
     data: Annotated[
         str, typer.Argument(metavar="NAME_OR_PATH", help="a data source, a folder or zip, or .npy or .npz")
     ],
-    size: Annotated[int, typer.Option(min=4, max=256, help="side of the images on the sample sheet")] = 64,
-    path: Annotated[str, typer.Option(help="folder or archive, for a source that takes one")] = "",
+    size: Annotated[int, typer.Option(min=4, max=256, help="side of the images on the sample sheet, in pixels")] = 64,
+    path: Annotated[str, typer.Option(help="folder or archive, for a source that reads one")] = "",
     out: Out = None,
     plugin: Plugins = None,
 ) -> None:
@@ -223,9 +224,9 @@ def data_info(
     from zeuxis.figures.datasheet import datasheet
     from zeuxis.recipe import DataOptions
 
-    chosen = {key.removeprefix("data."): value for key, value in choose(data).items()}
-    chosen["path"] = path or chosen["path"]
-    options = DataOptions(**chosen, size=size, channels=3, convert=True)
+    location = {key.removeprefix("data."): value for key, value in choose(data).items()}
+    location["path"] = path or location["path"]
+    options = DataOptions(**location, size=size, channels=3, convert=True)
     dataset = load(options)
     kind = "grey" if dataset.source["channels"] == 1 else "colour"
     lines = [
@@ -240,7 +241,7 @@ def data_info(
     if dataset.attributes is not None:
         shares = zip(dataset.attribute_names, dataset.attributes.mean(axis=0), strict=True)
         lines.append("attributes  " + ", ".join(f"{name} {share:.0%}" for name, share in shares))
-    # The sheet is in colour; of a set that is grey altogether this says nothing.
+    # The sheet is always in colour, so for an all-grey set the note about the conversion says nothing.
     notes = [note for note in dataset.notes if not (note.what == TO_COLOUR and dataset.source["channels"] == 1)]
     lines += [f"{note.kind:<11} {note}" for note in notes]
     lines += [f"            {name[:LONGEST]}: {reason}" for name, reason in list(dataset.left_out.items())[:SHOWN]]
@@ -260,10 +261,10 @@ def train(
     epochs: Epochs = None,
     steps: Steps = None,
     minutes: Minutes = None,
-    seed: Annotated[int | None, typer.Option(help="of weights, batches and latents")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of weights, batches and latents")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto")] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="TERM", help="end when this no longer falls: fid, or a test term such as mse")
+        str | None, typer.Option(metavar="TERM", help="stop when this no longer falls: fid, or a test term such as mse")
     ] = None,
     settings: Settings = None,
     name: Annotated[str, typer.Option(help="name of the run's folder")] = "",
@@ -275,19 +276,19 @@ def train(
     from zeuxis.recipe import load_recipe
 
     overrides = _overrides(settings, data, attribute) | _budget(epochs, steps, minutes)
-    given = {"seed": seed, "device": device, "until": until}
-    overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
-    # Before PyTorch is imported, which takes seconds: a mistake is told at once.
-    chosen = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
+    options = {"seed": seed, "device": device, "until": until}
+    overrides |= {f"training.{key}": value for key, value in options.items() if value is not None}
+    # Before importing PyTorch, which takes seconds, so that a mistake is reported at once.
+    loaded = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
     if classes is not None:
         from zeuxis.data import choose_classes
 
-        chosen = chosen.updated({"data.classes": choose_classes(classes, chosen.data)})
+        loaded = loaded.updated({"data.classes": choose_classes(classes, loaded.data)})
 
     from zeuxis import runs_dir
     from zeuxis.training import start
 
-    folder, finished = start(chosen, runs_dir(runs), name=name)
+    folder, finished = start(loaded, runs_dir(runs), name=name)
     _done(folder, finished)
 
 
@@ -300,11 +301,11 @@ def resume(
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
-    """Go on with a run that was interrupted or killed; or train it further with a larger budget."""
-    from zeuxis.training import resume as go_on
+    """Resume a run that was interrupted or killed, or train it further with a larger budget."""
+    from zeuxis.training import resume as resume_run
 
-    found = _open(run, runs, trust)
-    _done(found.path, go_on(found.path, _budget(epochs, steps, minutes), trust=found.trust))
+    opened = _open(run, runs, trust)
+    _done(opened.path, resume_run(opened.path, _budget(epochs, steps, minutes), trust=opened.trust))
 
 
 @app.command()
@@ -314,14 +315,16 @@ def sample(
     seed: Seed = 1,
     label: Annotated[
         str | None,
-        typer.Option("--label", "--condition", help="the class to draw, or attributes, such as Smiling=1,Male=0"),
+        typer.Option("--label", "--condition", help="class to sample, or attributes such as Smiling=1,Male=0"),
     ] = None,
-    scale: Annotated[float, typer.Option(min=0, max=1000, help="widens (above 1) or narrows the latents")] = 1.0,
+    scale: Annotated[
+        float, typer.Option(min=0, max=1000, help="factor that spreads (above 1) or narrows the latents")
+    ] = 1.0,
     out: Out = None,
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
-    """Make new images: a folder of PNGs alone, and a grid of them beside it."""
+    """Sample new images: a folder with nothing but PNG files, and a grid of them beside it."""
     from zeuxis.figures.export import save_images
 
     opened = _open(run, runs, trust)
@@ -338,33 +341,35 @@ def reconstruct(
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
-    """Draw test images over their reconstructions, and print the test MSE."""
+    """Draw test images above their reconstructions, and print the test MSE."""
     import numpy as np
 
     from zeuxis.evaluation import mean_squared_error
     from zeuxis.figures.export import save_images
 
     opened = _open(run, runs, trust)
-    everything, labels = opened.test_images()
-    error = mean_squared_error(everything, opened.reconstruct(everything, opened.condition(labels)))
+    all_images, labels = opened.test_images()
+    error = mean_squared_error(all_images, opened.reconstruct(all_images, opened.condition(labels)))
     images, labels = opened.test_images(n)
     both = np.concatenate([images, opened.reconstruct(images, opened.condition(labels))])
     grid = save_images([both], len(both), out or _samples(opened, "reconstructions"), columns=len(images))
-    _echo(f"test MSE {error:.6f} over {len(everything):,} images\n{grid}")
+    _echo(f"test MSE {error:.6f} over {len(all_images):,} images\n{grid}")
 
 
 @app.command()
 def interpolate(
     run: RunName,
-    start: Annotated[str, typer.Option("--from", help="a class, a latent's seed, or latents as 0.5,-1")],
-    end: Annotated[str, typer.Option("--to", help="where the row ends")],
+    start: Annotated[
+        str, typer.Option("--from", help="first image: a class, the seed of a latent, or latents as 0.5,-1")
+    ],
+    end: Annotated[str, typer.Option("--to", help="last image, in the same form")],
     steps: Annotated[int, typer.Option(min=2, max=1000, help="images in the row")] = 10,
     seed: Seed = 1,
     out: Out = None,
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
-    """Draw the way from one latent, or class, to another."""
+    """Draw a row of images that leads from one latent, or class, to another."""
     from zeuxis.figures.export import save_images
 
     opened = _open(run, runs, trust)
@@ -375,7 +380,7 @@ def interpolate(
 @app.command()
 def figures(
     run: RunName,
-    only: Annotated[str, typer.Option(metavar="NAMES", help="draw these alone, separated by commas")] = "",
+    only: Annotated[str, typer.Option(metavar="NAMES", help="draw only these figures, separated by commas")] = "",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="an option of a figure, such as points=2621")
     ] = None,
@@ -383,7 +388,7 @@ def figures(
     trust: Trusted = False,
     plugin: Plugins = None,
 ) -> None:
-    """Draw everything that applies to a run."""
+    """Draw all figures that apply to a run."""
     from zeuxis.figures import draw_all
     from zeuxis.recipe import parse_override
 
@@ -395,22 +400,22 @@ def figures(
 @app.command()
 def evaluate(
     run: RunName,
-    samples: Annotated[int, typer.Option(min=100, max=100_000, help="images that it makes to be measured")] = 10_000,
-    seed: Annotated[int, typer.Option(help="of their latents")] = 0,
+    samples: Annotated[int, typer.Option(min=100, max=100_000, help="images to sample for the measures")] = 10_000,
+    seed: Annotated[int, typer.Option(help="seed of their latents")] = 0,
     judge: Annotated[
         str,
         typer.Option(
             metavar="JUDGE",
-            help="measure in its features: efficientnet, inception, timm:NAME, random, or the run of a classifier",
+            help="measure in the features of efficientnet, inception, timm:NAME, random, or a classifier's run",
         ),
     ] = "",
-    only: Annotated[str, typer.Option(metavar="NAMES", help="take these alone, separated by commas")] = "",
+    only: Annotated[str, typer.Option(metavar="NAMES", help="take only these measures, separated by commas")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     runs: Runs = None,
     trust: Trusted = False,
     plugin: Plugins = None,
 ) -> None:
-    """Measure a run with everything that applies, and write evaluation.json beside it."""
+    """Take all measures that apply to a run, and write them to evaluation.json in its folder."""
     from rich.table import Table
 
     from zeuxis.evaluation.evaluate import evaluate as measure
@@ -419,39 +424,39 @@ def evaluate(
 
     names = _names(only)
     opened = _open(run, runs, trust)
-    chosen = None
+    judge_network = None
     if judge.partition(":")[0] in JUDGES:
-        chosen = judge_by_name(judge, opened.recipe.data.shape)
+        judge_network = judge_by_name(judge, opened.recipe.data.shape)
     elif judge:
         try:
-            chosen = _open(judge, runs, trust)
-        except UserError as missing:
-            raise UserError(f"{missing} Judges by name: {', '.join(JUDGES)}.") from missing
-    found = measure(opened, samples=samples, seed=seed, judge=chosen, only=names)
+            judge_network = _open(judge, runs, trust)
+        except UserError as error:
+            raise UserError(f"{error} Named judges: {', '.join(JUDGES)}.") from error
+    evaluation = measure(opened, samples=samples, seed=seed, judge=judge_network, only=names)
     if as_json:
-        _echo(json.dumps(found, indent=2))
+        _echo(json.dumps(evaluation, indent=2))
         return
     arrows = {"low": " ↓", "high": " ↑", "": ""}
-    known = by_name()
+    definitions = by_name()
     table = Table("measure", box=None, pad_edge=False)
     table.add_column("value", justify="right")
     table.add_column("± error", justify="right")
     table.add_column("images", justify="right")
     table.add_column("what it is")
-    for name, value in found["measures"].items():
+    for name, value in evaluation["measures"].items():
         error = f"{value['stderr']:.2g}" if value["stderr"] is not None else ""
-        each = known[name]
+        definition = definitions[name]
         table.add_row(
-            name + arrows[each.better], ("≥ " if value.get("at_least") else "") + as_text(value["value"]), error,
-            f"{value['n']:,}" if value["n"] else "", each.gives[name],
+            name + arrows[definition.better], ("≥ " if value.get("at_least") else "") + as_text(value["value"]), error,
+            f"{value['n']:,}" if value["n"] else "", definition.gives[name],
         )  # fmt: skip
     _print(table)
-    if found["features"]:
+    if evaluation["features"]:
         note = ""
-        if found["features"].startswith("random features"):
-            note = ": these images have no classes that a classifier tells apart, so weights are drawn, not learned"
-        _echo(f"\nDistances are in the features of {found['features']}{note}.")
-    left_out = found["left_out"]
+        if evaluation["features"].startswith("random features"):
+            note = ": a network with random weights, because no classifier can tell classes of these images apart"
+        _echo(f"\nDistances are in the features of {evaluation['features']}{note}.")
+    left_out = evaluation["left_out"]
     for reason in dict.fromkeys(left_out.values()):
         _echo(f"Not measured: {', '.join(name for name in left_out if left_out[name] == reason)}: {reason}.")
     if len(opened.dataset.train) < FEW:
@@ -471,7 +476,7 @@ def report(run: RunName, out: Out = None, runs: Runs = None, trust: Trusted = Fa
 
 @app.command()
 def compare(
-    names: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="runs to put side by side")],
+    names: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="runs to compare")],
     seeds: Seeds = 1,
     samples: Samples = 2000,
     out: Out = None,
@@ -479,7 +484,7 @@ def compare(
     trust: Trusted = False,
     plugin: Plugins = None,
 ) -> None:
-    """Measure runs and put them side by side in a report: one self-contained HTML file."""
+    """Measure runs and compare them in a report: one self-contained HTML file."""
     from zeuxis.study import compare as side_by_side
 
     _echo(side_by_side([_open(name, runs, trust) for name in names], out, seeds=seeds, samples=samples))
@@ -489,26 +494,26 @@ def compare(
 def benchmark(
     models: Annotated[str, typer.Option(metavar="NAMES", help="models or recipes, separated by commas")],
     data: Annotated[str, typer.Option(metavar="NAME_OR_PATH", help="a data source, or a folder or zip of images")],
-    minutes: Annotated[float | None, typer.Option(help="train each for this long")] = None,
-    images: Annotated[int | None, typer.Option(min=1, help="train each on as many images, epoch after epoch")] = None,
+    minutes: Annotated[float | None, typer.Option(help="train each for this many minutes")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="train each on this many images, over all epochs")] = None,
     seeds: Seeds = 1,
     samples: Samples = 2000,
-    size: Annotated[int | None, typer.Option(help="side of the images, for data of your own")] = None,
+    size: Annotated[int | None, typer.Option(help="side of the images in pixels, for your own data")] = None,
     settings: Settings = None,
-    out: Annotated[Path | None, typer.Option(help="folder for it all [default: benchmark-DATA among the runs]")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for runs and report [default: RUNS/benchmark-DATA]")] = None,
     runs: Runs = None,
     trust: Trusted = False,
     plugin: Plugins = None,
 ) -> None:
-    """Train models on the same images at one budget, measure and compare them; goes on where it was stopped."""
+    """Train models on the same images with the same budget, and compare them; continues where it was stopped."""
     from zeuxis import runs_dir
     from zeuxis.recipe import parse_override
-    from zeuxis.study import benchmark as compete
+    from zeuxis.study import benchmark as run_benchmark
 
     folder = out or runs_dir(runs) / path_part(f"benchmark-{Path(data).stem}")
     overrides: dict[str, Any] = dict(parse_override(text) for text in settings or [])
     overrides["plugins"] = [*overrides.get("plugins", []), *map(str, plugin or ())]
-    report = compete(
+    report = run_benchmark(
         _names(models), data, folder, minutes=minutes, images=images, seeds=seeds, samples=samples, size=size,
         settings=overrides, trust=Trust(trust),
     )  # fmt: skip
@@ -519,39 +524,40 @@ def benchmark(
 def sweep(
     recipe: RecipeName,
     over: Annotated[
-        list[str], typer.Option(metavar="KEY=V1,V2", help="a setting and its values, or LOW..HIGH for a search")
+        list[str],
+        typer.Option(metavar="KEY=V1,V2", help="a setting and its values, or its range LOW..HIGH for a search"),
     ],
     search: Annotated[
-        Search, typer.Option(help="every combination, random draws, or Optuna's estimator")
+        Search, typer.Option(help="grid: all combinations; random: random values; tpe: Optuna's sampler")
     ] = Search.grid,
-    trials: Annotated[int, typer.Option(min=2, max=10_000, help="trainings of a search")] = 12,
-    measures: Annotated[str, typer.Option(metavar="X,Y", help="two measures to draw; a search lowers the second")] = "",
+    trials: Annotated[int, typer.Option(min=2, max=10_000, help="number of trainings in a search")] = 12,
+    measures: Annotated[str, typer.Option(metavar="X,Y", help="measures to plot; a search minimises the second")] = "",
     data: DataOption = None,
     epochs: Epochs = None,
     steps: Steps = None,
     minutes: Minutes = None,
-    seed: Annotated[int | None, typer.Option(help="of trainings and of a search")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of the trainings and of a search")] = None,
     settings: Settings = None,
     samples: Samples = 2000,
-    out: Annotated[Path | None, typer.Option(help="folder for it all [default: sweep-RECIPE among the runs]")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for runs and report [default: RUNS/sweep-RECIPE]")] = None,
     runs: Runs = None,
     trust: Trusted = False,
     plugin: Plugins = None,
 ) -> None:
-    """Train a recipe over settings, and draw what they trade; goes on where it was stopped."""
+    """Train a recipe with varied settings, and plot two measures of each; continues where it was stopped."""
     from zeuxis.recipe import load_recipe
 
     overrides = _overrides(settings, data, None) | _budget(epochs, steps, minutes)
     overrides |= {"training.seed": seed} if seed is not None else {}
-    # Before PyTorch is imported, which takes seconds: a mistake is told at once.
-    varied = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
+    # Before importing PyTorch, which takes seconds, so that a mistake is reported at once.
+    loaded = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
 
     from zeuxis import runs_dir
     from zeuxis.study import parse_axis
-    from zeuxis.study import sweep as vary
+    from zeuxis.study import sweep as run_sweep
 
-    report = vary(
-        varied, [parse_axis(text) for text in over], out or runs_dir(runs) / f"sweep-{varied.name}",
+    report = run_sweep(
+        loaded, [parse_axis(text) for text in over], out or runs_dir(runs) / f"sweep-{loaded.name}",
         search=search.value, trials=trials, shown=_names(measures), samples=samples,
     )  # fmt: skip
     _echo(report)
@@ -580,7 +586,7 @@ def _print(renderable: Any) -> None:
     from zeuxis.progress import Literal
 
     output = Literal()
-    # Narrower tables say nothing; a terminal that is narrower breaks their lines.
+    # A narrower table is unreadable; a narrower terminal wraps its lines instead.
     output.width = max(output.width, 40)
     output.print(renderable)
 
@@ -588,7 +594,7 @@ def _print(renderable: Any) -> None:
 def _echo(text: object) -> None:
     from zeuxis.progress import plain
 
-    print(plain(text))  # noqa: T201 - the one place that writes results
+    print(plain(text))  # noqa: T201 - the only place that prints results
 
 
 def _done(folder: Path, finished: bool) -> None:
@@ -599,12 +605,12 @@ def _done(folder: Path, finished: bool) -> None:
 
     last = Run(folder).journal[-1]
     raise StoppedError(
-        f"Stopped and saved at step {last['step']:,} (epoch {last['epoch']:.3g}). Go on with: zeuxis resume {folder}"
+        f"Stopped and saved at step {last['step']:,} (epoch {last['epoch']:.3g}). Continue with: zeuxis resume {folder}"
     )
 
 
 def main() -> NoReturn:
-    """Runs the command line and ends with its exit code; a user's mistake is a sentence and exit code 2."""
+    """Runs the command line and exits with its code; a user's mistake prints a sentence and exits with code 2."""
     try:
         code = app(standalone_mode=False)
     except UsageError as error:
@@ -618,15 +624,15 @@ def main() -> NoReturn:
     except OSError as error:
         _fail(f"Error: {error.filename or 'A file'} cannot be used: {why(error)}.", 2)
     except (MemoryError, RuntimeError) as error:
-        # PyTorch's own error of a CPU without memory has no class of its own.
+        # PyTorch raises a plain RuntimeError when the CPU runs out of memory.
         if isinstance(error, RuntimeError) and not re.search("tried to allocate|out of memory", str(error)):
             raise
-        _fail("Error: This takes more memory than there is; ask for less at once.", 2)
+        _fail("Error: There is not enough memory for this; ask for less at once.", 2)
     sys.exit(code)
 
 
 def _fail(message: str, code: int) -> NoReturn:
     from zeuxis.progress import plain
 
-    print(plain(shortened(message)), file=sys.stderr)  # noqa: T201 - the one place that tells failures
+    print(plain(shortened(message)), file=sys.stderr)  # noqa: T201 - the only place that prints failures
     sys.exit(code)

@@ -1,11 +1,11 @@
-"""Files that are either whole or not there.
+"""Files and folders that are either complete or absent.
 
-Everything that Zeuxis leaves on a disk is written by `write_file`: beside its place, synced, and renamed over it. A
-process that is killed, or a disk that fills, leaves the old file or the new one. What a kill left beside it carries the
-prefix `TEMPORARY` and is removed by `sweep`. A failure is one sentence.
+`write_file` writes every file that Zeuxis leaves on a disk: to a temporary file in the same folder, which is synced and
+then renamed. If the process is killed or the disk is full, either the old file or the new one remains. Temporary files
+of a killed process have the prefix `TEMPORARY` and are removed by `sweep`. A failure is reported in one sentence.
 
-A folder that takes long to fill appears whole too: `unfinished` makes it beside its place, under a lock that dies with
-its owner, to be renamed when it is full.
+A folder that takes long to fill also appears complete: `unfinished` makes a temporary one, under a lock that is freed
+when its owner dies, and the caller renames it when it is full.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ __all__ = [
     "write_file",
 ]
 
-# What the names of unfinished files begin with.
+# Prefix of the names of unfinished files.
 TEMPORARY = ".writing-"
-# A folder's lock, in the folder.
+# Name of a folder's lock file, in that folder.
 LOCK = "lock"
-# Bytes of a name that becomes a file's or a folder's: systems allow 255, and numbers and suffixes are added.
+# Longest name of a file or folder, in bytes: systems allow 255, and numbers and suffixes are added.
 LONGEST = 150
-# What no name of a file may hold on one system or another; `%` stands for what is written out.
+# Characters that some system forbids in file names; `%` is the escape character.
 FORBIDDEN = frozenset('/\\:*?"<>|%')
 
 
 class WriteError(UserError):
-    """A file or folder that cannot be written: a full disk, missing rights, a folder that is gone."""
+    """A file or folder that cannot be written: full disk, missing permission, missing folder."""
 
 
 class LockedError(UserError):
-    """A folder that another process works on."""
+    """A folder that another process has locked."""
 
 
 def why(error: BaseException) -> str:
-    """The reason of a failed read or write, in words."""
+    """Returns the reason for a failed read or write, in words."""
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full"
@@ -78,19 +78,19 @@ def why(error: BaseException) -> str:
 
 
 def write_file(path: Path, content: str | bytes | Callable[[Path], object]) -> Path:
-    """Writes a file whole and returns its path; a link in its place is replaced, not followed.
+    """Writes a file atomically and returns its path; replaces a link there, does not follow it.
 
     Args:
-        path: the file; its folder exists.
-        content: text (as UTF-8), bytes, or a function that writes to the path that it is given.
+        path: the file; its folder must exist.
+        content: text (as UTF-8), bytes, or a function that writes to the path it is called with.
 
     Raises:
-        WriteError: if it cannot be written; what stood there before stays.
+        WriteError: if it cannot be written; an earlier file remains.
     """
     temporary = None
     require_place(path)
     try:
-        # The suffix stays: writers of pictures choose their format by it.
+        # The suffix stays the same: writers of pictures choose their format by it.
         handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -111,7 +111,7 @@ def write_file(path: Path, content: str | bytes | Callable[[Path], object]) -> P
 
 
 def exists(path: Path) -> bool:
-    """Whether there is such a file or folder; False too where `Path.exists` raises, as for names that are too long."""
+    """Whether a file or folder exists; False also where `Path.exists` raises, as for names that are too long."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -119,16 +119,16 @@ def exists(path: Path) -> bool:
 
 
 def require_place(path: Path) -> Path:
-    """Returns the path of a file if it may be written there; to be asked before the work, which can be long.
+    """Returns a path if a file may be written there; call it before long work.
 
     Raises:
-        WriteError: for a folder, a device, or a place in a folder that there is not.
+        WriteError: for a folder, a device, or a path in a folder that does not exist.
     """
     if exists(path) and path.is_dir():
         reason = "it is a folder"
-    # Devices are not to be renamed over, nor are links such as /dev/stdout, which may lead to a file.
+    # Devices must not be replaced, nor links such as /dev/stdout, which may lead to a file.
     elif exists(path) and (not path.is_file() or path.parent.resolve() == Path("/dev")):
-        reason = "it is no regular file"
+        reason = "it is not a regular file"
     elif not exists(path.parent):
         reason = "its folder does not exist"
     else:
@@ -137,7 +137,7 @@ def require_place(path: Path) -> Path:
 
 
 def make_folder(path: Path) -> Path:
-    """Makes a folder with all above it, and returns it.
+    """Makes a folder and its parents, and returns its path.
 
     Raises:
         WriteError: if it cannot be made.
@@ -150,11 +150,11 @@ def make_folder(path: Path) -> Path:
 
 
 def subfolder(root: Path, name: str) -> Path:
-    """Makes a folder inside a run, and returns it.
+    """Makes a folder inside a run, and returns its path.
 
     Raises:
-        WriteError: if the run is gone, or if the folder is a link that leads out of it: a run from elsewhere must not
-            say where on this machine something is written.
+        WriteError: if the run is gone, or if the folder is a link out of it: a run from elsewhere must not choose
+            where on this machine files are written.
     """
     path = root / name
     try:
@@ -168,17 +168,17 @@ def subfolder(root: Path, name: str) -> Path:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what a killed process left unfinished in a folder and below; nobody else may be writing there."""
+    """Removes the unfinished files of a killed process in a folder and below; no other process may write there."""
     for path in folder.rglob(f"{TEMPORARY}*"):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder's lock while the block runs; the lock of a process that dies is free.
+    """Holds a folder's lock while the block runs; the lock is freed if the process dies.
 
     Raises:
-        LockedError: if another process holds it.
+        LockedError: if another process holds the lock.
         WriteError: if the folder is gone or cannot be written.
     """
     from filelock import FileLock, Timeout
@@ -197,7 +197,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process holds a folder's lock; False where nobody can tell, as in a folder of somebody else."""
+    """Whether a process holds a folder's lock; False if that is unknown, as in another user's folder."""
     if not (folder / LOCK).exists():
         return False
     try:
@@ -211,9 +211,9 @@ def is_locked(folder: Path) -> bool:
 
 @contextmanager
 def unfinished(parent: Path) -> Iterator[Path]:
-    """A new folder below `parent`, locked, to be filled and renamed; it is removed if it was not renamed.
+    """Yields a new, locked folder in `parent`, to be filled and renamed; removes it if it was not renamed.
 
-    What killed processes left of theirs is removed first.
+    First removes the unfinished folders of killed processes.
 
     Raises:
         WriteError: if it cannot be made.
@@ -221,21 +221,21 @@ def unfinished(parent: Path) -> Iterator[Path]:
     for abandoned in parent.glob(f"{TEMPORARY}*"):
         if abandoned.is_dir() and not is_locked(abandoned):
             shutil.rmtree(abandoned, ignore_errors=True)
-    with ExitStack() as held:
+    with ExitStack() as cleanup:
         for attempts_left in reversed(range(5)):
             folder = make_folder(parent / f"{TEMPORARY}{token_hex(4)}")
-            held.callback(shutil.rmtree, folder, ignore_errors=True)
+            cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
             try:
-                held.enter_context(locked(folder))
+                cleanup.enter_context(locked(folder))
                 break
-            except (WriteError, LockedError):  # another process may have removed it as abandoned before it was locked
+            except (WriteError, LockedError):  # before it was locked, another process may have removed it as abandoned
                 if not attempts_left:
                     raise
         yield folder
 
 
 def is_name(text: str) -> bool:
-    """Whether text names a file or folder and no path: printable, not hidden, not empty, and not too long."""
+    """Whether text can name a file or folder and is not a path: printable, not hidden, not empty, not too long."""
     return (
         text.isprintable()
         and not text.startswith(".")
@@ -245,16 +245,16 @@ def is_name(text: str) -> bool:
 
 
 def path_part(text: str) -> str:
-    """Turns any text into a name by `is_name`, and different texts into different names.
+    """Turns any text into a name that `is_name` accepts; different texts give different names.
 
-    What a name may not hold is written as in a URL; what is too long is cut, and ends in a digest.
+    Forbidden characters are escaped as in a URL; a name that is too long is cut and ends in a digest.
     """
-    written = "".join(
+    name = "".join(
         c if c.isprintable() and c not in FORBIDDEN else quote(c.encode("utf-8", "surrogatepass"), "") for c in text
     )
-    if not written or written[0] == ".":
-        written = f"%2E{written[1:]}" if written else "%"
-    if len(written.encode()) <= LONGEST:
-        return written
+    if not name or name[0] == ".":
+        name = f"%2E{name[1:]}" if name else "%"
+    if len(name.encode()) <= LONGEST:
+        return name
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return written.encode()[: LONGEST - 9].decode(errors="ignore") + f"-{digest}"
+    return name.encode()[: LONGEST - 9].decode(errors="ignore") + f"-{digest}"

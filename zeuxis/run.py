@@ -1,7 +1,7 @@
-"""A run, read from its folder: what was trained, and what the model can be asked for.
+"""A run, read from its folder: its history, and the trained model's operations.
 
-Images here are NumPy arrays `(N, H, W, C)` of float32 in 0..1, latents `(N, Z)`; tensors, devices and the
-recipe's pixel range stay inside.
+Images here are NumPy arrays `(N, H, W, C)` of float32 in 0..1, latents are `(N, Z)`. Tensors, devices and the
+recipe's pixel range are handled internally.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from zeuxis.trust import NOTHING, Trust
 
 __all__ = ["Run", "find_run", "slerp"]
 
-# Images that pass through a network at once when sampling and encoding.
+# Batch size of sampling and encoding.
 CHUNK = 256
-# What may be asked for at once: latent vectors, images in a row, and GiB of images.
+# Limits of one request: latent vectors, images in a row, and GiB of images.
 MOST_LATENTS, MOST_STEPS, MOST_MEMORY = 100_000, 1000, 16
-# What a latent and its seed may be: the prior is about 1 wide, and a generator takes 64 bits.
+# Limits of a latent's values (the prior is about 1 wide) and of a seed (a generator takes 64 bits).
 MOST_LATENT, LAST_SEED = 1e6, 2**63 - 1
 
 
 class _Record(BaseModel):
-    """What a run recorded: values of other types are damage, further keys are kept."""
+    """A part of what a run recorded; values of other types are errors, unknown keys are kept."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -75,7 +75,7 @@ class Run:
 
     Args:
         path: the run folder.
-        trust: in modules that its recipe names, beyond what this user trained here.
+        trust: which modules named in its recipe may run, beyond those of runs that this user trained here.
 
     Raises:
         UserError: if the folder is not a run.
@@ -85,8 +85,8 @@ class Run:
         self.path, self.trust = Path(path), trust
         missing = [name for name in ("recipe.toml", "environment.json") if not (self.path / name).is_file()]
         if missing:
-            kind = "not a run" if self.path.is_dir() else "no folder"
-            raise UserError(f"{self.path} is {kind}: it holds no {missing[0]}. A run is what `zeuxis train` makes.")
+            kind = "not a run" if self.path.is_dir() else "not a folder"
+            raise UserError(f"{self.path} is {kind}: it has no {missing[0]}. `zeuxis train` makes runs.")
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -105,7 +105,7 @@ class Run:
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """Versions, hardware and data, as recorded when training began."""
+        """Versions, hardware and data, as recorded when training started."""
         path = self.path / "environment.json"
         try:
             return _Environment.model_validate_json(path.read_bytes()).model_dump()
@@ -118,17 +118,17 @@ class Run:
 
     @cached_property
     def journal(self) -> Lines:
-        """All journal lines, oldest first, and the roles of their numbers."""
+        """All journal lines, oldest first, with the roles of their numbers."""
         newest = next(iter(checkpoints(self.path / "checkpoints")), None)
         step = 0
         if newest is not None:
-            with suppress(UserError):  # a damaged one is told where its weights are wanted
+            with suppress(UserError):  # a damaged checkpoint is reported when its weights are loaded
                 step = Checkpoint.read(newest, parts=()).state["step"]
         return read_journal(self.path / "journal.jsonl", step)
 
     @cached_property
     def warnings(self) -> list[str]:
-        """What the monitors said during training."""
+        """The monitors' warnings during training."""
         return [line["warning"] for line in read_warnings(self.path / "warnings.jsonl")]
 
     @cached_property
@@ -137,13 +137,13 @@ class Run:
         return read_snapshots(self.path / "snapshots", self.recipe.data.size)
 
     def series(self, term: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns steps and values of a term, such as `"vae/kl"`; empty if it was never logged."""
+        """Returns steps and values of a term, such as `"vae/kl"`; both are empty if it was never logged."""
         pairs = [(line["step"], line[term]) for line in self.journal if term in line]
         steps, values = zip(*pairs, strict=True) if pairs else ((), ())
         return np.array(steps, np.int64), np.array(values, np.float64)
 
     def names_of(self, *roles: Role) -> list[str]:
-        """Names of the journalled numbers with these roles, in the order in which they first appear."""
+        """Returns the names of the journalled numbers with these roles, in the order of their first appearance."""
         return [name for name, role in self.journal.roles.items() if role in roles]
 
     def last(self, key: str) -> Any:
@@ -157,7 +157,7 @@ class Run:
         model = build_model(self.recipe, self.classes)
         path = best_checkpoint(self.path / "checkpoints")
         if path is None:
-            raise UserError(f"{self.path} has no checkpoint yet; let it train further, or resume it.")
+            raise UserError(f"{self.path} has no checkpoint yet; let it train longer, or resume it.")
         checkpoint = Checkpoint.read(path, parts=("networks/", "average/"))
         for words in changes(checkpoint.state, self.recipe):
             say(f"{self.path / 'recipe.toml'} was changed since its weights were saved: {words}.", style=TROUBLE)
@@ -166,7 +166,7 @@ class Run:
 
     @property
     def model(self) -> Model:
-        """The model with the weights of the best checkpoint, or the newest where none is marked best."""
+        """The model with the weights of the best checkpoint, or of the newest if none is marked best."""
         return self._loaded[0]
 
     @property
@@ -176,7 +176,7 @@ class Run:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where the model runs when asked."""
+        """The device that the model runs on."""
         return pick_device("auto")
 
     @cached_property
@@ -184,11 +184,11 @@ class Run:
         """The data it was trained on.
 
         Raises:
-            UserError: if the data is not to be had here, or has changed.
+            UserError: if the data is missing on this machine, or has changed.
         """
         dataset = data.load(self.recipe.data, recipe=self.recipe.name)
         if dataset.fingerprint != self.environment["data"]["fingerprint"]:
-            raise UserError(f"The data of {self.path} is not what it was trained on; put the same images back.")
+            raise UserError(f"The data of {self.path} has changed since it was trained; put the same images back.")
         return dataset
 
     @property
@@ -198,17 +198,17 @@ class Run:
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """Names of the data's binary attributes; empty where it has none."""
+        """Names of the data's binary attributes; empty if it has none."""
         return tuple(self.environment["data"].get("attributes", ()))
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """Names of what the data's images were drawn by, where it is known; else empty."""
+        """Names of the factors that the data's images were drawn from; empty if they are unknown."""
         return tuple(self.environment["data"].get("factors", ()))
 
     @property
     def conditional(self) -> bool:
-        """Whether images are made for a class."""
+        """Whether the model is given a class to make images of."""
         return self.model.conditional
 
     @property
@@ -218,87 +218,92 @@ class Run:
 
     @property
     def encodes(self) -> bool:
-        """Whether the model finds the latents of images."""
+        """Whether the model encodes images into latents."""
         return isinstance(self.model, Encodes)
 
     @property
     def classifies(self) -> bool:
-        """Whether the model tells classes apart."""
+        """Whether the model predicts classes."""
         return isinstance(self.model, Classifies)
 
     @property
     def codes(self) -> tuple[Code, ...]:
-        """The parts of the latent vector that have a meaning of their own; empty where there are none."""
+        """The codes: parts of the latent vector with a meaning of their own; empty if there are none."""
         return self.model.codes() if isinstance(self.model, HasCodes) else ()
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The tables of its networks, as `zeuxis summary --json` prints them."""
+        """Tables of the networks' layers, as `zeuxis summary --json` prints them."""
         return summary(self.recipe.name, self.model.networks)
 
     def latents(self, n: int, seed: int = 1) -> np.ndarray:
-        """Draws `(n, Z)` latents from the prior; the same seed gives the same ones on any device.
+        """Samples `(n, Z)` latents from the prior; the same seed gives the same latents on any device.
 
         Raises:
-            UserError: if the model makes no images, or for a number or a seed that is out of range.
+            UserError: if the model makes no images, or if n or the seed is out of range.
         """
         model = self._generator()
         require_within("The number of images", n, 1, MOST_LATENTS)
         require_within("A seed", seed, 0, LAST_SEED)
-        drawn: np.ndarray = model.sample_latents(n, torch.Generator().manual_seed(seed)).numpy()
-        return drawn
+        latents: np.ndarray = model.sample_latents(n, torch.Generator().manual_seed(seed)).numpy()
+        return latents
 
     def sample(self, n: int = 16, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0) -> np.ndarray:
-        """Makes new images, in float32; inside `torch.autocast("cpu", torch.bfloat16)` in about half the time.
+        """Samples new images in float32; inside `torch.autocast("cpu", torch.bfloat16)` it takes about half the time.
 
         Args:
-            n: how many.
-            seed: of the latents.
-            label: the class, for conditional models; None for all in turn.
-            scale: multiplies the latents; wider than 1 shows more variety, narrower safer images.
+            n: number of images.
+            seed: seed of the latents.
+            label: the class, for conditional models; None for all classes in turn.
+            scale: factor of the latents; above 1 images vary more, below 1 they are safer.
 
         Returns:
             `(n, H, W, C)` in 0..1.
 
         Raises:
-            UserError: if the model makes no images or has no such class, or for a number that is out of range.
+            UserError: if the model makes no images or has no such class, or if a number is out of range.
         """
         return self._joined(self.samples(n, seed=seed, label=label, scale=scale), n)
 
     def samples(
         self, n: int, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0
     ) -> Iterator[np.ndarray]:
-        """Makes the images of `sample`, some at a time: for more than fit into memory."""
+        """Yields the images of `sample` in batches, for more than fit into memory."""
         if label is not None and not self.conditional:
-            raise UserError(f"{self.path} is not conditional, so it cannot be asked for a class; drop --label.")
+            raise UserError(f"{self.path} is not conditional, so it takes no class; drop --label.")
         require_within("The scale of the latents", scale, 0, 1000)
         latents = self.latents(n, seed) * scale
         condition = self.in_turn(n) if label is None else self.condition_of([str(label)] * n)
         return self._decoded(latents, condition)
 
     def in_turn(self, n: int, each: int = 1) -> np.ndarray | None:
-        """Class weights `(n * each, K)` of the classes in turn, `each` images of one; None if not conditional."""
+        """Returns class weights `(n * each, K)` of the classes in turn, each repeated; None if not conditional.
+
+        Args:
+            n: number of turns.
+            each: images of one class before the next follows.
+        """
         if not self.conditional:
             return None
         names = self.model.class_names
         return np.repeat(self.condition_of([names[i % len(names)] for i in range(n)]), each, axis=0)
 
     def condition_of(self, names: list[str]) -> np.ndarray:
-        """Returns the conditions `(len(names), K)` of classes by name, or of attributes, as in `Smiling=1,Male=0`."""
+        """Returns the class weights `(len(names), K)` of named classes, or of attributes such as `Smiling=1,Male=0`."""
         indices = [self.model.conditions.index(name) for name in names]
         return self.model.condition_of(indices).cpu().numpy()
 
     def decode(self, latents: np.ndarray, condition: np.ndarray | None = None) -> np.ndarray:
-        """Makes `(N, H, W, C)` images in 0..1 of `(N, Z)` latents.
+        """Decodes latents to `(N, H, W, C)` images in 0..1.
 
         Args:
-            latents: where in latent space.
+            latents: `(N, Z)`.
             condition: `(N, K)` class weights, for conditional models; mixtures are allowed.
         """
         return self._joined(self._decoded(latents, condition), len(latents))
 
     def _decoded(self, latents: np.ndarray, condition: np.ndarray | None) -> Iterator[np.ndarray]:
-        """The images of `decode`, some at a time."""
+        """Yields the images of `decode` in batches."""
         model = self._generator()
         if self.conditional and condition is None:
             raise UserError(f"{self.path} is conditional: decode needs class weights, such as run.condition_of(['7']).")
@@ -307,21 +312,21 @@ class Run:
             z = torch.as_tensor(np.asarray(latents[part], np.float32), device=self.device)
             with threads.unit("decode"), torch.no_grad():
                 x = to_unit(model.generate(z, self._weights(condition, part)), self.recipe.data.range)
-                made = x.permute(0, 2, 3, 1).float().cpu().numpy()
-            yield made
+                images = x.permute(0, 2, 3, 1).float().cpu().numpy()
+            yield images
 
     def _joined(self, parts: Iterator[np.ndarray], n: int) -> np.ndarray:
-        """All of n images at once, if they fit."""
+        """Returns all n images in one array, if it is not too large."""
         memory = 4 * n * math.prod(self.recipe.data.shape) / 2**30
         if memory > MOST_MEMORY:
             raise UserError(
                 f"{n:,} images of this size take {memory:,.0f} GiB at once, and {MOST_MEMORY} are allowed; ask for "
-                f"fewer, or for some at a time by run.samples."
+                f"fewer, or get them in batches from run.samples."
             )
         return np.concatenate(list(parts))
 
     def posterior(self, images: np.ndarray, condition: np.ndarray | None = None) -> Posterior:
-        """Returns mean and log-variance, `(N, Z)` tensors on the CPU.
+        """Encodes images; returns mean and log-variance, `(N, Z)` tensors on the CPU.
 
         Args:
             images: `(N, H, W, C)` in 0..1 or bytes.
@@ -329,7 +334,7 @@ class Run:
         """
         model = self.model
         if not isinstance(model, Encodes):
-            raise UserError(f"{self.path} is a '{self.recipe.model.name}', which makes images but cannot encode them.")
+            raise UserError(f"{self.path} is a '{self.recipe.model.name}', which cannot encode images.")
         if self.conditional and condition is None:
             raise UserError(f"{self.path} is conditional: encode needs class weights, such as run.condition_of(['7']).")
         pixels = self._pixels(images)
@@ -343,11 +348,11 @@ class Run:
         return Posterior(torch.cat([mean for mean, _ in parts]), torch.cat([logvar for _, logvar in parts]))
 
     def encode(self, images: np.ndarray, condition: np.ndarray | None = None) -> np.ndarray:
-        """Returns the posterior means, `(N, Z)`; arguments as of `posterior`."""
+        """Returns the posterior means, `(N, Z)`; same arguments as `posterior`."""
         return self.posterior(images, condition).mean.numpy()
 
     def reconstruct(self, images: np.ndarray, condition: np.ndarray | None = None) -> np.ndarray:
-        """Encodes and decodes images; arguments as of `posterior`."""
+        """Encodes and decodes images; same arguments as `posterior`."""
         return self.decode(self.encode(images, condition), condition)
 
     def classify(self, images: np.ndarray) -> np.ndarray:
@@ -365,34 +370,34 @@ class Run:
         return self._chunks(images, model.features)
 
     def read_codes(self, images: np.ndarray) -> np.ndarray:
-        """Returns what a model with codes reads off `(N, H, W, C)` images: `(N, K)`, a number for each code."""
+        """Returns the codes that a model reads from `(N, H, W, C)` images: `(N, K)`, one number per code."""
         model = self.model
         if not isinstance(model, HasCodes):
             raise UserError(f"{self.path} is a '{self.recipe.model.name}', which has no codes to read.")
         return self._chunks(images, model.read_codes)
 
     def condition(self, labels: np.ndarray | None) -> np.ndarray | None:
-        """Class weights `(N, K)` of class indices `(N,)` for a conditional model; None for all others."""
+        """Returns class weights `(N, K)` for class indices `(N,)`; None if the model is not conditional."""
         if not self.conditional or labels is None:
             return None
         return self.model.condition_of(torch.from_numpy(np.asarray(labels))).cpu().numpy()
 
     def choose_images(self, part: str, n: int | None = None) -> np.ndarray:
-        """Returns the indices of n images of the "train" or the "test" part, always the same ones; or of all."""
+        """Returns the indices of n images of the "train" or "test" part, always the same ones; of all if n is None."""
         indices = self.dataset.train if part == "train" else self.dataset.test
-        # Not the first ones, which may all be of one class, where a source lists its images by class.
+        # Not the first n: they may all be of one class if a source lists its images by class.
         if n is not None and n < len(indices):
             indices = np.sort(np.random.default_rng(0).choice(indices, n, replace=False))
         return indices
 
     def images(self, indices: np.ndarray) -> np.ndarray:
-        """Returns images of the data set by index, `(n, H, W, C)` in 0..1, as the model is shown them."""
+        """Returns images of the data set by index, `(n, H, W, C)` in 0..1, as the model sees them."""
         batch = make_batch(self.dataset, self.recipe.data, indices, torch.device("cpu"))
         pixels: np.ndarray = to_unit(batch.images, self.recipe.data.range).permute(0, 2, 3, 1).numpy()
         return pixels
 
     def labels(self, indices: np.ndarray) -> np.ndarray | None:
-        """Returns the class of images by index, `(n,)`; None where the data has no classes."""
+        """Returns the class indices of images by index, `(n,)`; None if the data has no classes."""
         return None if self.dataset.labels is None else self.dataset.labels[indices]
 
     def attribute(self, name: str, indices: np.ndarray) -> np.ndarray:
@@ -411,24 +416,24 @@ class Run:
         """Returns the index of each factor's value for images by index, `(n, F)`, in the order of `factors`."""
         table = self.dataset.factors
         if table is None:
-            raise UserError(f"Nothing is known of what the images of {self.path} were drawn by.")
+            raise UserError(f"The factors that the images of {self.path} were drawn from are unknown.")
         values: np.ndarray = table[indices]
         return values
 
     def test_images(self, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Returns n held-out images `(n, H, W, C)` in 0..1 and their labels; or all."""
+        """Returns n held-out images `(n, H, W, C)` in 0..1 and their labels; all if n is None."""
         indices = self.choose_images("test", n)
         return self.images(indices), self.labels(indices)
 
     def interpolate(self, start: str, end: str, *, steps: int = 10, seed: int = 1) -> np.ndarray:
-        """Makes a row of images from one place to another.
+        """Makes a row of images between two points of latent space, or between two classes.
 
         Args:
-            start: where it begins: a class for conditional models; else a latent, given as a seed or as numbers
+            start: the first image: a class for conditional models; else a latent, given as a seed or as numbers
                 separated by commas.
-            end: where it ends.
-            steps: images in the row.
-            seed: of the one latent that a conditional row keeps.
+            end: the last image, in the same form.
+            steps: number of images.
+            seed: seed of the one latent that all images share, for conditional models.
 
         Returns:
             `(steps, H, W, C)` in 0..1.
@@ -450,15 +455,13 @@ class Run:
         except ValueError:
             numbers = []
         if len(numbers) != size:
-            raise UserError(
-                f"'{text}' is no place in latent space; give a seed such as 3, or {size} numbers separated by commas."
-            )
+            raise UserError(f"'{text}' is not a latent; give a seed such as 3, or {size} numbers separated by commas.")
         for number in numbers:
             require_within("A latent", number, -MOST_LATENT, MOST_LATENT)
         return np.array(numbers, np.float32)
 
     def _chunks(self, images: np.ndarray, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
-        """Applies a function of `(B, C, H, W)` images in the recipe's range to all images, some at a time."""
+        """Applies a function of `(B, C, H, W)` images in the recipe's range to all images, in batches."""
         pixels, parts = self._pixels(images), []
         with torch.no_grad():
             for start in paced(range(0, len(pixels), CHUNK), "look"):
@@ -482,20 +485,20 @@ class Run:
         options = self.recipe.data
         if array.ndim == 3:
             array = array[..., None]
-        want = (options.size, options.size, options.channels)
-        if array.shape[1:] != want:
-            raise UserError(f"Images of shape {array.shape[1:]} were given; this run takes (H, W, C) = {want}.")
+        expected = (options.size, options.size, options.channels)
+        if array.shape[1:] != expected:
+            raise UserError(f"The images have the shape {array.shape[1:]}; this run takes (H, W, C) = {expected}.")
         return torch.from_numpy(array).permute(0, 3, 1, 2)
 
 
 def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-    """Spherical interpolation, which stays where a normal prior has its mass; straight where there is no angle.
+    """Interpolates spherically, which stays where a normal prior has its mass; linearly where there is no angle.
 
     Source: T. White, Sampling Generative Networks, 2016, section 2.1.
     """
     cosine = float(np.dot(a, b)) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12)
     angle = np.arccos(np.clip(cosine, -1, 1))
-    if np.sin(angle) < 1e-4 or len(a) < 4:  # in few dimensions a normal's mass is at its centre
+    if np.sin(angle) < 1e-4 or len(a) < 4:  # in few dimensions a normal distribution has its mass at the centre
         return np.asarray((1 - t) * a + t * b, np.float32)
     weights = np.sin([(1 - t) * angle, t * angle]) / np.sin(angle)
     return np.asarray(weights @ np.stack([a, b]), np.float32)
@@ -505,11 +508,11 @@ def find_run(name: str | Path, runs: Path, *, trust: Trust = NOTHING) -> Run:
     """Opens a run by its path, or by its name below `runs`.
 
     Raises:
-        UserError: if there is none, with the nearest name.
+        UserError: if there is none; the message names the nearest.
     """
-    found = [path for path in (Path(name), runs / name) if exists(path)]
-    if found:
-        # A folder of the same name that is no run, such as the images it learned from, does not stand in its way.
-        return Run(next((path for path in found if (path / "recipe.toml").is_file()), found[0]), trust=trust)
+    candidates = [path for path in (Path(name), runs / name) if exists(path)]
+    if candidates:
+        # Another folder of the same name, such as the training images, must not hide the run.
+        return Run(next((path for path in candidates if (path / "recipe.toml").is_file()), candidates[0]), trust=trust)
     known = [p.parent.name for p in runs.glob("*/recipe.toml")] if runs.is_dir() else []
-    raise UserError(f"There is no run '{name}', neither here nor in {runs}.{nearest(str(name), known)}")
+    raise UserError(f"There is no run '{name}' here or in {runs}.{nearest(str(name), known)}")

@@ -1,13 +1,13 @@
-"""Whose code may run.
+"""Decides which code may run.
 
-A recipe can name Python of the user's own: a plugin's file, or a network's module by its dotted path. To import it is
-to run it, so a recipe or a run from somebody else must not decide that. Trust belongs to a plugin's content, or to a
-call: the module's path with its arguments. It comes from three places alone:
+A recipe can name the user's own Python code: a plugin's file, or a network's module by its dotted path. Importing code
+runs it, so a recipe or a run from somebody else must not decide that. Trust is given to the content of a plugin, or to
+a call: the module's path with its arguments. It has only three sources:
 
 - the user names the recipe file, or the setting, that names the code;
 - the user says so: `--trust`, or `trust=True`;
-- the run was made here by this user. What it calls is recorded below `state_dir()`, outside the run, where nothing
-  that comes with a run can write.
+- this user made the run here. Its calls are recorded in `state_dir()`, outside the run, where nothing that comes with
+  a run can write.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ __all__ = ["NOTHING", "Call", "Code", "Trust", "made_here", "remember", "state_d
 
 
 class Code(Protocol):
-    """What would be run, and says so in words."""
+    """Code that would be run; its `str` describes it in words."""
 
     def digest(self, folder: Path | None = None) -> str:
-        """SHA-256 of what it is, and of the run that it belongs to."""
+        """Returns the SHA-256 of the code, and of the run that it belongs to."""
         ...
 
 
 @dataclass(frozen=True)
 class Call:
-    """A module that a recipe names.
+    """A module that a recipe names to be called.
 
     Attributes:
         module: `package.module.Class`.
@@ -53,17 +53,17 @@ class Call:
         return f"{self.module}({arguments})"
 
     def digest(self, folder: Path | None = None) -> str:
-        """SHA-256 of the call, and of the run that it belongs to."""
+        """Returns the SHA-256 of the call, and of the run that it belongs to."""
         place = str(folder.resolve()) if folder else ""
-        told = json.dumps([place, self.module, self.arguments], sort_keys=True, default=repr)
-        return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+        content = json.dumps([place, self.module, self.arguments], sort_keys=True, default=repr)
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Which calls may run: all, or those with these digests.
+    """Which code may run: all, or code with one of these digests.
 
-    All are equal: a recipe is the same, whoever trusts it.
+    All instances compare equal, so that a recipe's trust does not affect its equality.
     """
 
     everything: bool = field(default=False, compare=False)
@@ -71,23 +71,23 @@ class Trust:
 
     @classmethod
     def of(cls, calls: Iterable[Code]) -> Trust:
-        """Trust in this code."""
+        """Returns trust in some code."""
         return cls(digests=frozenset(call.digest() for call in calls))
 
     def __or__(self, other: Trust) -> Trust:
         return Trust(self.everything or other.everything, self.digests | other.digests)
 
     def require(self, call: Code, where: str) -> None:
-        """Raises a `UserError` unless the call may run.
+        """Raises a `UserError` unless the code may run.
 
         Args:
-            call: what would run.
+            call: the code.
             where: what names it, such as `"recipe NAME, network NAME"`.
         """
         if not self.everything and call.digest() not in self.digests:
             raise UserError(
-                f"In {where}, {quoted(str(call), 200)} is somebody's code, which would be imported and run: if you "
-                "trust where it comes from, add --trust (in Python, trust=True)."
+                f"In {where}, {quoted(str(call), 200)} is code that would be imported and run: if you trust its "
+                "source, add --trust (in Python, trust=True)."
             )
 
 
@@ -95,16 +95,16 @@ NOTHING = Trust()
 
 
 def state_dir() -> Path:
-    """The folder of what Zeuxis remembers of this user: `ZEUXIS_STATE`, else the system's place for it."""
+    """Returns the folder of Zeuxis's records about this user: `ZEUXIS_STATE`, else the platform's state directory."""
     return Path(os.environ.get("ZEUXIS_STATE") or platformdirs.user_state_path("zeuxis"))
 
 
 def remember(folder: Path, calls: Iterable[Code]) -> None:
-    """Records that a run was made here with these calls; says so where it cannot."""
+    """Records that a run was made here with these calls; prints a notice if it cannot."""
     from zeuxis.progress import say
 
     for call in calls:
-        # A file for each: its name says it all, so that nothing must be parsed, and processes do not collide.
+        # One file per call: its name is the whole record, so nothing needs parsing and processes do not collide.
         content = json.dumps({"run": str(folder.resolve()), "calls": str(call)}, indent=2) + "\n"
         try:
             record = _record(call, folder)
@@ -115,7 +115,7 @@ def remember(folder: Path, calls: Iterable[Code]) -> None:
 
 
 def made_here(folder: Path, calls: Iterable[Code]) -> Trust:
-    """Trust in those of a run's calls that were recorded when it was made."""
+    """Returns trust in those of a run's calls that were recorded when the run was made."""
     calls = list(calls)
     records = set((state_dir() / "made-here").glob("*.json")) if calls else set()
     return Trust.of(call for call in calls if _record(call, folder) in records)

@@ -1,8 +1,8 @@
-"""Images in arrays: `.npy` and `.npz` files, and arrays in memory, which are written into one.
+"""Images in arrays: `.npy` and `.npz` files, and arrays in memory, which are saved to such a file.
 
-An `.npz` holds `images` (or `x`, or `arr_0`) and, if it has them, `labels` (or `y`, or `arr_1`); or `x_train`,
-`y_train`, `x_test` and `y_test`. Images are `(N, H, W)`, `(N, H, W, C)` or `(N, C, H, W)`: bytes, integers of more
-bits, or floats in 0..1, in -1..1 or in 0..255.
+An `.npz` holds `images` (or `x`, or `arr_0`) and optionally `labels` (or `y`, or `arr_1`); or `x_train`, `y_train`,
+`x_test` and `y_test`. Images are `(N, H, W)`, `(N, H, W, C)` or `(N, C, H, W)`: bytes, integers of more bits, or
+floats in 0..1, in -1..1 or in 0..255.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ CHANNELS = (1, 3, 4)
 
 
 def store(data: Any) -> Path:
-    """Writes images, or a pair of images and labels, into the cache, named after their content; returns the file.
+    """Writes images, or a pair of images and labels, to a file in the cache named by their hash; returns its path.
 
     Raises:
-        UserError: if they are no images, or cannot be written.
+        UserError: if they are not images, or cannot be written.
     """
     images, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
     pixels, names = np.asarray(images), None if labels is None else np.asarray(labels)
-    _prepared(pixels, "data")
+    _prepared(pixels, "The array of images")
     if names is not None:
-        _classes(names, len(pixels), "data")
+        _classes(names, len(pixels), "The pair of arrays")
     digest = hashlib.sha256(f"{pixels.dtype} {pixels.shape}".encode())
     digest.update(pixels.tobytes())
     if names is not None:
@@ -51,10 +51,10 @@ def store(data: Any) -> Path:
 
 
 def arrays(path: Path) -> Collection:
-    """The images in a `.npy` or `.npz` file.
+    """Opens the images in a `.npy` or `.npz` file.
 
     Raises:
-        UserError: if it cannot be read, or holds no images.
+        UserError: if it cannot be read, or contains no images.
     """
     tables = _tables(path)
     split = None
@@ -70,33 +70,33 @@ def arrays(path: Path) -> Collection:
         images = next((name for name in IMAGES if name in tables), None)
         if images is None:
             raise UserError(
-                f"{path} holds {', '.join(tables) or 'nothing'}; images are called 'images', 'x' or 'arr_0'."
+                f"{path} contains {', '.join(tables) or 'nothing'}; name the images 'images', 'x' or 'arr_0'."
             )
         pixels = tables[images]
         names = next((np.asarray(tables[name]) for name in LABELS if name in tables), None)
-    shown, (low, high) = _prepared(pixels, str(path))
-    labels, classes = (None, []) if names is None else _classes(names, len(shown), str(path))
-    channels = 1 if shown.shape[3] == 1 else 3
+    pixels, (low, high) = _prepared(pixels, str(path))
+    labels, classes = (None, []) if names is None else _classes(names, len(pixels), str(path))
+    channels = 1 if pixels.shape[3] == 1 else 3
     changes = [] if (low, high) == (0, 255) else [f"scaled: values from {low:g} to {high:g} become 0 to 255"]
-    if shown.shape[3] == 4:
-        changes.append("transparent in places: these are laid on white")
+    if pixels.shape[3] == 4:
+        changes.append("partly transparent: the background is made white")
 
     def read(i: int, size: int) -> Image.Image:
-        scaled = np.clip((shown[i].astype(np.float64) - low) / ((high - low) / 255), 0, 255)
+        scaled = np.clip((pixels[i].astype(np.float64) - low) / ((high - low) / 255), 0, 255)
         image = Image.fromarray(np.round(scaled if channels == 3 else scaled[..., 0]).astype(np.uint8))
         if image.mode == "RGBA":
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
         image.info = {SIZE: image.size, CHANGES: changes}
         return image
 
-    digest = hashlib.sha256(f"{shown.dtype} {shown.shape}".encode())
-    for start in range(0, len(shown), 1024):
-        digest.update(shown[start : start + 1024].tobytes())
+    digest = hashlib.sha256(f"{pixels.dtype} {pixels.shape}".encode())
+    for start in range(0, len(pixels), 1024):
+        digest.update(pixels[start : start + 1024].tobytes())
     return Collection(
         fingerprint=f"arrays {digest.hexdigest()}",
-        names=[f"image {i}" for i in range(len(shown))],
+        names=[f"image {i}" for i in range(len(pixels))],
         channels=channels,
-        sizes=f"{shown.shape[2]}x{shown.shape[1]}",
+        sizes=f"{pixels.shape[2]}x{pixels.shape[1]}",
         read=read,
         labels=labels,
         classes=classes,
@@ -105,14 +105,14 @@ def arrays(path: Path) -> Collection:
 
 
 def _tables(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file by name; nothing in them is unpickled."""
+    """Returns the arrays in a file by name; never unpickles objects."""
     try:
         if path.suffix.lower() == ".npy":
             return {"arr_0": np.load(path, mmap_mode="r", allow_pickle=False)}
         with zipfile.ZipFile(path) as archive:
             size = sum(info.file_size for info in archive.infolist())
-        room = psutil.virtual_memory().total // 2
-        if size > room:
+        limit = psutil.virtual_memory().total // 2
+        if size > limit:
             raise UserError(
                 f"{path} unpacks to {size / 2**30:.1f} GiB, more than half of this machine's memory; "
                 "save the images as .npy, which is read piece by piece."
@@ -124,35 +124,35 @@ def _tables(path: Path) -> dict[str, np.ndarray]:
 
 
 def _prepared(pixels: np.ndarray, where: str) -> tuple[np.ndarray, tuple[float, float]]:
-    """Images as `(N, H, W, C)`, and the values that are shown black and white."""
+    """Returns images as `(N, H, W, C)`, and the values that become black and white."""
     if pixels.dtype.kind not in "buif":
-        raise UserError(f"{where} holds values of type {pixels.dtype}; images are bytes, integers or floats.")
+        raise UserError(f"{where} has values of type {pixels.dtype}; images should be bytes, integers or floats.")
     if pixels.ndim == 3:
         pixels = pixels[..., None]
     elif pixels.ndim == 4 and pixels.shape[3] not in CHANNELS and pixels.shape[1] in CHANNELS:
         pixels = pixels.transpose(0, 2, 3, 1)
     if pixels.ndim != 4 or pixels.shape[3] not in CHANNELS or not pixels.size:
         raise UserError(
-            f"{where} has the shape {pixels.shape}; images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1, 3 or 4 "
-            "channels."
+            f"{where} has the shape {pixels.shape}; images should be (N, H, W), (N, H, W, C) or (N, C, H, W) with 1, 3 "
+            "or 4 channels."
         )
     if pixels.dtype == np.uint8 and pixels.max() > 1:
         return pixels, (0, 255)
     low, high = float(pixels.min()), float(pixels.max())
     if not np.isfinite([low, high]).all():
-        raise UserError(f"{where} holds values that are infinite or no numbers.")
+        raise UserError(f"{where} has values that are infinite or not numbers; images should have finite values.")
     return pixels, limits(low, high, pixels.dtype.kind == "f")
 
 
 def _classes(names: np.ndarray, count: int, where: str) -> tuple[np.ndarray, list[str]]:
-    """Class indices and the names of the classes, from a number or a word for each image."""
+    """Returns class indices and class names, given a number or a word for each image."""
     if names.ndim == 2 and names.shape[1] == 1:
         names = names[:, 0]
     if names.shape != (count,):
-        raise UserError(f"{where} holds {count} images but labels of the shape {names.shape}; one for each is needed.")
+        raise UserError(f"{where} has {count} images but labels of shape {names.shape}; each image needs one label.")
     if names.dtype.kind == "f" and np.isfinite(names).all() and (names == np.round(names)).all():
         names = names.astype(np.int64)
     if names.dtype.kind not in "biuU":
-        raise UserError(f"{where} holds labels of type {names.dtype}; they are whole numbers or words.")
+        raise UserError(f"{where} has labels of type {names.dtype}; they should be whole numbers or words.")
     values, labels = np.unique(names, return_inverse=True)
     return labels.astype(np.int64), [readable(str(value)) for value in values.tolist()]

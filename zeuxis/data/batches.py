@@ -1,6 +1,6 @@
-"""Batches: bytes from the cache become float images on the training device.
+"""Batches: turns bytes from the cache into float images on the training device.
 
-The k-th batch of a run is a function of the seed and k alone, so a resumed run needs no loader state.
+The k-th batch of a run depends only on the seed and k, so a resumed run needs no loader state.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Batch", "Batches", "from_unit", "to_bytes", "to_unit"]
 
 @dataclass(frozen=True)
 class Batch:
-    """Images and what is known of them.
+    """A batch of images and their labels.
 
     Attributes:
         images: `(B, C, H, W)` in the recipe's pixel range.
@@ -34,18 +34,18 @@ class Batch:
 
 
 class Batches:
-    """The training images in batches, shuffled anew each epoch; a last, smaller batch is left out.
+    """The training images in batches, reshuffled each epoch; a smaller last batch is dropped.
 
-    A GPU holds the bytes of a set that takes no more than a quarter of its free memory: it is then sent an epoch's
-    order once, and no images.
+    A data set of at most a quarter of a GPU's free memory is kept on the GPU as bytes. Then only the order of each
+    epoch is sent there, and no images.
 
     Args:
-        dataset: where the images are.
+        dataset: the images.
         options: the recipe's data section.
-        batch_size: images a batch; no more than there are.
-        seed: of the order and of mirroring.
-        device: where batches are put.
-        resident: whether the images are held there; if None, where there is room.
+        batch_size: images per batch; at most the number of training images is used.
+        seed: seed of the order and of mirroring.
+        device: device of the batches.
+        resident: whether to keep the images on the device; if None, wherever they fit.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Batches:
         self._epoch = -1
         size = len(dataset.train) * math.prod(dataset.images.shape[1:])
         self._held: tuple[Tensor, Tensor | None] | None = None
-        if resident if resident is not None else size <= _room(device):
+        if resident if resident is not None else size <= _free_bytes(device):
             labels = None if dataset.labels is None else dataset.labels[dataset.train]
             self._held = (
                 torch.from_numpy(dataset.images[dataset.train]).to(device),
@@ -75,21 +75,21 @@ class Batches:
         """Returns the k-th batch of the run."""
         epoch, place = divmod(k, self.per_epoch)
         if self._epoch != epoch:
-            places = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset.train))
-            self._order: Any = torch.from_numpy(places).to(self.device) if self._held else self.dataset.train[places]
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset.train))
+            self._order: Any = torch.from_numpy(order).to(self.device) if self._held else self.dataset.train[order]
             self._epoch = epoch
-        chosen = self._order[place * self.batch_size : (place + 1) * self.batch_size]
+        indices = self._order[place * self.batch_size : (place + 1) * self.batch_size]
         mirrored = None
         if self.options.flip:
             mirrored = np.random.default_rng([self.seed, epoch, place]).random(self.batch_size) < 0.5
         if self._held is None:
-            return make_batch(self.dataset, self.options, chosen, self.device, mirrored)
+            return make_batch(self.dataset, self.options, indices, self.device, mirrored)
         pixels, labels = self._held
-        return _finished(pixels[chosen], None if labels is None else labels[chosen], self.options, mirrored)
+        return _finished(pixels[indices], None if labels is None else labels[indices], self.options, mirrored)
 
 
-def _room(device: torch.device) -> float:
-    """Bytes of images that a device may hold beside a training; a CPU reads them where they are."""
+def _free_bytes(device: torch.device) -> float:
+    """Returns the bytes of images that a device may keep during training; 0 for a CPU, which reads the cache."""
     return torch.cuda.mem_get_info(device)[0] / 4 if device.type == "cuda" else 0
 
 
@@ -100,7 +100,7 @@ def make_batch(
     device: torch.device,
     mirrored: np.ndarray | None = None,
 ) -> Batch:
-    """Gathers images by index, moves their bytes to the device, and scales them there."""
+    """Gathers images by index, moves their bytes to the device and scales them there."""
     pixels = torch.from_numpy(dataset.images[indices]).to(device, non_blocking=True)
     labels = None
     if dataset.labels is not None:
@@ -109,11 +109,11 @@ def make_batch(
 
 
 def _finished(pixels: Tensor, labels: Tensor | None, options: DataOptions, mirrored: np.ndarray | None) -> Batch:
-    """A batch from bytes `(B, H, W, C)` on its device."""
+    """Makes a batch of bytes `(B, H, W, C)` that are on its device."""
     if mirrored is not None:
-        chosen = torch.from_numpy(mirrored).to(pixels.device, non_blocking=True)
-        pixels = torch.where(chosen[:, None, None, None], pixels.flip(2), pixels)
-    # (B, H, W, C) bytes seen as (B, C, H, W) are channels-last already, the layout convolutions like best.
+        mask = torch.from_numpy(mirrored).to(pixels.device, non_blocking=True)
+        pixels = torch.where(mask[:, None, None, None], pixels.flip(2), pixels)
+    # (B, H, W, C) bytes viewed as (B, C, H, W) are in channels-last layout, the fastest for convolutions.
     images = pixels.permute(0, 3, 1, 2).float() / 255
     if options.stored_size != options.size:
         images = F.interpolate(images, (options.size, options.size), mode="bilinear", antialias=True)
@@ -126,12 +126,12 @@ def from_unit(images: Tensor, pixel_range: str) -> Tensor:
 
 
 def to_unit(images: Tensor, pixel_range: str) -> Tensor:
-    """Scales images from the recipe's range to 0..1, clipped."""
+    """Scales images from the recipe's range to 0..1 and clips them."""
     return ((images + 1) / 2 if pixel_range == "-1..1" else images).clamp(0, 1)
 
 
 def to_bytes(images: np.ndarray) -> np.ndarray:
-    """Images in 0..1 as bytes, clipped; bytes as they are."""
+    """Converts images in 0..1 to bytes, clipped; returns bytes unchanged."""
     if images.dtype == np.uint8:
         return images
     rounded: np.ndarray = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)

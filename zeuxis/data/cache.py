@@ -1,8 +1,8 @@
-"""The cache of decoded images: bytes on disk, in a folder named after a hash of the content and of what changes pixels.
+"""The cache of decoded images on disk, in a folder named by a hash of the content and of the settings of decoding.
 
-A folder holds `images.bin`, `(N, H, W, C)` bytes; `digests.bin`, eight bytes for each image, equal for equal pixels;
-and `index.json`. The index holds checksums of both and of itself, and all are checked before pixels are used. A damaged
-folder is made again. It is built beside its place and renamed (`zeuxis.files.unfinished`).
+A folder contains `images.bin`, `(N, H, W, C)` bytes; `digests.bin`, eight bytes per image, equal for equal pixels; and
+`index.json`. The index has checksums of both files and of itself, all verified before pixels are used. A damaged folder
+is made again. A folder is built under a temporary name and then renamed (`zeuxis.files.unfinished`).
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ from zeuxis.recipe import DataOptions
 
 __all__ = ["TO_COLOUR", "Decoded", "decoded"]
 
-# Raised when what is stored, or how it is made, changes: older caches are then left aside.
+# Increased when the stored format or the decoding changes; older caches are then ignored.
 _FORMAT = 2
 FILES = ("images.bin", "digests.bin")
-# Bytes that are hashed at once.
+# Bytes per checksum.
 _BLOCK = 2**26
 TO_COLOUR, TO_GREY = "grey, and turned to colour", "in colour, and turned grey"
 
 
 class Decoded(NamedTuple):
-    """Decoded images, and what was found on the way.
+    """Decoded images, and what was recorded while decoding.
 
     Attributes:
         images: `(N, H, W, C)` bytes, memory-mapped.
         digests: `(N,)`, equal for equal pixels.
-        kept: index of each in the collection.
+        kept: index of each image in the collection.
         left_out: images that cannot be read, and why.
         notes: what was left out, cropped and converted.
-        channels: 1 if all are grey in their files, else 3.
-        sizes: of the images in their files, in words.
+        channels: 1 if all files are grey, else 3.
+        sizes: sizes of the images in their files, in words.
     """
 
     images: np.ndarray
@@ -67,7 +67,7 @@ class Decoded(NamedTuple):
 
 
 class _Pixels(NamedTuple):
-    """One decoded image: its bytes, whether it was grey, its size in the file if known, its size, what was changed."""
+    """One decoded image: its bytes, whether it was grey, its size in the file if known, its size, and changes made."""
 
     pixels: bytes
     grey: bool
@@ -76,15 +76,15 @@ class _Pixels(NamedTuple):
     changes: Sequence[str]
 
 
-# Files that were checked in this process: path, size, time of the last change.
+# Files whose checksums this process has verified: path, size, modification time.
 _checked: set[tuple[str, int, int]] = set()
 
 
 def decoded(collection: Collection, options: DataOptions, progress: bool) -> Decoded:
-    """Returns a collection's images as the recipe wants them: from the cache, or decoded into it.
+    """Returns a collection's images at the recipe's size and channels, from the cache; decodes them first if needed.
 
     Raises:
-        UserError: if none can be read, or the cache cannot be written.
+        UserError: if no image can be read, or the cache cannot be written.
     """
     settings = [_FORMAT, collection.fingerprint, options.stored_size, options.channels]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
@@ -101,17 +101,17 @@ def decoded(collection: Collection, options: DataOptions, progress: bool) -> Dec
         return _read(folder, options)
     except _DamagedError as damage:
         raise UserError(
-            f"The cache of decoded images {folder} is damaged as soon as it is written ({damage})."
+            f"The cache of decoded images {folder} was damaged while it was written ({damage}); check the disk."
         ) from None
     except OSError as error:
         raise UserError(
-            f"The decoded images cannot be kept in {folder.parent}: {why(error)}. "
-            "Make room, or set ZEUXIS_CACHE to another folder."
+            f"The decoded images cannot be saved in {folder.parent}: {why(error)}. "
+            "Free some space, or set ZEUXIS_CACHE to another folder."
         ) from error
 
 
 def _folder() -> Path:
-    """The folder of all caches of images; one that goes away where the platform's cannot be written."""
+    """Returns the folder of all image caches; a temporary one if the platform's folder is not writable."""
     folder = cache_dir() / "images"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def _folder() -> Path:
     except OSError as error:
         reason = why(error)
     if os.environ.get("ZEUXIS_CACHE"):
-        if folder.is_dir():  # what is there already can be read
+        if folder.is_dir():  # caches that exist can still be read
             return folder
         raise UserError(f"The cache {folder} cannot be made: {reason}. Set ZEUXIS_CACHE to another folder.")
     return _temporary(folder, reason)
@@ -130,23 +130,23 @@ def _folder() -> Path:
 @cache
 def _temporary(folder: Path, reason: str) -> Path:
     try:
-        instead = Path(tempfile.mkdtemp(prefix="zeuxis-"))
+        temporary = Path(tempfile.mkdtemp(prefix="zeuxis-"))
     except OSError as error:
         raise UserError(f"The cache {folder} cannot be made: {reason}. Set ZEUXIS_CACHE to another folder.") from error
-    atexit.register(shutil.rmtree, instead, ignore_errors=True)
-    say(f"The cache {folder} cannot be made: {reason}. Decoded images are kept in {instead} until this command ends.")
-    return instead
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    say(f"The cache {folder} cannot be made: {reason}. Decoded images are kept in {temporary} until this command ends.")
+    return temporary
 
 
 class _DamagedError(Exception):
-    """A cache whose files are not what was written; the message says which."""
+    """A cache whose files have changed since they were written; the message says which."""
 
 
 def _read(folder: Path, options: DataOptions) -> Decoded:
-    """Reads a cache whose checksums are right.
+    """Reads a cache after verifying its checksums.
 
     Raises:
-        _DamagedError: if any is wrong, or a file cannot be read.
+        _DamagedError: if a checksum is wrong, or a file cannot be read.
     """
     try:
         stored = json.loads((folder / "index.json").read_text("utf-8"))
@@ -176,7 +176,7 @@ def _seal(index: dict[str, Any]) -> str:
 
 
 def _check(path: Path, sums: list[str]) -> None:
-    """Holds a file against its checksums, once in a process for each state of the file."""
+    """Verifies a file's checksums, once per process unless the file changes."""
     state = _state(path)
     if state not in _checked:
         if _sums(path) != sums:
@@ -185,12 +185,12 @@ def _check(path: Path, sums: list[str]) -> None:
 
 
 def _state(path: Path) -> tuple[str, int, int]:
-    known = path.stat()
-    return str(path), known.st_size, known.st_mtime_ns
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns
 
 
 def _sums(path: Path) -> list[str]:
-    """Checksums of a file's blocks, by as many threads as there are cores."""
+    """Returns the checksums of a file's blocks, computed by one thread per core."""
 
     def hashed(start: int) -> str:
         digest = hashlib.sha256()
@@ -201,32 +201,32 @@ def _sums(path: Path) -> list[str]:
         return digest.hexdigest()
 
     starts = range(0, path.stat().st_size, _BLOCK)
-    if len(starts) == 1:  # most sets of small images: no thread is worth its start
+    if len(starts) == 1:  # most sets of small images; starting threads would not pay off
         return [hashed(0)]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return list(pool.map(hashed, starts))
 
 
 def _remove(folder: Path) -> None:
-    """Removes a cache at once for everyone, whatever it is, and then its content."""
-    aside = folder.with_name(f"{folder.name}-{os.getpid()}-{time.monotonic_ns()}")
+    """Renames a cache, so that it is gone for all processes at once, and then deletes it; it may also be a file."""
+    renamed = folder.with_name(f"{folder.name}-{os.getpid()}-{time.monotonic_ns()}")
     with suppress(FileNotFoundError):  # another process was faster
-        folder.rename(aside)
-        shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+        folder.rename(renamed)
+        shutil.rmtree(renamed) if renamed.is_dir() else renamed.unlink()
 
 
 @contextmanager
 def _building(folder: Path) -> Iterator[Path]:
-    """A folder to build a cache in, that takes its place afterwards; nothing of it stays if that fails."""
+    """Yields a folder to build a cache in, and renames it to `folder` afterwards; removes it if that fails."""
     with unfinished(folder.parent) as building:
         yield building
         (building / LOCK).unlink()
         try:
             building.rename(folder)
-            # They were summed as they were written.
+            # Their checksums were computed when they were written.
             _checked.update(_state(folder / name) for name in FILES)
         except OSError:
-            # Another process may have made the same cache meanwhile: its result is as good as ours.
+            # Another process may have made the same cache meanwhile; it is equally good.
             if not (folder / "index.json").is_file():
                 raise
 
@@ -240,11 +240,11 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
             pixels = _square(image, size).convert(mode).tobytes()
             return _Pixels(pixels, image.mode == "L", image.info.get(SIZE), image.size, image.info.get(CHANGES, ()))
         except UnidentifiedImageError:
-            return "it is no image of a format that can be read"
-        except Exception as error:  # noqa: BLE001 - decoders raise what they like; the file is named and left out
+            return "it is not an image in a format that can be read"
+        except Exception as error:  # noqa: BLE001 - decoders raise anything; the file is reported and left out
             return why(error) if isinstance(error, OSError) else str(error)[:200] or type(error).__name__
 
-    kept: list[int] = []
+    readable: list[int] = []
     left_out: dict[str, str] = {}
     tally, sizes, channels = Tally(), set[tuple[int, int]](), 1
     with (
@@ -254,7 +254,7 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
         warnings.catch_warnings(),
     ):
-        # Pillow warns of images it finds large; what is too large is refused by name in `decode`.
+        # Pillow warns about large images; `decode` refuses those that are too large.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         # In chunks: the pool would otherwise hold every decoded image at once.
         for start in range(0, len(collection.names), 1024):
@@ -264,7 +264,7 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
                 if isinstance(result, str):
                     left_out[name] = result
                     continue
-                kept.append(i)
+                readable.append(i)
                 images.write(result.pixels)
                 digests.write(hashlib.blake2b(result.pixels, digest_size=8).digest())
                 if result.whole is not None:
@@ -280,7 +280,7 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
                     tally.add("converted", change, name)
             advance(len(chunk))
     total = len(collection.names)
-    if not kept:
+    if not readable:
         name, reason = next(iter(left_out.items()))
         raise UserError(f"None of the {len(left_out)} images can be read; the first, {name}: {reason}.")
     notes = tally.notes(total)
@@ -288,7 +288,7 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
         name, reason = next(iter(left_out.items()))
         notes.insert(0, Note("left out", len(left_out), "left out as unreadable", f"{name} ({reason})", total))
     index = {
-        "kept": kept,
+        "kept": readable,
         "left_out": left_out,
         "notes": [asdict(note) for note in notes],
         "channels": channels,
@@ -299,7 +299,7 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:
-    """Resizes the middle square of an image to `size` x `size`; down-sampling filters against aliasing."""
+    """Resizes the middle square of an image to `size` x `size`; down-sampling is anti-aliased."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     if image.size == (size, size):

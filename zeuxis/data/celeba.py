@@ -1,7 +1,7 @@
 """CelebA in its published layout: aligned faces, 40 binary attributes, a published split.
 
-Images are a zip or a folder, beside `list_attr_celeba.txt` and `list_eval_partition.txt`. The middle square of
-148 of the 178 pixels' width is taken, as is usual for this set; images that are square already are kept whole.
+Images are in a zip or a folder, beside `list_attr_celeba.txt` and `list_eval_partition.txt`. The middle square of
+148 pixels, out of a width of 178, is used, as is usual for this set; images that are already square are not cropped.
 
 Source: Z. Liu, P. Luo, X. Wang and X. Tang, Deep Learning Face Attributes in the Wild, ICCV 2015.
 """
@@ -25,35 +25,35 @@ _CROP = 148 / 178
 
 @source("celeba", "CelebA: aligned faces with 40 attributes, in the published layout", mirrors=True)
 def celeba(options: DataOptions) -> Collection:
-    given = locate(options.path) if options.path else data_dir() / "celeba"
-    # A path may name the set's folder, or one image archive or folder inside it.
-    root = given if (given / _ATTRIBUTES).is_file() else given.parent
-    images = given
-    if root == given:
-        found = [root / name for name in ("img_align_celeba", "img_align_celeba.zip") if (root / name).exists()]
-        images = found[0] if found else root / "img_align_celeba.zip"
+    path = locate(options.path) if options.path else data_dir() / "celeba"
+    # A path may name the folder of the whole set, or a zip or folder of images inside it.
+    root = path if (path / _ATTRIBUTES).is_file() else path.parent
+    images = path
+    if root == path:
+        candidates = [root / name for name in ("img_align_celeba", "img_align_celeba.zip") if (root / name).exists()]
+        images = candidates[0] if candidates else root / "img_align_celeba.zip"
     missing = [str(p) for p in (images, root / _ATTRIBUTES) if not p.exists()]
     if missing:
         raise UserError(
-            f"CelebA is not complete: {' and '.join(missing)} missing. Get img_align_celeba.zip, {_ATTRIBUTES} and "
+            f"CelebA is incomplete: {' and '.join(missing)} missing. Get img_align_celeba.zip, {_ATTRIBUTES} and "
             f"{_PARTITION} from its publishers (mmlab.ie.cuhk.edu.hk/projects/CelebA.html) and put them into "
             f"{data_dir() / 'celeba'}, or give their folder with data.path."
         )
     archive = Archive(images)
     if not archive.names:
-        raise UserError(f"{images} holds no images.")
+        raise UserError(f"{images} contains no images.")
     names, table = _attributes(root / _ATTRIBUTES)
     files = [name.rpartition("/")[2] for name in archive.names]
-    strangers = [file for file in files if file not in table]
-    if strangers:
+    unlisted = [file for file in files if file not in table]
+    if unlisted:
         raise UserError(
-            f"{root / _ATTRIBUTES} has no row for {len(strangers)} of the {len(files)} images in {images}, "
-            f"such as {strangers[0]}; the list belongs to another set."
+            f"{root / _ATTRIBUTES} has no row for {len(unlisted)} of the {len(files)} images in {images}, "
+            f"such as {unlisted[0]}; the list belongs to another set."
         )
     split = None
     if (root / _PARTITION).is_file():
         parts = _partition(root / _PARTITION)
-        # 0 is train, 1 validation, 2 test; a set without test rows is tested on its validation rows.
+        # 0 is training, 1 validation, 2 test; without test rows, the validation rows are the test set.
         held_out = [parts.get(file, 0) for file in files]
         split = np.array([int(part == 2 or (part == 1 and 2 not in held_out)) for part in held_out])
     survey = archive.survey()
@@ -90,10 +90,12 @@ def _attributes(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
     for number, line in enumerate(lines[2:], 3):
         file, *values = line.split()
         if len(values) != len(names) or not set(values) <= {"1", "-1", "0"}:
-            raise UserError(f"{path}, line {number}: {len(names)} values of 1 or -1 belong after {file}.")
+            raise UserError(f"{path}, line {number}: {len(names)} values of 1 or -1 should follow {file}.")
         table[file] = np.array([value == "1" for value in values], dtype=np.uint8)
     if not table:
-        raise UserError(f"{path} holds no attributes: a count, a line of names, then a row for each image.")
+        raise UserError(
+            f"{path} contains no attributes; it should have a line with a count, one with names, and a row per image."
+        )
     return names, table
 
 
@@ -104,7 +106,7 @@ def _partition(path: Path) -> dict[str, int]:
             case [file, ("0" | "1" | "2") as part]:
                 parts[file] = int(part)
             case _:
-                raise UserError(f"{path}, line {number}: expected 'FILE 0', 'FILE 1' or 'FILE 2', not '{line}'.")
+                raise UserError(f"{path}, line {number}: should be 'FILE 0', 'FILE 1' or 'FILE 2', not '{line}'.")
     return parts
 
 

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 real images of 8x8 pixels, inside the package already.
+"""scikit-learn's handwritten digits: 1,797 real images of 8x8 pixels, which come with that package.
 
 Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998.
 """
@@ -17,7 +17,7 @@ def digits(options: DataOptions) -> Collection:
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    # Ink is 0..16 in the set.
+    # Pixel values are 0..16 in this set.
     pixels = np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     return Collection(
         fingerprint="scikit-learn digits",

@@ -1,7 +1,7 @@
-"""Checked, resumable downloads.
+"""Resumable downloads with checksums.
 
-pooch verifies the checksum and puts the finished file in place; the transfer itself keeps a `.part` file, so
-that an interrupted download goes on where it stopped (HTTP range requests, RFC 9110 section 14).
+pooch verifies the checksum and moves the finished file into place. The transfer writes to a `.part` file, so that an
+interrupted download continues where it stopped (HTTP range requests, RFC 9110 section 14).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["fetch"]
 
 
 def fetch(url: str, known_hash: str, target: Path) -> Path:
-    """Downloads a file unless it is there already with the right content.
+    """Downloads a file, unless it exists with the right checksum; returns its path.
 
     Args:
         url: published address.
         known_hash: `"md5:..."` or `"sha256:..."`.
-        target: where the file goes; its folder is made.
+        target: path of the file; its folder is made.
 
     Raises:
-        UserError: if the address cannot be reached or the content is not what was published.
+        UserError: if the address cannot be reached or the checksum is wrong.
     """
     import pooch
     import requests
@@ -38,17 +38,17 @@ def fetch(url: str, known_hash: str, target: Path) -> Path:
     except (requests.RequestException, OSError) as error:
         raise UserError(
             f"{url} cannot be downloaded to {target} ({type(error).__name__}). Check the network and run the command "
-            f"again, which goes on where it stopped, or put the file there by hand."
+            f"again, which continues the download, or put the file there by hand."
         ) from error
     except ValueError as error:
         raise UserError(
-            f"What {url} gave does not have the published checksum {known_hash}; try again later."
+            f"The file from {url} does not have the published checksum {known_hash}; try again later."
         ) from error
     return target
 
 
 def _resume(url: str, output_file: Any, pooch: Any) -> None:
-    """Transfers `url` to a `.part` file beside the target, from where an earlier try stopped."""
+    """Transfers `url` to a `.part` file beside the target, continuing where an earlier attempt stopped."""
     import requests
     from pooch.utils import get_logger
 
@@ -58,7 +58,7 @@ def _resume(url: str, output_file: Any, pooch: Any) -> None:
     done = part.stat().st_size if part.exists() else 0
     headers = {"Range": f"bytes={done}-"} if done else {}
     with requests.get(url, headers=headers, stream=True, timeout=30) as response:
-        if response.status_code == 416:  # nothing is left to send: the part is whole
+        if response.status_code == 416:  # nothing is left to send: the .part file is complete
             shutil.move(part, output)
             return
         response.raise_for_status()

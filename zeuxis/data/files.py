@@ -1,7 +1,7 @@
-"""Image files in a folder or a zip, read in place, and their decoding.
+"""Reads and decodes image files in a folder or a zip, without unpacking it.
 
-Both may come from strangers. Pillow is told which formats to try, so that no file starts a program; sizes are bounded
-before something is read or decoded; what cannot be read is named and left out.
+Both may come from strangers. Pillow tries only some formats, so that no file starts a program; sizes are limited before
+anything is read or decoded; files that cannot be read are reported and left out.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ from zeuxis.files import why
 
 __all__ = ["CHANGES", "SIZE", "Archive", "Survey", "decode", "limits", "path_parts", "readable", "size_words"]
 
-# Formats that Pillow may try, whatever a file is called: it would hand an EPS to Ghostscript.
+# Formats that Pillow may try, whatever a file's suffix is: it would pass an EPS to Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-# An image above this is refused before it is decoded: 64 million pixels are 192 MB in colour, far beyond any
-# photograph one would shrink to a training image, and a small file can claim many more.
+# Larger images are refused before they are decoded: 64 million pixels are 192 MB in colour, far more than any
+# photograph used as a training image, and a small file can claim many more.
 MAX_PIXELS = 64_000_000
-# A file, or what an entry of a zip unpacks to: more than MAX_PIXELS in colour take without compression.
+# Limit of a file, and of an unpacked zip entry: more than MAX_PIXELS uncompressed pixels in colour.
 MAX_BYTES = 256 * 2**20
-# Names of files are held in memory; the largest public sets of images are near this.
+# Limit of files; their names are held in memory. The largest public image sets are close to it.
 MAX_FILES = 20_000_000
-# Folders in which the system shows itself; links there lead everywhere.
+# The kernel's virtual folders; links in them lead everywhere.
 SYSTEM = (Path("/proc"), Path("/sys"))
-# Methods that unpack in pieces; the others of the format give a whole block, however large, at once.
+# Compression methods that unpack in pieces; zip's other methods unpack a whole block at once, however large.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-# Keys in a decoded image's `info`: its size in the file, `(W, H)`, upright; and what was done to its pixels.
+# Keys in a decoded image's `info`: its upright size in the file, `(W, H)`, and the changes made to its pixels.
 SIZE, CHANGES = "zeuxis size", "zeuxis changes"
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"}
 NO_IMAGE = "not an image"
-# The least and the greatest value over all images whose values are floats, or integers.
+# Returns the smallest and largest value over all images with float values (True) or with integers (False).
 Extent = Callable[[bool], tuple[float, float]]
 
 
 class Survey(NamedTuple):
-    """What the headers of some files say.
+    """Properties of images, as read from the headers of some files.
 
     Attributes:
         channels: 3 if any is in colour, else 1.
-        sizes: of the images, in words.
-        sampled: whether there are files that were not looked at.
+        sizes: sizes of the images, in words.
+        sampled: whether some files were not read.
     """
 
     channels: int
@@ -67,7 +67,7 @@ class Survey(NamedTuple):
 
 
 class _Entries(NamedTuple):
-    """Files by name with a stamp that changes with their content, all folders, and what is left out and why."""
+    """Files by name with a stamp that changes with their content, all folders, and files left out with the reason."""
 
     stamps: dict[str, str]
     folders: set[str]
@@ -81,9 +81,9 @@ class Archive:
         path: the folder or zip.
         names: paths of the image files relative to it, with forward slashes, sorted.
         others: paths of the other files.
-        folders: parts of the paths of all folders that hold images, or nothing at all.
-        left_out: files and links that are not read, and why; the other files are among them.
-        fingerprint: of names, sizes, and checksums (zip) or modification times (folder).
+        folders: parts of the paths of all folders that contain images, or nothing at all.
+        left_out: files and links that are not read, including `others`, and why.
+        fingerprint: hash of names, sizes, and checksums (zip) or modification times (folder).
 
     Raises:
         UserError: if it cannot be opened.
@@ -103,7 +103,7 @@ class Archive:
             readable(name): NO_IMAGE for name in self.others
         }
         with_images, with_others = _above(self.names), _above(self.others)
-        # Written as `./flowers`, a folder has another above it, of no parts.
+        # A path such as `./flowers` has a parent folder without parts.
         self.folders = [
             parts
             for name in sorted(entries.folders | with_images)
@@ -114,14 +114,14 @@ class Archive:
         self.fingerprint = hashlib.sha256(stamp.encode("utf-8", "surrogateescape")).hexdigest()
 
     def notes(self, used: tuple[str, ...] = ()) -> list[Note]:
-        """What is left out, in sentences, but for the other files that are used."""
+        """Returns notes about the files left out, except those in `used`."""
         return of_left_out(self.left_out, used)
 
     def bytes(self, name: str) -> bytes:
         """Returns a file's content; safe to call from several threads.
 
         Raises:
-            ValueError: if it is larger than MAX_BYTES, or packed by a method that is not read.
+            ValueError: if it is larger than MAX_BYTES, or compressed with an unsupported method.
         """
         if self._infos is None:
             with (self.path / name).open("rb") as file:
@@ -129,50 +129,50 @@ class Archive:
         else:
             info = self._infos[name]
             if info.compress_type not in METHODS:
-                raise ValueError("it is packed by a method other than deflate")
+                raise ValueError("it is compressed with a method other than deflate")
             if info.file_size > MAX_BYTES:
                 raise ValueError(f"it unpacks to {info.file_size:,} bytes, and {MAX_BYTES:,} are allowed")
-            # A ZipFile has one file position, so each thread opens its own. It stops at the size that was declared.
+            # A ZipFile has one file position, so each thread opens its own. It reads no more than the declared size.
             if not hasattr(self._local, "zip"):
                 self._local.zip = zipfile.ZipFile(self.path)
             with self._local.zip.open(info) as file:
                 content = file.read()
         if len(content) > MAX_BYTES:
-            raise ValueError(f"it holds more than the {MAX_BYTES:,} bytes allowed")
+            raise ValueError(f"it has more than the {MAX_BYTES:,} bytes allowed")
         return content
 
     def image(self, name: str, size: int) -> Image.Image:
-        """Decodes an image file to grey or RGB, at no less than `size` pixels a side where it has them."""
+        """Decodes an image file to grey or RGB, with sides of at least `size` pixels if the file has as many."""
         return decode(self.bytes(name), size, self._extent)
 
     def survey(self, count: int = 48) -> Survey:
-        """Looks at the headers of some files, drawn at random; what decoding finds in all of them counts."""
-        chosen = np.random.default_rng(0).permutation(len(self.names))[:count]
+        """Reads the headers of a random sample of files; decoding later reads all files, and its result counts."""
+        indices = np.random.default_rng(0).permutation(len(self.names))[:count]
         modes, sizes = set(), set()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            for i in np.sort(chosen).tolist():
+            for i in np.sort(indices).tolist():
                 try:
                     with _opened(self.bytes(self.names[i])) as image:
                         modes.add(image.mode)
                         sizes.add(image.size)
-                except Exception:  # noqa: BLE001 - whatever the decoder raises; the file is named when it is decoded
+                except Exception:  # noqa: BLE001 - decoders raise anything; the file is reported when it is decoded
                     continue
         return Survey(1 if modes and modes <= GREY else 3, size_words(sizes), len(self.names) > count)
 
     def _extent(self, floating: bool) -> tuple[float, float]:
-        """Range of the values of all images of more than 8 bits, so that all are scaled alike."""
+        """Returns the range of the values of all images deeper than 8 bits, so that all are scaled alike."""
         with self._lock:
             if floating not in self._extents:
-                found = []
+                ranges = []
                 for name in self.names:
                     try:
                         with _opened(self.bytes(name)) as image:
                             if _is_deep(image) and (image.mode == "F") == floating:
-                                found.append(_range(_values(image, _raw_mode(image))))
-                    except Exception:  # noqa: BLE001 - whatever the decoder raises; the file is named when it is decoded
+                                ranges.append(_range(_values(image, _raw_mode(image))))
+                    except Exception:  # noqa: BLE001 - decoders raise anything; the file is reported when it is decoded
                         continue
-                self._extents[floating] = (min(low for low, _ in found), max(high for _, high in found))
+                self._extents[floating] = (min(low for low, _ in ranges), max(high for _, high in ranges))
             return self._extents[floating]
 
     def _unzip(self) -> _Entries:
@@ -180,7 +180,7 @@ class Archive:
             raise UserError(f"{self.path} is neither a folder nor a file.")
         try:
             self._local.zip = zipfile.ZipFile(self.path)
-        # A damaged list of entries shows itself in any of these.
+        # Each of these can come from a damaged list of entries.
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error, EOFError) as error:
             raise UserError(f"{self.path} is neither a folder nor a readable zip file ({error}).") from error
         infos = self._local.zip.infolist()
@@ -190,20 +190,20 @@ class Archive:
         named = sorted(((_entry_name(info), info) for info in infos), key=lambda pair: pair[0])
         files = [(name, info) for name, info in named if not name.endswith("/")]
         last = self._infos = dict(files)
-        twice = {
+        repeated = {
             f"{name} (an earlier entry)": "a later entry has its name" for name, info in files if last[name] is not info
         }
         folders = {name.rstrip("/") for name, _ in named if name.endswith("/")}
-        return _Entries({name: f"{i.file_size} {i.CRC}" for name, i in self._infos.items()}, folders, twice)
+        return _Entries({name: f"{i.file_size} {i.CRC}" for name, i in self._infos.items()}, folders, repeated)
 
 
 def _walk(root: Path) -> _Entries:
-    """Lists a folder; links are followed unless they lead back to a folder above them, or into the system's own."""
+    """Lists a folder; follows links, except back to a folder above them or into the system's own folders."""
     stamps: dict[str, str] = {}
     folders: set[str] = set()
     left_out: dict[str, str] = {}
     if _of_the_system(root):
-        raise UserError(f"{root} belongs to the system, and holds no images.")
+        raise UserError(f"{root} belongs to the system and contains no images; give the folder of your images.")
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
     while waiting:
         folder, above = waiting.pop()
@@ -223,21 +223,21 @@ def _walk(root: Path) -> _Entries:
         for entry in entries:
             name = f"{folder}/{entry.name}" if folder else entry.name
             try:
-                known = entry.stat()
+                status = entry.stat()
             except OSError as error:
                 left_out[name] = "a link that leads nowhere" if entry.is_symlink() else why(error)
                 continue
-            if stat.S_ISDIR(known.st_mode):
+            if stat.S_ISDIR(status.st_mode):
                 if entry.is_symlink() and _of_the_system(Path(entry.path)):
                     left_out[name] = "a link to a folder of the system"
                 else:
                     waiting.append((name, (*above, (here.st_dev, here.st_ino))))
-            elif stat.S_ISREG(known.st_mode):
-                stamps[name] = f"{known.st_size} {known.st_mtime_ns}"
+            elif stat.S_ISREG(status.st_mode):
+                stamps[name] = f"{status.st_size} {status.st_mtime_ns}"
             elif _is_image(name):
                 left_out[name] = "neither a file nor a folder"
         _require_few(root, len(stamps) + len(waiting))
-    # In the order of paths, not of text: all of a folder before a file whose name goes on with a dot.
+    # Sorted by path, not by text: a folder's files come before a file named like the folder plus a suffix.
     return _Entries(
         {name: stamps[name] for name in sorted(stamps, key=lambda name: name.split("/"))}, folders, left_out
     )
@@ -250,11 +250,11 @@ def _of_the_system(path: Path) -> bool:
 
 def _require_few(path: Path, count: int) -> None:
     if count > MAX_FILES:
-        raise UserError(f"{path} holds more than the {MAX_FILES:,} files allowed; is it the folder of your images?")
+        raise UserError(f"{path} has more than the {MAX_FILES:,} files allowed; is it the folder of your images?")
 
 
 def _entry_name(info: zipfile.ZipInfo) -> str:
-    """The name of a zip's entry, with forward slashes; names in UTF-8 are not always marked as such."""
+    """Returns the name of a zip entry, with forward slashes; decodes UTF-8 names that are not marked as such."""
     name = info.filename
     if not info.flag_bits & 0x800 and not name.isascii():
         with suppress(UnicodeError):
@@ -263,23 +263,23 @@ def _entry_name(info: zipfile.ZipInfo) -> str:
 
 
 def readable(name: str) -> str:
-    """A file's name as text that can be stored and compared: composed (NFC), bytes that are no UTF-8 written out."""
+    """Returns a file's name as text that can be stored and compared: NFC, with bytes that are not UTF-8 escaped."""
     return unicodedata.normalize("NFC", name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 def path_parts(name: str) -> list[str]:
-    """Parts of a path inside an archive, as `PurePosixPath` has them, which takes too long for 20,000 names."""
+    """Returns the parts of a path in an archive, like `PurePosixPath.parts`, which is too slow for 20,000 names."""
     return [part for part in name.split("/") if part not in ("", ".")]
 
 
 def _above(names: list[str]) -> set[str]:
-    """All folders above some files."""
-    found: set[str] = set()
-    waiting = {posixpath.dirname(name) for name in names}
-    while waiting:
-        found |= waiting
-        waiting = {posixpath.dirname(name) for name in waiting} - found
-    return found - {""}
+    """Returns all folders above some files."""
+    folders: set[str] = set()
+    level = {posixpath.dirname(name) for name in names}
+    while level:
+        folders |= level
+        level = {posixpath.dirname(name) for name in level} - folders
+    return folders - {""}
 
 
 def _hidden(name: str) -> bool:
@@ -291,7 +291,7 @@ def _is_image(name: str) -> bool:
 
 
 def size_words(sizes: set[tuple[int, int]]) -> str:
-    """Sizes `(W, H)` in words, such as `"28x28"`."""
+    """Returns sizes `(W, H)` in words, such as `"28x28"` or `"28x28 to 64x64"`."""
     if not sizes:
         return "unreadable"
     low, high = min(sizes), max(sizes)
@@ -306,58 +306,58 @@ def _opened(content: bytes) -> Image.Image:
 
 
 def decode(content: bytes, size: int, extent: Extent | None = None) -> Image.Image:
-    """Decodes image bytes to mode L or RGB, turned upright.
+    """Decodes image bytes to mode L or RGB, upright.
 
-    Transparent pixels are laid on white, values of more than 8 bits are scaled to 8, of an animation or of several
-    pages the first is taken. A JPEG is decoded at a fraction of its size where that is still at least `size` pixels a
-    side. The image's `info` holds its `SIZE` before that, and the `CHANGES` made, in words.
+    Transparent images get a white background, values of more than 8 bits are scaled to 8, and the first frame or page
+    is used. A JPEG is decoded at a fraction of its size if its sides still have at least `size` pixels. The image's
+    `info` has its full `SIZE`, and the `CHANGES` made, in words.
 
     Args:
-        content: the file.
+        content: the file's bytes.
         size: side in pixels that will be kept.
-        extent: range of the values of all images of the set; else that of this image.
+        extent: returns the range of values over all images of the set; without it, this image's range is used.
 
     Raises:
         ValueError: for an image of more than MAX_PIXELS, and for values that cannot be scaled.
-        OSError: for bytes that are no whole image.
+        OSError: for bytes that are not a complete image.
     """
     image = _opened(content)
     changes = []
     if getattr(image, "is_animated", False):
-        changes.append("animated or of several pages: the first is used")
+        changes.append("animated or multi-page: the first frame or page is used")
     whole, raw = image.size, _raw_mode(image)
     image.draft(None, (size, size))
     image.load()
-    lying = image.size
+    stored_size = image.size
     ImageOps.exif_transpose(image, in_place=True)
     if _is_deep(image):
         values = _values(image, raw)
         floating = image.mode == "F"
         low, high = limits(*(extent(floating) if extent else _range(values)), floating)
-        changes.append(f"of more than 8 bits: values from {low:g} to {high:g} are scaled to 0 to 255")
+        changes.append(f"deeper than 8 bits: values from {low:g} to {high:g} are scaled to 0 to 255")
         image = Image.fromarray(np.round(np.clip((values - low) / ((high - low) / 255), 0, 255)).astype(np.uint8))
     elif image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or (image.mode == "P" and "transparency" in image.info):
         grey, clear = image.mode in ("LA", "La"), image.convert("RGBA")
         if clear.getchannel("A").getextrema() != (255, 255):
-            changes.append("transparent in places: these are laid on white")
+            changes.append("partly transparent: the background is made white")
         ground = Image.new("RGBA", clear.size, "white")
         flat = Image.alpha_composite(ground, clear).convert("RGB")
         image = flat.convert("L") if grey else flat
     elif image.mode not in ("1", "L", "P", "RGB"):
-        changes.append(f"in the colours of {image.mode}: these are turned to RGB")
+        changes.append(f"in {image.mode} colours: these are converted to RGB")
     if image.mode == "1":
         image = image.convert("L")
     image = image if image.mode in ("L", "RGB") else image.convert("RGB")
     if raw.endswith((";16L", ";16B", ";16N")) and image.mode == "RGB":
         if np.asarray(image).max() < 16:
-            raise ValueError("of its 16 bits a channel only the lower 12 are used, and only the upper 8 can be read")
-        changes.append("of 16 bits a channel: the upper 8 are used")
-    image.info = {SIZE: whole if image.size == lying else whole[::-1], CHANGES: changes}
+            raise ValueError("it uses only the lower 12 of its 16 bits per channel, and only the upper 8 can be read")
+        changes.append("16 bits deep per channel: the upper 8 are used")
+    image.info = {SIZE: whole if image.size == stored_size else whole[::-1], CHANGES: changes}
     return image
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How an image's values lie in its file, in Pillow's words; to be asked before it is loaded."""
+    """Returns Pillow's name for the layout of an image's values in its file; must be called before it is loaded."""
     tiles = getattr(image, "tile", None)
     arguments = tiles[0].args if tiles else ""
     return arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""
@@ -368,12 +368,12 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _values(image: Image.Image, raw: str) -> np.ndarray:
-    """Values of a grey image of more than 8 bits."""
+    """Returns the values of a grey image deeper than 8 bits."""
     values = np.asarray(image)
-    if raw in ("I;32", "I;32N", "I;32L", "I;32B"):  # Pillow's own integers have a sign
+    if raw in ("I;32", "I;32N", "I;32L", "I;32B"):  # Pillow reads them as signed integers
         values = values.view(np.uint32)
     if not np.isfinite(values).all():
-        raise ValueError("it holds values that are infinite or no numbers")
+        raise ValueError("it has values that are infinite or not numbers")
     return values.astype(np.float64)
 
 
@@ -382,10 +382,10 @@ def _range(values: np.ndarray) -> tuple[float, float]:
 
 
 def limits(low: float, high: float, floating: bool) -> tuple[float, float]:
-    """The values that are shown black and white, of images whose values run from `low` to `high`.
+    """Returns the values that become black and white, for images whose values range from `low` to `high`.
 
-    Floats are taken to lie in 0..1 or -1..1 where they fit. Integers, and floats that look like them, fill as many
-    bits as the greatest needs: 8, 10, 12, 14 or 16 of them. Anything else is stretched.
+    Floats are assumed to be in 0..1 or -1..1 if they fit. For integers, and floats that look like them, white is the
+    largest value of the bits that the highest needs: 8, 10, 12, 14 or 16. Anything else is stretched.
     """
     if floating and low >= -1 and high <= 1:
         return (0.0 if low >= 0 else -1.0), 1.0

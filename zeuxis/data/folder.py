@@ -1,6 +1,6 @@
 """The user's own images: a folder or zip with one folder per class, or flat, with or without a file of labels; arrays.
 
-Folders around the class folders are looked through, however many; folders named like the parts of a split become one.
+Folders around the class folders are skipped, however many; folders named like the parts of a split define the split.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ def folder(options: DataOptions) -> Collection:
         return arrays(path)
     archive = Archive(path)
     if not archive.names:
-        hint = f"; it holds {len(archive.others)} other files" if archive.others else ""
-        raise UserError(f"{archive.path} holds no images (JPEG, PNG, WebP, GIF, BMP or TIFF){hint}.")
+        count = len(archive.others)
+        hint = f"; it has {count} other file{'s' * (count > 1)}" if count else ""
+        raise UserError(f"{archive.path} contains no images (JPEG, PNG, WebP, GIF, BMP or TIFF){hint}.")
     parts, folders, split = _layout([tuple(path_parts(name)) for name in archive.names], archive.folders)
     kinds = {top: readable(top) for top in {p[0] for p in parts if len(p) > 1}}
     named = read_labels(archive, [kinds[p[0]] if len(p) > 1 else "" for p in parts])
@@ -46,7 +47,7 @@ def folder(options: DataOptions) -> Collection:
         classes = sorted(set(kinds.values()))
         empty = sorted({readable(f[0]) for f in folders} - set(classes))
         if empty:
-            raise UserError(f"The class folder '{empty[0]}' in {archive.path} holds no image; fill it or remove it.")
+            raise UserError(f"The class folder '{empty[0]}' in {archive.path} has no images; fill it or remove it.")
         numbers = {top: classes.index(kind) for top, kind in kinds.items()}
         labels = np.array([numbers[p[0]] for p in parts])
     used = named.files if named else ()
@@ -66,12 +67,12 @@ def folder(options: DataOptions) -> Collection:
 
 
 def _layout(parts: Parts, folders: Parts) -> tuple[Parts, Parts, np.ndarray | None]:
-    """Paths of images and folders as seen from where the class folders are, and the split, 0 and 1, if there is one."""
+    """Returns paths of images and folders relative to where the class folders are, and the split (0 and 1), if any."""
     split = None
     while True:
         tops = {p[0] for p in parts}
         if all(len(p) > 2 for p in parts) and len(tops) == 1 == len({f[0] for f in folders}):
-            pass  # a folder around all others, from which nothing is learned
+            pass  # one folder around all others, which has no meaning
         elif split is None and len(tops) > 1 and all(len(p) > 1 and p[0].lower() in _SPLITS for p in parts):
             split = np.array([_SPLITS[p[0].lower()] for p in parts])
         else:

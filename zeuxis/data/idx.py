@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: four idx .gz files, from the data directory or from where they are published.
+"""MNIST and Fashion-MNIST: four idx .gz files, from the data directory or downloaded from their publishers.
 
 The idx format: two zero bytes, the type (8 is unsigned byte), the number of dimensions, each dimension as a
 big-endian 32-bit integer, then the values (http://yann.lecun.com/exdb/mnist/).
@@ -38,7 +38,7 @@ FASHION = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/", (
 FASHION_CLASSES = [
     "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot",
 ]  # fmt: skip
-# Of one file, in bytes; the published ones have 47 million.
+# Limit of the bytes of one file; the largest published file has 47 million.
 MOST_VALUES = 2**32
 
 
@@ -66,11 +66,11 @@ def _open(name: str, options: DataOptions, published: tuple[str, tuple[str, ...]
         labels.append(read_idx(label_path, 1).astype(np.int64))
         if len(images[-1]) != len(labels[-1]):
             raise UserError(
-                f"{image_path} holds {len(images[-1])} images but {label_path.name} {len(labels[-1])} labels; "
+                f"{image_path} has {len(images[-1])} images but {label_path.name} has {len(labels[-1])} labels; "
                 "the two files belong to different sets."
             )
         if len(labels[-1]) and labels[-1].max() >= len(classes):
-            raise UserError(f"{label_path} holds the label {labels[-1].max()}; {name} has labels 0 to 9.")
+            raise UserError(f"{label_path} has the label {labels[-1].max()}; {name} has labels 0 to 9.")
     if images[0].shape[1:] != images[1].shape[1:]:
         raise UserError(f"The training and test images in {folder} differ in size.")
     pixels = np.concatenate(images)
@@ -88,9 +88,9 @@ def _open(name: str, options: DataOptions, published: tuple[str, tuple[str, ...]
 
 
 def _folder(name: str, path: str) -> Path | None:
-    """The folder that holds the four files: the one given, else one in the data directory named like the set."""
-    given = [locate(path)] if path else sorted(data_dir().glob(f"{name}*"))
-    for folder in given:
+    """Returns the folder of the four files: `path`, else a folder in the data directory named like the set."""
+    candidates = [locate(path)] if path else sorted(data_dir().glob(f"{name}*"))
+    for folder in candidates:
         present = [file for file in FILES if (folder / file).is_file()]
         if len(present) == len(FILES):
             return folder
@@ -114,16 +114,16 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         with gzip.open(path) if compressed else path.open("rb") as content:
             head = content.read(header)
             if len(head) < 4 or head[:3] != b"\0\0\x08" or head[3] != dimensions:
-                raise UserError(f"{path} is no idx file of unsigned bytes with {dimensions} dimensions.")
+                raise UserError(f"{path} is not an idx file of unsigned bytes with {dimensions} dimensions.")
             shape = struct.unpack(f">{dimensions}I", head[4:].ljust(4 * dimensions, b"\0"))
             if math.prod(shape) > MOST_VALUES:
-                raise UserError(f"{path} promises {math.prod(shape):,} values; at most {MOST_VALUES:,} are read.")
-            values = content.read(math.prod(shape) + 1)  # a byte more than promised shows that there are more
+                raise UserError(f"{path} declares {math.prod(shape):,} values; at most {MOST_VALUES:,} are allowed.")
+            values = content.read(math.prod(shape) + 1)  # one byte more than declared shows that there are more
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is damaged or cut short ({error}); remove it and get it again.") from error
     if len(values) != math.prod(shape):
-        held = "more" if len(values) > math.prod(shape) else f"{len(values):,} bytes"
+        actual = "more" if len(values) > math.prod(shape) else f"{len(values):,} bytes"
         raise UserError(
-            f"{path} promises {'x'.join(map(str, shape))} values but holds {held}; it is damaged or cut short."
+            f"{path} declares {'x'.join(map(str, shape))} values but has {actual}; it is damaged or cut short."
         )
     return np.frombuffer(values, np.uint8).reshape(shape)

@@ -1,8 +1,7 @@
-"""Labels in a file beside the images: a CSV, or what Hugging Face's image folders and StyleGAN's sets have.
+"""Labels in a file beside the images: a CSV, or the formats of Hugging Face's image folders and StyleGAN's sets.
 
-A CSV names a file and a class in each row, with or without a line of names above. `metadata.csv` and `metadata.jsonl`
-have a column `file_name` and one that is called label, or like it. `dataset.json` is
-`{"labels": [["00000/img00000000.png", 3], ...]}`.
+A CSV has a file and a class in each row, with or without a header. `metadata.csv` and `metadata.jsonl` have a column
+`file_name` and one called label, or similar. `dataset.json` is `{"labels": [["00000/img00000000.png", 3], ...]}`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from zeuxis.errors import UserError
 
 __all__ = ["Labels", "read_labels"]
 
-# Files that are there for labels or captions alone; other CSVs may be about anything.
+# Files used only for labels or captions; other CSVs may contain anything.
 OWN = {"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv"}
 FILE_COLUMNS = ("file_name", "filename", "file", "image", "path", "image_path", "image_name", "name", "img", "id")
 LABEL_COLUMNS = ("label", "class", "labels", "class_name", "label_name", "category", "target", "classes")
@@ -30,10 +29,10 @@ Rows = list[tuple[str, str]]
 
 
 class Labels(NamedTuple):
-    """What files of labels say.
+    """Labels read from files.
 
     Attributes:
-        labels: class index of each image, -1 for those that are not named.
+        labels: class index of each image, -1 if no file names it.
         classes: names of the classes.
         files: the files that were read.
         notes: what was left out.
@@ -46,11 +45,11 @@ class Labels(NamedTuple):
 
 
 def read_labels(archive: Archive, folders: Sequence[str]) -> Labels | None:
-    """Reads the labels that stand in files of an archive; None where none do.
+    """Reads labels from the files of an archive; returns None if it has none.
 
     Args:
         archive: the images and the files beside them.
-        folders: the class that each image's folder would give, or "".
+        folders: the class that each image's folder suggests, or "".
 
     Raises:
         UserError: if a file cannot be read or names none of the images, or if two sources contradict each other.
@@ -59,7 +58,7 @@ def read_labels(archive: Archive, folders: Sequence[str]) -> Labels | None:
     if not candidates:
         return None
     places = _Places([readable(name) for name in archive.names])
-    found: dict[int, tuple[str, str]] = {}
+    labelled: dict[int, tuple[str, str]] = {}
     used, notes = [], []
     for file in candidates:
         where = f"{archive.path}/{readable(file)}"
@@ -69,9 +68,11 @@ def read_labels(archive: Archive, folders: Sequence[str]) -> Labels | None:
         missing = [name for place, name, _ in placed if place is None]
         if len(missing) == len(placed):
             if not rows or posixpath.basename(file).lower() not in OWN:
-                archive.left_out[readable(file)] = "it holds no labels of these images"
+                archive.left_out[readable(file)] = "it has no labels for these images"
                 continue
-            raise UserError(f"None of the {len(rows)} rows of {where} names an image here; the first, '{rows[0][0]}'.")
+            raise UserError(
+                f"None of the {len(rows)} rows of {where} names one of these images; the first names '{rows[0][0]}'."
+            )
         if missing:
             notes.append(
                 Note(
@@ -87,15 +88,15 @@ def read_labels(archive: Archive, folders: Sequence[str]) -> Labels | None:
         for place, _, label in placed:
             if place is None or not label:
                 continue
-            before, other = found.setdefault(place, (label, where))
-            if before != label:
+            earlier, other = labelled.setdefault(place, (label, where))
+            if earlier != label:
                 raise UserError(
-                    f"{places.names[place]} is called '{before}' in {other}, and '{label}' in {where}; "
+                    f"{places.names[place]} is labelled '{earlier}' in {other} but '{label}' in {where}; "
                     "correct one of them, or remove it."
                 )
-    if not found:
+    if not labelled:
         return None
-    called = {place: label for place, (label, _) in found.items()}
+    called = {place: label for place, (label, _) in labelled.items()}
     _require_agreement(called, folders, places.names, used)
     classes = sorted(set(called.values()), key=lambda label: (0, int(label), "") if _whole(label) else (1, 0, label))
     numbers = {label: i for i, label in enumerate(classes)}
@@ -108,7 +109,7 @@ def read_labels(archive: Archive, folders: Sequence[str]) -> Labels | None:
 
 
 class _Places:
-    """Where an image stands in the list of names, by its path, its name alone, or that without its ending."""
+    """Finds an image's index in the list of names by its path, its file name, or either without the suffix."""
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
@@ -117,15 +118,15 @@ class _Places:
         for path, i in self._by_path.items():
             base = posixpath.basename(path)
             for key in {base, posixpath.splitext(base)[0], posixpath.splitext(path)[0]}:
-                # A name that several have tells nothing.
+                # A name that several images share identifies none.
                 self._by_name[key] = None if key in self._by_name else i
 
     def find(self, name: str, folder: str = "") -> int | None:
-        """The image that a row means, in a file inside `folder`."""
+        """Returns the index of the image that a label file in `folder` calls `name`; None if there is none."""
         path = "/".join(path_parts(readable(name.strip()).replace("\\", "/")))
-        for tried in ("/".join(path_parts(f"{folder}/{path}")), path):
-            if tried in self._by_path:
-                return self._by_path[tried]
+        for candidate in ("/".join(path_parts(f"{folder}/{path}")), path):
+            if candidate in self._by_path:
+                return self._by_path[candidate]
         return self._by_name.get(path, self._by_name.get(posixpath.basename(path)) if path else None)
 
 
@@ -164,7 +165,7 @@ def _columns(table: list[list[str]], places: _Places) -> Rows:
     named = [i for i, cell in enumerate(table[0]) if places.find(cell) is not None]
     file = next((head.index(name) for name in FILE_COLUMNS if name in head), None)
     label = next((head.index(name) for name in LABEL_COLUMNS if name in head), None)
-    if named:  # no line of names: the first is a row like the others
+    if named:  # no header: the first line is a row like the others
         file, label, rows = named[0], None, table
     else:
         rows = table[1:]
@@ -172,7 +173,7 @@ def _columns(table: list[list[str]], places: _Places) -> Rows:
             label = next((i for i, name in enumerate(head) if "label" in name or "class" in name), None)
     if len(head) == 2 and label is None:
         label = 1 - (file or 0)
-        # Captions differ from row to row; classes come again.
+        # Captions differ from row to row; classes repeat.
         if not named and len({row[label] for row in rows if len(row) > label}) * 2 > len(rows):
             return []
     if file is None and label is not None:
@@ -183,7 +184,7 @@ def _columns(table: list[list[str]], places: _Places) -> Rows:
 
 
 def _word(value: Any) -> str:
-    """A label as the name of a class."""
+    """Returns a label as the name of a class."""
     if value is None:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -196,17 +197,17 @@ def _whole(label: str) -> bool:
 
 
 def _require_agreement(called: dict[int, str], folders: Sequence[str], names: list[str], used: list[str]) -> None:
-    """Raises where folders name the same classes as the files do, and differ; numbered folders are no classes."""
+    """Raises a `UserError` if folders and files name the same classes but disagree; ignores numbered folders."""
     kinds = {folder for folder in folders if folder}
     if len(kinds) < 2 or all(kind.isdigit() for kind in kinds):
         return
     known, means = set(called.values()), dict[str, str]()
     for place, label in called.items():
         folder = folders[place]
-        # Other words for the same classes, such as numbers, must go with one folder each.
+        # Other names for the same classes, such as numbers, must each belong to one folder.
         expected = folder if folder in known else means.setdefault(folder, label) if len(known) == len(kinds) else label
         if expected != label:
             raise UserError(
-                f"{names[place]} is called '{label}' in {' and '.join(used)}, but images of its folder are "
+                f"{names[place]} is labelled '{label}' in {' and '.join(used)}, but images in its folder are "
                 f"'{expected}'; move the image, correct the label, or remove the file of labels."
             )

@@ -1,4 +1,4 @@
-"""What happened to images on their way from files to pixels, in sentences: left out, cropped, converted."""
+"""Notes, in sentences, on what happened to images while they were loaded: left out, cropped, converted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 __all__ = ["Note", "Tally", "of_left_out"]
 
-# Letters of an example that are shown; the name of a file in a zip may have 65,535.
+# Characters of an example that are shown; the name of a file in a zip may have 65,535.
 LONGEST = 300
 
 
@@ -16,12 +16,12 @@ class Note:
     """One thing that happened to some images.
 
     Attributes:
-        kind: `left out`, `cropped` or `converted`.
-        count: to how many.
-        what: what happened, as it follows `are`.
+        kind: `left out`, `cropped`, `converted` or `copied`.
+        count: number of images that it happened to.
+        what: what happened, in words that follow `are`.
         example: the first of them.
-        total: of how many; 0 where that says nothing.
-        noun: what they are, `image` or `file`.
+        total: number of all images; 0 if it is not worth saying.
+        noun: what they are, `image`, `file` or `row`.
     """
 
     kind: str
@@ -40,25 +40,25 @@ class Note:
 
 
 class Tally:
-    """Counts what happens to images; the first of a kind is its example."""
+    """Counts what happens to images; the first image of each kind is its example."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str], tuple[int, str]] = {}
+        self._counts: dict[tuple[str, str], tuple[int, str]] = {}
 
     def add(self, kind: str, what: str, example: str) -> None:
-        """Counts one image; arguments as of `Note`."""
-        count, first = self._found.get((kind, what), (0, example))
-        self._found[kind, what] = (count + 1, first)
+        """Counts one image; same arguments as `Note`."""
+        count, first = self._counts.get((kind, what), (0, example))
+        self._counts[kind, what] = (count + 1, first)
 
     def notes(self, total: int = 0, noun: str = "image") -> list[Note]:
-        """A note for each kind, in the order in which they were met."""
-        return [Note(kind, n, what, first, total, noun) for (kind, what), (n, first) in self._found.items()]
+        """Returns a note for each kind, in the order of their first images."""
+        return [Note(kind, n, what, first, total, noun) for (kind, what), (n, first) in self._counts.items()]
 
 
 def of_left_out(files: Mapping[str, str], used: Iterable[str] = ()) -> list[Note]:
-    """Notes of files that are left out, by their reason; those that are used after all are passed over."""
-    tally, passed = Tally(), set(used)
+    """Returns a note for each reason why files are left out; skips the files in `used`."""
+    tally, skipped = Tally(), set(used)
     for name, reason in files.items():
-        if name not in passed:
+        if name not in skipped:
             tally.add("left out", f"left out ({reason})", name)
     return tally.notes(noun="file")

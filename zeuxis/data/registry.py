@@ -1,7 +1,7 @@
-"""A data source: where images come from, before they are decoded.
+"""Data sources: where images come from, before they are decoded.
 
 A source is a function from `DataOptions` to a `Collection`, registered under its name. It finds the images
-and knows their classes; decoding, resizing, caching and splitting are the same for all and live elsewhere.
+and their classes; decoding, resizing, caching and splitting are common to all sources and done elsewhere.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ __all__ = ["SOURCES", "Collection", "Source", "cache_dir", "data_dir", "source"]
 
 @dataclass(frozen=True)
 class Collection:
-    """Images that can be read one by one, and what is known of them.
+    """Images that can be read one by one, and what is known about them.
 
     Attributes:
-        fingerprint: changes whenever the content may have; part of the cache's key.
+        fingerprint: changes whenever the content may have changed; part of the cache's key.
         names: one per image, for messages and the list of what is left out.
         channels: 1 if all images are grey, else 3.
         sizes: the sizes of the images in words, such as `"28x28"`.
-        read: decodes image i; called from several threads; raises on an unreadable one. Its second
+        read: decodes image i; called from several threads; raises if the image is unreadable. Its second
             argument is the side in pixels that will be kept, so that it may decode at less than full size. The
-            image's `info` may hold its `SIZE` and `CHANGES` (`zeuxis.data.files`).
+            image's `info` may have its `SIZE` and `CHANGES` (`zeuxis.data.files`).
         labels: class index of each image, -1 for none.
         classes: names of the classes, in the order of their indices.
         attributes: `(N, A)` zeros and ones.
         attribute_names: A names.
-        factors: `(N, F)` indices of the values that each image was drawn by, where they are known.
+        factors: `(N, F)` indices of the factor values that each image was drawn from, if they are known.
         factor_names: F names.
-        split: 0 for train and 1 for test where a split is published.
-        sampled: whether channels and sizes are those of some images; decoding looks at all.
-        notes: what is left out already, in sentences.
-        left_out: files that are left out already, and why.
+        split: 0 for train and 1 for test, if a split is published.
+        sampled: whether channels and sizes were read from a sample of the images; decoding reads all.
+        notes: what the source has left out, in sentences.
+        left_out: files that the source has left out, and why.
     """
 
     fingerprint: str
@@ -67,14 +67,14 @@ class Collection:
 
 @dataclass(frozen=True)
 class Source:
-    """A registered way of finding images.
+    """A registered data source.
 
     Attributes:
-        name: what `data.source` says.
+        name: the value of `data.source` that selects it.
         description: one line for `zeuxis data`.
-        mirrors: whether a mirrored image is still one of its kind; digits are not.
-        find: finds the images, given options of its own besides where it has such.
-        Options: what `data.options` may hold; None for nothing.
+        mirrors: whether a mirrored image is still valid; mirrored digits are not.
+        find: finds the images; a source with `Options` takes them as its second argument.
+        Options: schema of `data.options`; None if it has none.
     """
 
     name: str
@@ -84,14 +84,14 @@ class Source:
     Options: type[Section] | None = None
 
     def open(self, options: DataOptions) -> Collection:
-        """Finds the images that a recipe asks for.
+        """Finds the images that a recipe describes.
 
         Raises:
-            UserError: if they cannot be had, or for wrong options.
+            UserError: if they are not available, or for wrong options.
         """
         if self.Options is None:
             if options.options:
-                raise UserError(f"The data source '{self.name}' has no options, and data.options gives some.")
+                raise UserError(f"The data source '{self.name}' has no options; remove data.options.")
             return self.find(options)
         try:
             own = self.Options.model_validate(options.options)
@@ -110,10 +110,10 @@ def source(
     """Registers a function as the data source of this name.
 
     Args:
-        name: what `data.source` says.
+        name: the value of `data.source` that selects it.
         description: one line for `zeuxis data`.
-        mirrors: whether a mirrored image is still one of its kind.
-        options: of its own, as `data.options` gives them; the function's second argument.
+        mirrors: whether a mirrored image is still valid.
+        options: schema of `data.options`, which become the function's second argument; None if it has none.
     """
 
     def register(open_: Opener) -> Opener:
@@ -124,33 +124,33 @@ def source(
 
 
 def data_dir() -> Path:
-    """The data directory: `ZEUXIS_DATA`, else the platform's place for a user's data."""
+    """Returns the data directory: `ZEUXIS_DATA`, else the platform's directory for a user's data."""
     from platformdirs import user_data_path
 
-    given = os.environ.get("ZEUXIS_DATA")
-    return Path(given).expanduser() if given else user_data_path("zeuxis", False)
+    variable = os.environ.get("ZEUXIS_DATA")
+    return Path(variable).expanduser() if variable else user_data_path("zeuxis", False)
 
 
 def cache_dir() -> Path:
-    """Where decoded images are kept: `ZEUXIS_CACHE`, else the platform's cache directory."""
+    """Returns the directory of decoded images: `ZEUXIS_CACHE`, else the platform's cache directory."""
     from platformdirs import user_cache_path
 
-    given = os.environ.get("ZEUXIS_CACHE")
-    return Path(given).expanduser() if given else user_cache_path("zeuxis", False)
+    variable = os.environ.get("ZEUXIS_CACHE")
+    return Path(variable).expanduser() if variable else user_cache_path("zeuxis", False)
 
 
 def locate(path: str) -> Path:
-    """Finds a path as given, else inside the data directory."""
-    found = lookup(path)
-    if found is None:
-        raise UserError(f"There is no file or folder '{path}', neither here nor in the data directory {data_dir()}.")
-    return found
+    """Returns a path that exists, as it is or inside the data directory; raises a `UserError` if neither does."""
+    existing = lookup(path)
+    if existing is None:
+        raise UserError(f"There is no file or folder '{path}' here or in the data directory {data_dir()}.")
+    return existing
 
 
 def lookup(path: str) -> Path | None:
-    """A path as given, else inside the data directory; None if there is neither."""
-    # No path can hold what `expanduser` and `exists` refuse: an unknown user, a null character, 5,000 letters.
+    """Returns a path that exists, as it is or inside the data directory; None if neither does."""
+    # `expanduser` and `exists` raise for what no path can be: an unknown user, a null character, 5,000 letters.
     with suppress(OSError, ValueError, RuntimeError):
-        given = Path(path).expanduser()
-        return next((candidate for candidate in (given, data_dir() / given) if candidate.exists()), None)
+        expanded = Path(path).expanduser()
+        return next((candidate for candidate in (expanded, data_dir() / expanded) if candidate.exists()), None)
     return None

@@ -1,7 +1,7 @@
-"""Sprites: shapes drawn on the spot, each by six factors that are known, to see which of them a model takes apart.
+"""Sprites: shapes drawn on demand from six known factors, to test which factors a model disentangles.
 
-Every combination of the factors is one image: its shape, scale, angle (below a quarter turn, as a square turned
-further is none that was not there before), position across and down, and colour, on a dark ground.
+Each combination of the factors is one image: shape, scale, angle (less than a quarter turn, because a square turned
+further looks the same again), position across and down, and colour, on a dark background.
 
 After: L. Matthey, I. Higgins, D. Hassabis and A. Lerchner, dSprites: Disentanglement testing Sprites dataset, 2017.
 """
@@ -19,13 +19,13 @@ from zeuxis.recipe import DataOptions
 
 SHAPES = ("square", "ellipse", "heart")
 FACTORS = {"shape": len(SHAPES), "scale": 4, "angle": 6, "across": 7, "down": 7, "colour": 5}
-# Edges are drawn this many times as fine, and averaged.
+# Shapes are drawn at this multiple of the size, and averaged down.
 FINER = 4
 GROUND = (16, 18, 24)
 
 
 def outline(shape: str) -> np.ndarray:
-    """Corners of a shape around the origin, `(P, 2)`, none further from it than 1."""
+    """Returns the corners of a shape around the origin, `(P, 2)`, at most 1 away from it."""
     turn = np.linspace(0, 2 * math.pi, 64, endpoint=False)
     if shape == "square":
         return np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) / math.sqrt(2)
@@ -38,21 +38,21 @@ def outline(shape: str) -> np.ndarray:
 
 def draw(factors: np.ndarray, side: int) -> Image.Image:
     """Draws the image of one combination of factors, `(6,)` indices in the order of `FACTORS`."""
-    chosen = dict(zip(FACTORS, factors.tolist(), strict=True))
-    share = {name: index / (FACTORS[name] - 1) for name, index in chosen.items()}
-    turn = chosen["angle"] / FACTORS["angle"] * math.pi / 2
+    indices = dict(zip(FACTORS, factors.tolist(), strict=True))
+    share = {name: index / (FACTORS[name] - 1) for name, index in indices.items()}
+    turn = indices["angle"] / FACTORS["angle"] * math.pi / 2
     rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
     radius = 0.13 + 0.12 * share["scale"]
     middle = np.array([0.28 + 0.44 * share["across"], 0.28 + 0.44 * share["down"]])
     fine = side * FINER
-    corners = (outline(SHAPES[chosen["shape"]]) @ rotation.T * radius + middle) * fine
-    paint = tuple(round(255 * part) for part in hsv_to_rgb(chosen["colour"] / FACTORS["colour"], 0.62, 1.0))
+    corners = (outline(SHAPES[indices["shape"]]) @ rotation.T * radius + middle) * fine
+    paint = tuple(round(255 * part) for part in hsv_to_rgb(indices["colour"] / FACTORS["colour"], 0.62, 1.0))
     image = Image.new("RGB", (fine, fine), GROUND)
     ImageDraw.Draw(image).polygon([tuple(corner) for corner in corners.tolist()], fill=paint)
     return image.resize((side, side), Image.Resampling.BOX)
 
 
-@source("sprites", "17,640 shapes drawn by six known factors, to see what a model takes apart", mirrors=False)
+@source("sprites", "17,640 shapes drawn from six known factors, to test disentanglement", mirrors=False)
 def sprites(options: DataOptions) -> Collection:
     table = np.indices(tuple(FACTORS.values())).reshape(len(FACTORS), -1).T
     return Collection(
