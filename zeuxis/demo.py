@@ -1,4 +1,4 @@
-"""The demo: three models learn handwriting, and one report compares them."""
+"""The demo: trains three models on handwritten digits and compares them in one report."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from zeuxis.training import start
 
 __all__ = ["MINUTES", "run_demo"]
 
-# Minutes of training for each recipe: enough for recognisable digits on two cores, and under four minutes in all
-# with the report.
+# Minutes of training per recipe: enough for recognisable digits on two cores, and less than four minutes in total,
+# including the report.
 MINUTES = {"digits-vae": 0.5, "digits-gan": 1.1, "digits-cgan": 1.1}
 
 
 def run_demo(runs: Path, *, share: float = 1.0) -> Path:
-    """Trains the demo's recipes into `runs` and writes their comparison.
+    """Trains the demo's recipes into `runs` and writes a report that compares them.
 
     Args:
-        runs: folder for the runs; earlier ones stay.
-        share: of the demo's training time.
+        runs: folder for the runs; earlier runs are kept.
+        share: factor of the training time.
 
     Returns:
-        The path of the report, which is opened where there is a display.
+        The path of the report, which is opened in a browser if there is a display.
 
     Raises:
-        UserError: if it is stopped before there is anything to compare.
+        UserError: if it is stopped before all models are trained.
     """
     trained = []
     for name, minutes in MINUTES.items():
@@ -41,7 +41,7 @@ def run_demo(runs: Path, *, share: float = 1.0) -> Path:
         folder, finished = start(recipe, runs)
         trained.append(Run(folder))
         if not finished:
-            raise UserError(f"The demo was stopped; what it trained is kept in {runs}.")
+            raise UserError(f"The demo was stopped; its runs are kept in {runs}.")
     path = comparison(trained, runs / "report.html")
     has_display = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     if has_display and sys.stderr.isatty():

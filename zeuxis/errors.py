@@ -1,8 +1,8 @@
-"""What a user is told when something they gave cannot work.
+"""Errors for users: exceptions, and helpers that write their messages.
 
-Every part of Zeuxis raises `UserError` with one complete sentence or two: what was wrong, where, and
-what would be right. The command line prints it and ends with exit code 2; nobody is shown a traceback
-for a mistake of their own.
+Every part of Zeuxis raises `UserError` with one or two complete sentences: what was wrong, where, and
+what would be right. The command line prints them and exits with code 2, so a user's mistake never shows
+a traceback.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ __all__ = [
     "shown",
 ]
 
-# Letters of the longest word that is shown whole, and of the longest message.
+# Length of the longest word that is shown in full, and of the longest message.
 LONGEST_WORD, LONGEST_MESSAGE = 300, 6000
 
 
 class UserError(Exception):
-    """A mistake or an outside event that the user can mend; the message is for them."""
+    """A mistake or an outside event that the user can fix; the message is for the user."""
 
 
 class DivergedError(UserError):
-    """A training whose numbers became NaN or infinite."""
+    """Training that produced NaN or infinite numbers."""
 
 
 class StoppedError(UserError):
-    """A job that the user interrupted, and that can go on."""
+    """A job that the user interrupted and can resume."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'?` for the closest valid name, or a list of all of them."""
     names = sorted(set(valid))
-    # A name that was not written to its end is meant before one that is misspelt.
-    begun = [valid_name for valid_name in names if len(name) > 3 and valid_name.startswith(name)]
-    close = begun or get_close_matches(name, names, n=1, cutoff=0.6)
+    # An incomplete name is more likely than a misspelt one.
+    completions = [valid_name for valid_name in names if len(name) > 3 and valid_name.startswith(name)]
+    close = completions or get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f" Did you mean '{close[0]}'?"
     return f" Valid: {', '.join(names)}." if names else ""
@@ -57,27 +57,27 @@ def one_of(kind: str, name: str, valid: Iterable[str]) -> UserError:
 
 
 def quoted(text: str, length: int = 80) -> str:
-    """Returns text as a sentence quotes it: of at most this length, with control characters written out."""
+    """Returns text to quote in a sentence: cut to this length, with control characters escaped."""
     text = text if len(text) <= length else f"{text[: length - 1]}…"
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def shown(value: object) -> str:
-    """Returns any value as a sentence quotes it."""
+    """Returns any value as text to quote in a sentence."""
     try:
         return quoted(repr(value))
-    except ValueError:  # Python writes no whole number of more than 4,300 digits
+    except ValueError:  # Python refuses to write integers of more than 4,300 digits
         return "a number too large to write"
 
 
 def require_within(what: str, value: float, low: float, high: float) -> None:
-    """Raises a `UserError` for a number that is outside `low..high`, or NaN."""
+    """Raises a `UserError` if a number is outside `low..high`, or NaN."""
     if not low <= value <= high:
         raise UserError(f"{what} should be from {low:,} to {high:,}, not {value}.")
 
 
 def shortened(message: str) -> str:
-    """Returns a message whose very long words, such as a name of 5,000 letters, show only their two ends."""
+    """Returns a message in which very long words, such as a name of 5,000 letters, show only both ends."""
 
     def ends(text: str, longest: int) -> str:
         return text if len(text) <= longest else f"{text[: longest // 3]}...{text[-longest // 3 :]}"

@@ -1,7 +1,7 @@
-"""Plugins: Python files of the user's own that register models, layers, losses, data sources, measures and the rest.
+"""Plugins: the user's Python files that register models, layers, losses, data sources, measures and so on.
 
-A recipe names them, `plugins = ["mine.py"]`, beside itself, or the command line does, `--plugin mine.py`. A run keeps a
-copy of each, so that it opens on another machine. To load a plugin is to run it: `zeuxis.trust` decides who may.
+A recipe names files beside it, `plugins = ["mine.py"]`, or the command line does, `--plugin mine.py`. A run keeps a
+copy of each, so that it opens on another machine. Loading a plugin runs it: `zeuxis.trust` decides which may run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from zeuxis.files import is_name, why
 
 __all__ = ["FOLDER", "Plugin", "load_plugins", "read_plugin"]
 
-# Where a run keeps them.
+# A run's folder of plugins.
 FOLDER = "plugins"
 MOST_BYTES = 2**20
 
@@ -28,8 +28,8 @@ class Plugin:
     """A plugin's file.
 
     Attributes:
-        name: of the file, such as `"mine.py"`.
-        content: what stands in it.
+        name: name of the file, such as `"mine.py"`.
+        content: its bytes.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Plugin:
         return f"the plugin {self.name}"
 
     def digest(self, folder: Path | None = None) -> str:
-        """SHA-256 of the content, and of the run that it belongs to."""
+        """Returns the SHA-256 of the content, and of the run that it belongs to."""
         place = str(folder.resolve()) if folder else ""
         return hashlib.sha256(b"plugin\0" + place.encode("utf-8", "surrogatepass") + b"\0" + self.content).hexdigest()
 
@@ -48,17 +48,17 @@ def read_plugin(path: Path, where: str) -> Plugin:
     """Reads a plugin's file; does not run it.
 
     Args:
-        path: of the file.
+        path: path of the file.
         where: what names it, for messages.
 
     Raises:
-        UserError: if it is no Python file, too large, or cannot be read.
+        UserError: if it is not a Python file, too large, or cannot be read.
     """
     if path.suffix != ".py" or not is_name(path.name):
-        raise UserError(f"{where}: the plugin '{quoted(str(path))}' is no Python file (.py).")
+        raise UserError(f"{where}: the plugin '{quoted(str(path))}' is not a Python file (.py).")
     try:
         if path.exists() and not path.is_file():
-            raise UserError(f"{where}: the plugin {path} is no file.")
+            raise UserError(f"{where}: the plugin {path} is not a file.")
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
@@ -69,13 +69,13 @@ def read_plugin(path: Path, where: str) -> Plugin:
 
 
 def load_plugins(plugins: Iterable[Plugin]) -> None:
-    """Runs plugins, each once in a process; the caller has made sure that they are trusted.
+    """Runs plugins, each once per process; the caller must check that they are trusted.
 
     Raises:
         UserError: if one fails.
     """
     for plugin in plugins:
-        # The same file registers the same things, wherever it lies.
+        # Files of the same content register the same entries, wherever they are.
         name = f"zeuxis_plugin_{Path(plugin.name).stem}_{plugin.digest()[:12]}"
         if name in sys.modules:
             continue
@@ -92,16 +92,16 @@ def load_plugins(plugins: Iterable[Plugin]) -> None:
             del sys.modules[name]
             if not isinstance(error, Exception | SystemExit):
                 raise
-            said = " ".join(str(error).split())
+            message = " ".join(str(error).split())
             line = next((str(number) for number in reversed(_lines(error, plugin.name))), "")
             place = f", line {line}" if line else ""
             raise UserError(
-                f"The plugin {plugin.name} cannot be loaded{place}: {type(error).__name__}: {quoted(said, 300)}."
+                f"The plugin {plugin.name} cannot be loaded{place}: {type(error).__name__}: {quoted(message, 300)}."
             ) from error
 
 
 def _lines(error: BaseException, file: str) -> list[int]:
-    """Line numbers of a plugin's own in the trace of an error."""
+    """Returns the line numbers of a plugin's file in an error's traceback."""
     if isinstance(error, SyntaxError):
         return [error.lineno] if error.lineno else []
     lines, trace = [], error.__traceback__

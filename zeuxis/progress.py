@@ -1,4 +1,4 @@
-"""What is said on the terminal: notices, tables, and one bar that any part can drive."""
+"""Output on the terminal: notices, tables, and a progress bar that any part can use."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ __all__ = ["TROUBLE", "Literal", "Words", "bar", "console", "plain", "say", "war
 
 # The colour of warnings.
 TROUBLE = "#c8553d"
-# Not printable to Python, and harmless: the line break, and the marks that join letters and pictures.
+# Harmless characters that Python calls unprintable: the line break, and the marks that join letters and emoji.
 KEPT = "\n\u200c\u200d"
 
 
 class Literal(Console):
-    """A console that prints text as it is: brackets are no markup, and codes do not reach the terminal."""
+    """A console that prints text literally: brackets are not markup, and control codes do not reach the terminal."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Returns text that is safe to print; of the options, style, justify and overflow count."""
+        """Returns text that is safe to print; uses only the options style, justify and overflow."""
         return Text(
             plain(text), **{name: options[name] for name in ("style", "justify", "overflow") if name in options}
         )
 
 
 class Words(TextColumn):
-    """A column of a bar that prints text as it is, as `Literal` does."""
+    """A column of a progress bar that prints text literally, as `Literal` does."""
 
     def render(self, task: Task) -> Text:
         """Returns the column's text for a task."""
         return Text(plain(self.text_format.format(task=task)), style=self.style)
 
 
-# Progress and notices go to standard error: standard output stays clean for --json and for paths.
+# Progress and notices go to standard error, so that standard output has only JSON, paths and tables.
 console = Literal(stderr=True)
 
 
 def plain(text: object) -> str:
-    """Text as it may reach a terminal: names of files and classes can hold codes that would steer it.
+    """Returns text that is safe to print: names of files and classes can contain codes that control the terminal.
 
-    Control characters, marks that reverse the direction of text, and bytes that are no UTF-8 are written out, as in
+    Control characters, marks that reverse the direction of text, and bytes that are not UTF-8 are escaped, as in
     `\\x1b`; line breaks stay.
     """
     return "".join(c if c in KEPT or c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def say(text: str, style: str = "", *, lead: str = "") -> None:
-    """Prints a notice to standard error, as it is: brackets are no markup, codes do not reach the terminal.
+    """Prints a notice to standard error, literally: brackets are not markup, codes do not reach the terminal.
 
     Args:
         text: the notice.
-        style: of the notice, or of its lead where it has one.
-        lead: stands before it in bold.
+        style: style of the notice, or only of its lead if it has one.
+        lead: text before the notice, in bold.
     """
     words = ((plain(lead), f"bold {style}"), plain(text)) if lead else ((plain(text), style),)
     console.print(Text.assemble(*words), soft_wrap=True)
@@ -72,8 +72,8 @@ def bar(description: str, total: int | None, *, visible: bool = True) -> Iterato
 
     Args:
         description: what is being done.
-        total: number of units, or None where it is unknown.
-        visible: False to run silently.
+        total: number of units, or None if it is unknown.
+        visible: False to show nothing.
 
     Returns:
         A function that advances the bar by a number of units.
@@ -84,6 +84,8 @@ def bar(description: str, total: int | None, *, visible: bool = True) -> Iterato
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not visible or not console.is_terminal, transient=True) as shown:
-        task = shown.add_task(description, total=total)
-        yield lambda count: shown.advance(task, count)
+    with Progress(
+        *columns, console=console, disable=not visible or not console.is_terminal, transient=True
+    ) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda count: progress.advance(task, count)

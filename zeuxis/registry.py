@@ -1,8 +1,8 @@
-"""Things chosen by name: models, layers, losses, optimisers, callbacks and the rest.
+"""Registries of what is chosen by name: models, layers, losses, optimisers, callbacks and so on.
 
-A registry knows what its own packages define, what installed packages offer as entry points of the group
-`zeuxis.KIND`, and what plugins add. Modules are imported when a name is first asked for, so that a command that needs
-no PyTorch does not wait for it.
+A registry has the entries that its own packages define, that installed packages offer as entry points of the group
+`zeuxis.KIND`, and that plugins add. Modules are imported when a name is first looked up, so that a command that needs
+no PyTorch does not wait for its import.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ E = TypeVar("E")
 
 
 class Registry(Generic[T]):
-    """Entries of one kind by name.
+    """Entries of one kind, by name.
 
     Args:
-        kind: what they are, in words, such as "data source".
-        *packages: modules that register some when they are imported; of a package, all that it holds.
+        kind: the kind in words, such as "data source".
+        *packages: modules that register entries when they are imported; of a package, all its modules are imported.
     """
 
     def __init__(self, kind: str, *packages: str) -> None:
@@ -40,12 +40,12 @@ class Registry(Generic[T]):
         """Adds an entry.
 
         Args:
-            name: to choose it by.
-            entry: what is chosen.
-            origin: the module that it is of; else the one that calls.
+            name: its name.
+            entry: what the name selects.
+            origin: the module that it belongs to; by default the caller's.
 
         Raises:
-            UserError: if another module has registered the name. A module that is loaded again replaces what it had.
+            UserError: if another module has registered the name. A module that is loaded again replaces its entries.
         """
         origin = origin or _caller()
         known = self._origins.setdefault(name, origin)
@@ -54,7 +54,7 @@ class Registry(Generic[T]):
         self._entries[name] = entry
 
     def add(self, name: str) -> Callable[[E], E]:
-        """Registers what it decorates under a name; raises as `register`."""
+        """Returns a decorator that registers an object under a name; raises as `register`."""
         origin = _caller()
 
         def decorate(entry: E) -> E:
@@ -64,7 +64,7 @@ class Registry(Generic[T]):
         return decorate
 
     def __getitem__(self, name: str) -> T:
-        """Returns the entry of a name; raises a `UserError` with the nearest name if there is none."""
+        """Returns the entry with a name; if there is none, raises a `UserError` that suggests the nearest name."""
         if name not in self._entries:
             self.load()
         if name not in self._entries:
@@ -76,7 +76,7 @@ class Registry(Generic[T]):
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
-        """All names, sorted."""
+        """Yields all names, sorted."""
         self.load()
         return iter(sorted(self._entries))
 
@@ -85,15 +85,15 @@ class Registry(Generic[T]):
         return len(self._entries)
 
     def items(self) -> list[tuple[str, T]]:
-        """All names and entries, sorted by name."""
+        """Returns all names and entries, sorted by name."""
         return [(name, self._entries[name]) for name in self]
 
     def values(self) -> list[T]:
-        """All entries, sorted by name."""
+        """Returns all entries, sorted by name."""
         return [self._entries[name] for name in self]
 
     def load(self) -> None:
-        """Imports everything that registers entries of this kind."""
+        """Imports all modules that register entries of this kind."""
         if self._loaded:
             return
         self._loaded = True
@@ -111,5 +111,5 @@ class Registry(Generic[T]):
 
 
 def _caller() -> str:
-    """The module that called the caller."""
+    """Returns the name of the module that called the caller."""
     return str(sys._getframe(2).f_globals.get("__name__", ""))

@@ -1,18 +1,19 @@
-"""How many threads repeated work runs on: as many as pay, on a machine that does other things too.
+"""Chooses the number of threads for repeated work: the fastest one, on a machine that also runs other processes.
 
-The threads of an operation wait for one another. Beside another busy process one of them is often not running, and the
-rest wait for it: two threads on two cores can then be slower than one, by 2 to 16 times. So the cost of a unit of work
-(a training iteration, a chunk of samples) is watched, and another number of threads is tried for a moment where it
-may pay:
+The threads of an operation wait for one another. If another process is busy, one of them is often not running, and the
+others wait for it: two threads on two cores can then be 2 to 16 times slower than one. So the time of a unit of work
+(a training iteration, a batch of samples) is measured, and another number of threads is tried briefly where it may be
+faster:
 
-- fewer, where other processes take processor time;
-- more, where cores are idle;
-- either, now and then, as causes do not always show. Beside two busy processes on two cores, two threads get the time
-  of one core together, a single one two thirds of it.
+- fewer, if other processes use processor time;
+- more, if cores are idle;
+- either, now and then, because the cause is not always visible. Beside two busy processes on two cores, two threads
+  together get the time of one core, and a single thread two thirds of it.
 
-What is at least a twentieth cheaper stays. A number that failed is left alone for a while, twice as long each time.
+A number that is at least a twentieth faster is kept. A number that was not is tried again after a pause, which doubles
+each time.
 
-Results in float32 depend on the number of threads in their last digits; `fixed` keeps it.
+The last digits of float32 results depend on the number of threads; `fixed` keeps the number constant.
 """
 
 from __future__ import annotations
@@ -26,29 +27,29 @@ from typing import TypeVar
 __all__ = ["Threads", "paced", "threads"]
 
 T = TypeVar("T")
-# Seconds of work that a number of threads is judged by, in passing and when it is tried.
+# Seconds of work that are measured: of the current number of threads, and in a trial of another.
 WINDOW, TRIAL = 0.5, 0.25
-# What must be gained by a change, and how much dearer a unit ends a trial at once.
+# A trial succeeds below the first, and ends at once above the second, times the current time of a unit.
 GAIN, ABORT = 0.95, 1.5
-# Seconds until what failed is tried again, at first and at most; and until something is tried for no reason.
+# Seconds until a failed number is tried again, at first and at most; and until a trial without a reason.
 FIRST, LAST, EXPLORE = 2.0, 60.0, 5.0
-# Cores that others use, from which on a thread may be one too many; and idle cores that are worth a thread.
+# Cores used by other processes from which on fewer threads are tried; idle cores from which on more are tried.
 CROWDED, ROOM = 0.3, 0.5
 
 
 class Clock:
-    """Time as it passes, as the process uses it, and as the cores are idle; all in seconds."""
+    """Wall time, processor time of this process, and idle time of the cores; all in seconds."""
 
     def wall(self) -> float:
-        """Time passed."""
+        """Wall time."""
         return time.perf_counter()
 
     def used(self) -> float:
-        """Processor time of this process, of all its threads."""
+        """Processor time of this process, over all its threads."""
         return time.process_time()
 
     def idle(self) -> float:
-        """Time that cores had nothing to do, of all cores."""
+        """Idle time, over all cores."""
         import psutil
 
         times = psutil.cpu_times()
@@ -56,10 +57,10 @@ class Clock:
 
 
 class Threads:
-    """Chooses the number of threads of PyTorch's operations on the processor, and of NumPy's products.
+    """Chooses the number of threads for PyTorch's operations on the CPU and for NumPy's matrix products.
 
     Args:
-        clock: tells the times; a test has one of its own.
+        clock: source of times; tests replace it.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -67,7 +68,7 @@ class Threads:
         self.most = self.cores = 0
         self.number = 0
         self._is_fixed = False
-        self._began = self._now()
+        self._start_times = self._now()
         self._kind = ""
         self._trial = 0
         self._cost = 0.0
@@ -77,10 +78,10 @@ class Threads:
 
     @contextmanager
     def unit(self, kind: str) -> Iterator[None]:
-        """Runs the block, one of many alike, on the chosen number of threads.
+        """Runs the block, one of many similar ones, on the chosen number of threads, and measures its time.
 
         Args:
-            kind: what kind of work it is; costs of different kinds are not compared.
+            kind: kind of work; times of different kinds are not compared.
         """
         if not self.most:
             self._begin()
@@ -90,13 +91,13 @@ class Threads:
         if kind != self._kind:
             self._kind, self._cost = kind, 0.0
             self._try(0)
-        began = self.clock.wall()
+        start = self.clock.wall()
         yield
-        self._note(self.clock.wall() - began)
+        self._note(self.clock.wall() - start)
 
     @contextmanager
     def fixed(self, number: int) -> Iterator[None]:
-        """Keeps a number of threads while the block runs; 0 leaves it to be chosen."""
+        """Keeps the number of threads fixed while the block runs; with 0, it is chosen automatically."""
         if not self.most:
             self._begin()
         if not number:
@@ -112,12 +113,12 @@ class Threads:
             self._set(before)
 
     def _begin(self) -> None:
-        """Starts with the cores that others have left idle since the program began."""
+        """Starts with as many threads as cores that other processes have left free since the program started."""
         import torch
 
         self.most = torch.get_num_threads()
         self.cores = max(os.cpu_count() or 1, self.most)
-        wall, used, idle = (now - then for now, then in zip(self._now(), self._began, strict=True))
+        wall, used, idle = (now - start for now, start in zip(self._now(), self._start_times, strict=True))
         free = (idle + used) / wall if wall > 0 else self.most
         others = max(self.cores - free, 0.0)
         self._set(max(self.most - round(others), 1))
@@ -137,16 +138,16 @@ class Threads:
             threadpool_limits(number, user_api="blas")  # NumPy's and SciPy's products, in evaluations
 
     def _window(self) -> None:
-        self._units, self._spent, self._began = 0, 0.0, self._now()
+        self._units, self._spent, self._start_times = 0, 0.0, self._now()
 
     def _try(self, number: int) -> None:
-        """Begins a trial of a number of threads; 0 ends it."""
+        """Starts a trial of a number of threads; 0 ends the trial and restores the earlier number."""
         if number:
             self._last_trial = self.clock.wall()
-            self._held = self.number
+            self._before_trial = self.number
             self._set(number)
         elif self._trial:
-            self._set(self._held)
+            self._set(self._before_trial)
         self._trial = number
         self._window()
 
@@ -154,7 +155,7 @@ class Threads:
         self._units += 1
         self._spent += seconds
         if self._trial:
-            # The first unit on another number of threads makes and ends threads.
+            # The first unit on another number of threads also starts and ends threads.
             if self._units == 1 and seconds < ABORT * self._cost:
                 self._spent = 0.0
             elif self._units == 1 or self._spent > max(TRIAL, self._cost) or seconds > ABORT * self._cost:
@@ -167,7 +168,7 @@ class Threads:
         number, now = self._trial, self.clock.wall()
         if cost < GAIN * self._cost:
             self._trial, self._cost = 0, cost
-            self._pause, self._not_before = {}, {self._held: now + FIRST}
+            self._pause, self._not_before = {}, {self._before_trial: now + FIRST}
             self._window()
         else:
             pause = self._pause.get(number, FIRST)
@@ -176,32 +177,32 @@ class Threads:
             self._try(0)
 
     def _look(self) -> None:
-        """Looks back at a window: is another number of threads worth a trial?"""
-        wall, used, idle = (now - then for now, then in zip(self._now(), self._began, strict=True))
+        """Starts a trial of another number of threads if the last window suggests one."""
+        wall, used, idle = (now - start for now, start in zip(self._now(), self._start_times, strict=True))
         wall = max(wall, 1e-3)  # a clock may be set back
         free = idle / wall
         others = self.cores - free - used / wall
         fewer = max(min(round(self.cores - others), self.number - 1), 1)
         more = min(self.number + max(round(free), 1), self.most)
-        wanted = 0
+        candidate = 0
         if self.number > 1 and others > CROWDED:
-            wanted = fewer
+            candidate = fewer
         elif self.number < self.most and free > ROOM:
-            wanted = more
+            candidate = more
         elif self.clock.wall() - self._last_trial > EXPLORE:
-            wanted = more if self.number == 1 else fewer
-        if wanted and wanted != self.number and self.clock.wall() >= self._not_before.get(wanted, 0.0):
-            self._try(wanted)
+            candidate = more if self.number == 1 else fewer
+        if candidate and candidate != self.number and self.clock.wall() >= self._not_before.get(candidate, 0.0):
+            self._try(candidate)
         else:
             self._window()
 
 
-# One for the process, as PyTorch's number of threads is.
+# One per process, like PyTorch's number of threads.
 threads = Threads()
 
 
 def paced(parts: Iterable[T], kind: str) -> Iterator[T]:
-    """Yields parts of some work; what is done with each is a unit of it."""
+    """Yields parts of some work; the caller's work on each part is measured as one unit."""
     for part in parts:
         with threads.unit(kind):
             yield part
