@@ -138,7 +138,7 @@ def _text(archive: Archive, file: str, where: str) -> str:
 
 
 def _rows(file: str, text: str, where: str, places: _Places) -> Rows:
-    """File names and labels; none where the file holds no labels."""
+    """Returns file names and labels; an empty list if the file has no labels."""
     try:
         if file.lower().endswith(".json"):
             tree = json.loads(text)
