@@ -430,8 +430,8 @@ def evaluate(
     elif judge:
         try:
             judge_network = _open(judge, runs, trust)
-        except UserError as error:
-            raise UserError(f"{error} Named judges: {', '.join(JUDGES)}.") from error
+        except UserError as missing:
+            raise UserError(f"{missing} Judges by name: {', '.join(JUDGES)}.") from missing
     evaluation = measure(opened, samples=samples, seed=seed, judge=judge_network, only=names)
     if as_json:
         _echo(json.dumps(evaluation, indent=2))
@@ -454,7 +454,8 @@ def evaluate(
     if evaluation["features"]:
         note = ""
         if evaluation["features"].startswith("random features"):
-            note = ": a network with random weights, because no classifier can tell classes of these images apart"
+            reason = "" if judge else ", because no classifier can tell classes of these images apart"
+            note = f": a network with random weights{reason}"
         _echo(f"\nDistances are in the features of {evaluation['features']}{note}.")
     left_out = evaluation["left_out"]
     for reason in dict.fromkeys(left_out.values()):
