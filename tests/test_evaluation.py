@@ -113,7 +113,7 @@ def test_label_agreement_is_the_share_that_is_right() -> None:
     found = label_agreement(Mirror(5, 0.2), Mirror(5, 0.0), n=4000)
     assert found.value == pytest.approx(0.8, abs=3 * found.stderr)
     assert found.stderr == pytest.approx(np.sqrt(0.16 / 4000), rel=0.05)
-    with pytest.raises(UserError, match="it knows the classes 0, 1, and not 2, 3"):
+    with pytest.raises(UserError, match="it knows the classes 0, 1, but not 2, 3"):
         label_agreement(Mirror(4, 0.0), Mirror(2, 0.0))
 
 
@@ -479,7 +479,7 @@ def test_a_training_can_go_by_the_distance(tmp_path: Path) -> None:
     assert run.step == best["step"], "the weights that are shown are those of the least distance"
     again = evaluate(run, samples=500, progress=False, only=["fid"])["measures"]["fid"]["value"]
     assert best["test/fid"] == pytest.approx(again, rel=0.3), "other latents, and all images"
-    with pytest.raises(UserError, match="needs a model that makes images"):
+    with pytest.raises(UserError, match="needs a model that generates images"):
         zeuxis.train("digits-cnn", steps=1, settings={"training.until": "fid"}, runs=tmp_path, progress=False)
 
 

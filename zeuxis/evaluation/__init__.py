@@ -1,4 +1,4 @@
-"""How good it is, and what it cost."""
+"""Measures of a run: the quality of its samples, and its cost."""
 
 from zeuxis.evaluation.agreement import Share, code_agreement, label_agreement
 from zeuxis.evaluation.cost import Cost, cost

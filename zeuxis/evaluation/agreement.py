@@ -1,7 +1,7 @@
-"""Whether samples show what was asked for, as a classifier sees it.
+"""Agreement of samples with what was requested, according to a classifier.
 
-The judge is a run of a classifier on the same kind of images; what it gets wrong on real images bounds what an
-agreement can say.
+The judge is a run of a classifier on the same kind of images. Its own errors on real images limit what an agreement can
+show.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["Share", "code_agreement", "label_agreement"]
 class Share(NamedTuple):
     """A share of n samples, with its binomial standard error.
 
-    The error is that of a share with one hit and one miss more (Laplace's rule of succession), so that all or none of a
-    few samples are not taken for certainty.
+    The error is computed with one hit and one miss added (Laplace's rule of succession), so that it is not 0 where all
+    or none of a few samples hit.
     """
 
     value: float
@@ -30,14 +30,14 @@ class Share(NamedTuple):
 
     @classmethod
     def of(cls, hits: np.ndarray) -> Share:
-        """The share of true values among `(N,)`."""
+        """Returns the share of true values among `(N,)`."""
         n = len(hits)
         likely = (np.sum(hits) + 1) / (n + 2)
         return cls(float(np.mean(hits)), float(np.sqrt(likely * (1 - likely) / n)), n)
 
 
 def label_agreement(run: Run, judge: Run, n: int = 2000, seed: int = 1) -> Share:
-    """Share of samples whose class, as the judge sees it, is the one that was asked for.
+    """Returns the share of samples whose class, according to the judge, is the requested one.
 
     Args:
         run: a conditional model.
@@ -50,16 +50,16 @@ def label_agreement(run: Run, judge: Run, n: int = 2000, seed: int = 1) -> Share
     """
     names = run.model.class_names
     if not run.conditional:
-        raise UserError(f"{run.path} is not conditional, so nothing was asked for that a sample could agree with.")
+        raise UserError(f"Label agreement needs a conditional run, and {run.path} is not conditional.")
     _require_classes(judge, names)
-    said = np.array(judge.model.class_names)[judge.classify(run.sample(n, seed=seed)).argmax(axis=1)]
-    return Share.of(said == np.array([names[i % len(names)] for i in range(n)]))
+    predicted = np.array(judge.model.class_names)[judge.classify(run.sample(n, seed=seed)).argmax(axis=1)]
+    return Share.of(predicted == np.array([names[i % len(names)] for i in range(n)]))
 
 
 def code_agreement(run: Run, judge: Run, n: int = 2000, seed: int = 1) -> dict[str, Share]:
-    """For each categorical code, the share of samples whose class is the one that their value stands for.
+    """Returns, for each categorical code, the share of samples whose class is the one matched to their code's value.
 
-    Values are matched to classes one to one, in the way that agrees most often.
+    Values and classes are matched one to one, so that they agree as often as possible.
 
     Raises:
         UserError: if the run has no categorical code.
@@ -68,23 +68,23 @@ def code_agreement(run: Run, judge: Run, n: int = 2000, seed: int = 1) -> dict[s
     if not codes:
         raise UserError(f"{run.path} has no categorical code.")
     latents = run.latents(n, seed)
-    said = judge.classify(run.decode(latents)).argmax(axis=1)
-    found = {}
+    predicted = judge.classify(run.decode(latents)).argmax(axis=1)
+    shares = {}
     for code in codes:
-        drawn = latents[:, code.start : code.start + code.size].argmax(axis=1)
+        values = latents[:, code.start : code.start + code.size].argmax(axis=1)
         table = np.zeros((code.size, len(judge.model.class_names)), np.int64)
-        np.add.at(table, (drawn, said), 1)
-        stands_for = np.full(code.size, -1)
+        np.add.at(table, (values, predicted), 1)
+        class_of = np.full(code.size, -1)
         rows, columns = linear_sum_assignment(-table)
-        stands_for[rows] = columns
-        found[code.name] = Share.of(stands_for[drawn] == said)
-    return found
+        class_of[rows] = columns
+        shares[code.name] = Share.of(class_of[values] == predicted)
+    return shares
 
 
 def _require_classes(judge: Run, names: tuple[str, ...]) -> None:
-    strange = [name for name in names if name not in judge.model.class_names]
-    if strange:
+    unknown = [name for name in names if name not in judge.model.class_names]
+    if unknown:
         raise UserError(
-            f"{judge.path} cannot judge: it knows the classes {', '.join(judge.model.class_names)}, and not "
-            f"{', '.join(strange)}."
+            f"{judge.path} cannot judge: it knows the classes {', '.join(judge.model.class_names)}, but not "
+            f"{', '.join(unknown)}."
         )

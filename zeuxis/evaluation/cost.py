@@ -1,7 +1,7 @@
-"""What a run cost: parameters, multiply-adds, time, memory, and the time of a sample.
+"""Cost of a run: parameters, multiply-adds, training time, memory, and time per sample.
 
-Multiply-adds are those of matrix products and convolutions, forwards and backwards; PyTorch counts two operations for
-each. A training image's are those of a whole iteration, penalties included, divided by the images it reads.
+Multiply-adds are those of matrix products and convolutions, forward and backward; PyTorch counts two operations for
+each. The number per training image is that of a whole iteration, penalties included, divided by the images it reads.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from zeuxis.training.engine import Update, iterate
 
 __all__ = ["Cost", "cost", "sampling_multiply_adds", "training_multiply_adds"]
 
-# Images that multiply-adds are counted over.
+# Batch size for counting multiply-adds.
 BATCH = 8
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Figures of one run.
+    """The cost of one run.
 
     Attributes:
-        parameters: of all networks, as the specification counts them.
-        trainable: those that an optimiser updates.
+        parameters: number in all networks, counted as in the specification.
+        trainable: parameters that an optimiser updates.
         steps: iterations.
         epochs: passes over the training images.
         images: training images seen.
-        seconds: in the training loop, snapshots and tests included.
-        images_per_second: the two above, divided.
+        seconds: time in the training loop, snapshots and tests included.
+        images_per_second: `images` divided by `seconds`.
         peak_memory_mib: of the process, or of the GPU where it trained on one.
-        sample_ms: milliseconds to make one image, in batches of 64 on the machine that asks.
-        hardware: what it trained on.
+        sample_ms: milliseconds to generate one image, in batches of 64, on the machine that measures.
+        hardware: processor or GPU that it trained on.
     """
 
     parameters: int
@@ -92,7 +92,7 @@ def _sampling_time(run: Run, batch: int = 64, repeats: int = 5) -> float:
 
 
 class _Operations(TorchDispatchMode):
-    """Counts operations by PyTorch's table; its own counter follows modules, which a penalty's second slope forbids."""
+    """Counts operations by PyTorch's table; PyTorch's own counter tracks modules, which fails for double backward."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -107,17 +107,17 @@ class _Operations(TorchDispatchMode):
 
 
 def sampling_multiply_adds(run: Run) -> int:
-    """Multiply-adds to make one image."""
+    """Counts the multiply-adds to generate one image."""
     latents = run.latents(BATCH)
     condition = run.condition_of([run.model.class_names[0]] * BATCH) if run.conditional else None
-    counted = _Operations()
-    with counted:
+    counter = _Operations()
+    with counter:
         run.decode(latents, condition)
-    return counted.number // 2 // BATCH
+    return counter.number // 2 // BATCH
 
 
 def training_multiply_adds(run: Run) -> int:
-    """Multiply-adds of an iteration for each image that it reads, forwards and backwards."""
+    """Counts the multiply-adds of an iteration, forward and backward, per image that it reads."""
     model, options = build_model(run.recipe, run.classes), run.recipe.data
     images = torch.rand(BATCH, options.channels, options.size, options.size)
     labels = torch.arange(BATCH) % len(run.classes) if run.classes else None
@@ -128,39 +128,39 @@ def training_multiply_adds(run: Run) -> int:
         phase.optimizer: Update([p for name in phase.updates for p in model.networks[name].parameters()])
         for phase in model.phases
     }
-    counted, read = _Operations(), 0
-    with counted, torch.random.fork_rng():
+    counter, images_read = _Operations(), 0
+    with counter, torch.random.fork_rng():
         for iteration in range(iterations):
             phases = [phase for phase in model.phases if iteration % phase.interval == 0]
             repeats = max(phase.repeat for phase in phases)
             steps = [Iteration(start, generator, device, BATCH, lambda: Batch(images, labels)) for _ in range(repeats)]
             iterate(phases, updates, [[step] for step in steps])
-            read += sum(step.is_read for step in steps)
-    return counted.number // 2 // (BATCH * read)
+            images_read += sum(step.is_read for step in steps)
+    return counter.number // 2 // (BATCH * images_read)
 
 
 @measure(
     gives={
-        "parameters": "numbers that the networks hold",
-        "multiply_adds": "multiply-adds to make an image",
-        "training_multiply_adds": "multiply-adds of training, for each image read",
-        "training_seconds": "time in the training loop, tests and snapshots included",
-        "images_per_second": "training images read in a second of it",
-        "peak_memory_mib": "most memory held in training, in MiB",
-        "sample_ms": "milliseconds to make an image, 64 at a time, on the machine that measured",
+        "parameters": "parameters of all networks",
+        "multiply_adds": "multiply-adds to generate one image",
+        "training_multiply_adds": "multiply-adds of training, per image read",
+        "training_seconds": "seconds in the training loop, tests and snapshots included",
+        "images_per_second": "training images read per second",
+        "peak_memory_mib": "peak memory in training, in MiB",
+        "sample_ms": "milliseconds to generate one image, in batches of 64, on the machine that measured",
     },
-    better="",  # what is well spent is for the reader to say
+    better="",  # whether a cost is worth paying is for the reader to decide
     applies=lambda material: True,
 )
 def costs(material: Material) -> Figures:
-    run, spent = material.run, cost(material.run)
+    run, run_cost = material.run, cost(material.run)
     figures = {
-        "parameters": spent.parameters,
+        "parameters": run_cost.parameters,
         "multiply_adds": sampling_multiply_adds(run) if run.generates else None,
         "training_multiply_adds": training_multiply_adds(run),
-        "training_seconds": spent.seconds,
-        "images_per_second": spent.images_per_second,
-        "peak_memory_mib": spent.peak_memory_mib,
-        "sample_ms": spent.sample_ms,
+        "training_seconds": run_cost.seconds,
+        "images_per_second": run_cost.images_per_second,
+        "peak_memory_mib": run_cost.peak_memory_mib,
+        "sample_ms": run_cost.sample_ms,
     }
     return {name: Value(float(figure)) for name, figure in figures.items() if figure is not None}

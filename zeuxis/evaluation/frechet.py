@@ -1,10 +1,10 @@
-r"""Frechet distance of two sets of features, each taken as a normal distribution.
+r"""Frechet distance of two sets of features, each modelled as a normal distribution.
 
     d^2 = |m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2))
 
-It is the FID where the features are those of the Inception network; the number means nothing without the name of
-its features. With N samples it is too large by about c / N, with a c that differs between models; so it is also
-taken from smaller N, and the line through d^2 against 1 / N is followed to 1 / N = 0.
+With the features of the Inception network it is the FID; the number means nothing without the name of its features.
+With N samples it is too large by about c / N, where c depends on the model. So it is also computed for smaller N, and a
+line fitted to d^2 against 1 / N is extrapolated to 1 / N = 0.
 
 Sources: M. Heusel, H. Ramsauer, T. Unterthiner, B. Nessler and S. Hochreiter, GANs Trained by a Two Time-Scale
 Update Rule Converge to a Local Nash Equilibrium, NeurIPS 2017, equation 6; M. J. Chong and D. Forsyth, Effectively
@@ -33,36 +33,36 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, features: np.ndarray) -> Moments:
-        """Those of `(N, F)` features, in float64."""
-        whole = features.astype(np.float64)
-        return cls(whole.mean(axis=0), np.atleast_2d(np.cov(whole, rowvar=False)))
+        """Computes the moments of `(N, F)` features, in float64."""
+        doubles = features.astype(np.float64)
+        return cls(doubles.mean(axis=0), np.atleast_2d(np.cov(doubles, rowvar=False)))
 
 
 def frechet_between(one: Moments, two: Moments) -> float:
-    """Squared Frechet distance of two normal distributions."""
-    # The trace of the root of a product of covariances: its eigenvalues are real and not negative.
+    """Computes the squared Frechet distance of two normal distributions."""
+    # Trace of the root of the product of covariances, whose eigenvalues are real and not negative.
     root = np.sqrt(np.maximum(np.linalg.eigvals(one.covariance @ two.covariance).real, 0)).sum()
     spread = np.trace(one.covariance) + np.trace(two.covariance) - 2 * root
     return float(max(np.square(one.mean - two.mean).sum() + spread, 0.0))
 
 
 def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
-    """Squared Frechet distance of features `(N, F)` and `(M, F)`, in float64."""
+    """Computes the squared Frechet distance of features `(N, F)` and `(M, F)`, in float64."""
     return frechet_between(Moments.of(x), Moments.of(y))
 
 
 def extrapolated(x: np.ndarray, real: Moments, seed: int = 0) -> float:
-    """The distance that ever more samples would approach, from `(N, F)` features of some."""
+    """Extrapolates the distance to infinitely many samples, from `(N, F)` features."""
     shuffled = x[np.random.default_rng(seed).permutation(len(x))]
     sizes = np.linspace(SMALLEST, 1, POINTS) * len(x)
-    found = [frechet_between(Moments.of(shuffled[: int(size)]), real) for size in sizes]
-    return float(np.polyfit(1 / sizes, found, 1)[1])
+    distances = [frechet_between(Moments.of(shuffled[: int(size)]), real) for size in sizes]
+    return float(np.polyfit(1 / sizes, distances, 1)[1])
 
 
 @measure(
     gives={
-        "fid": "Frechet distance of the features of samples and of images",
-        "fid_infinity": "the same, extrapolated to any number of samples",
+        "fid": "Frechet distance between the features of samples and of images",
+        "fid_infinity": "the same, extrapolated to infinitely many samples",
     },
     better="low",
     applies=has_judge,
@@ -72,14 +72,14 @@ def fid(material: Material) -> Figures:
         return {"fid": reason, "fid_infinity": reason}
     x, real = material.sample_features, Moments.of(material.reference_features)
 
-    def distance(chosen: np.ndarray) -> float:
-        return frechet_between(Moments.of(x[chosen]), real)
+    def distance(mask: np.ndarray) -> float:
+        return frechet_between(Moments.of(x[mask]), real)
 
-    def limit(chosen: np.ndarray) -> float:
-        return extrapolated(x[chosen], real)
+    def limit(mask: np.ndarray) -> float:
+        return extrapolated(x[mask], real)
 
-    whole = np.ones(len(x), bool)
+    all_samples = np.ones(len(x), bool)
     return {
-        name: Value(take(whole), jackknife(GROUPS, len(x), take), len(x), material.space, groups=GROUPS)
-        for name, take in (("fid", distance), ("fid_infinity", limit))
+        name: Value(statistic(all_samples), jackknife(GROUPS, len(x), statistic), len(x), material.space, groups=GROUPS)
+        for name, statistic in (("fid", distance), ("fid_infinity", limit))
     }

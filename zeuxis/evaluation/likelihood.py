@@ -1,20 +1,20 @@
-r"""Likelihood of held-out images under a VAE: two lower bounds, bits per dimension, and what its latents carry.
+r"""Likelihood of held-out images under a VAE: two lower bounds, bits per dimension, and the use of its latents.
 
     ELBO = E_q[log p(x|z) + log p(z) - log q(z|x)]  <=  E_q log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x)  <=  log p(x),
 
-with z_k ~ q(z|x), and p(z) the prior that the model samples from: N(0, 1), or what a two-stage VAE learned
-(`zeuxis.models.two_stage_vae`). The second, importance-weighted bound rises to log p(x) with K. It needs p(z) itself:
-where a model gives but an estimate of log p(z), as a two-stage VAE of many latents does, the average of its
-exponential would be too large and no bound, so the bound and bits per dimension are left out. For a Gaussian decoder
-p is a density of pixels in the recipe's range; of bytes, whose steps are d wide in that range, it takes
+with z_k ~ q(z|x), and p(z) the prior that the model samples from: N(0, 1), or the learned prior of a two-stage VAE
+(`zeuxis.models.two_stage_vae`). The second, importance-weighted bound approaches log p(x) as K grows. It needs p(z)
+itself. Where a model only estimates log p(z), as a two-stage VAE with many latents does, the average of the exponential
+would be too large to be a bound, so this bound and bits per dimension are left out. For a Gaussian decoder, p is a
+density of pixels in the recipe's range. Bytes, whose steps have width d in that range, take
 
     -log2 p(x) / D - log2 d   bits per dimension.
 
-A Bernoulli decoder (``bce``) on grey values gives no density of them, so its bounds compare with its like alone, and
-there are no bits per dimension.
+A Bernoulli decoder (``bce``) gives no density of grey values. Its bounds are comparable only with those of other
+Bernoulli decoders, and there are no bits per dimension.
 
-The divergence of posterior and prior is E_q[log q(z|x) - log p(z)]: in closed form for N(0, 1), else by one draw an
-image. A latent is active if its posterior mean varies over images by more than 0.01.
+The divergence of posterior and prior is E_q[log q(z|x) - log p(z)]: in closed form for N(0, 1), else estimated from one
+latent sample per image. A latent is active if the variance of its posterior mean over images exceeds 0.01.
 
 Sources: D. P. Kingma and M. Welling, Auto-Encoding Variational Bayes, ICLR 2014, section 2.2; Y. Burda, R. Grosse and
 R. Salakhutdinov, Importance Weighted Autoencoders, ICLR 2016, equation 8 and section 5.3 (active units).
@@ -35,7 +35,7 @@ from zeuxis.run import Run
 __all__ = ["bounds"]
 
 POSTERIOR_SAMPLES, MOST, CHUNK = 64, 1000, 50
-# A density that is no formula takes hundreds of passes through a network for each latent.
+# A density without a formula takes hundreds of network passes per latent.
 MOST_LEARNED = 100
 ACTIVE = 0.01
 
@@ -43,24 +43,24 @@ ACTIVE = 0.01
 def bounds(
     run: Run, images: np.ndarray, labels: np.ndarray | None, *, samples: int = POSTERIOR_SAMPLES, seed: int = 0
 ) -> np.ndarray:
-    """ELBO and importance-weighted bound of images, `(N, 2)` in nats; of an estimated prior, the ELBO alone holds.
+    """Computes ELBO and importance-weighted bound, `(N, 2)` in nats; with an estimated prior, only the ELBO holds.
 
     Args:
         run: of a model whose decoder gives a likelihood.
         images: `(N, H, W, C)` in 0..1.
         labels: class indices `(N,)`, for a conditional model.
-        samples: K, latents an image.
+        samples: K, latents per image.
         seed: of the latents.
     """
     model = run.model
     assert isinstance(model, HasLikelihood)
     generator = torch.Generator().manual_seed(seed)
-    weights = run.condition(labels)
-    found = []
+    conditions = run.condition(labels)
+    bounds_of_parts = []
     with torch.no_grad():
-        for at in pieces(np.arange(len(images)), CHUNK):
-            x = from_unit(torch.from_numpy(images[at]).permute(0, 3, 1, 2), run.recipe.data.range).to(run.device)
-            condition = None if weights is None else torch.from_numpy(weights[at]).to(run.device)
+        for indices in pieces(np.arange(len(images)), CHUNK):
+            x = from_unit(torch.from_numpy(images[indices]).permute(0, 3, 1, 2), run.recipe.data.range).to(run.device)
+            condition = None if conditions is None else torch.from_numpy(conditions[indices]).to(run.device)
             posterior = model.encode(x, condition)
             latents, ratios = [], []
             for _ in range(samples):
@@ -69,14 +69,14 @@ def bounds(
                 latents.append(z)
                 ratios.append(model.log_likelihood(x, z, condition).double() - posterior.log_density(z).double())
             prior = model.log_prior(torch.cat(latents), generator).double()
-            each = torch.stack(ratios) + prior.view(samples, -1)
-            weighted = torch.logsumexp(each, dim=0) - math.log(samples)
-            found.append(torch.stack([each.mean(dim=0), weighted], dim=1).cpu().numpy())
-    return np.concatenate(found)
+            log_weights = torch.stack(ratios) + prior.view(samples, -1)
+            weighted = torch.logsumexp(log_weights, dim=0) - math.log(samples)
+            bounds_of_parts.append(torch.stack([log_weights.mean(dim=0), weighted], dim=1).cpu().numpy())
+    return np.concatenate(bounds_of_parts)
 
 
 def _pixels(material: Material) -> str:
-    """The distribution of a pixel that the decoder gives; "" where it gives none."""
+    """Returns the distribution that the decoder gives a pixel; "" where it gives none."""
     model = material.run.model
     return model.pixels if isinstance(model, HasLikelihood) else ""
 
@@ -86,13 +86,13 @@ def _has_exact_prior(material: Material) -> bool:
     return isinstance(model, HasPrior) and model.prior_density != "estimated"
 
 
-NO_BOUND = "the density of its learned prior is known by an estimate only, which gives no bound"
+NO_BOUND = "the density of its learned prior can only be estimated, which gives no bound"
 
 
 @measure(
     gives={
-        "elbo": "evidence lower bound of held-out images, nats an image",
-        "importance_bound": f"importance-weighted bound with {POSTERIOR_SAMPLES} samples, nats an image",
+        "elbo": "evidence lower bound of held-out images, nats per image",
+        "importance_bound": f"importance-weighted bound with {POSTERIOR_SAMPLES} samples, nats per image",
     },
     better="high",
     applies=lambda material: bool(_pixels(material)),
@@ -104,7 +104,7 @@ def likelihood(material: Material) -> Figures:
 
 
 @measure(
-    gives={"bits_per_dimension": "of bytes, by the importance-weighted bound"},
+    gives={"bits_per_dimension": "bits per dimension of bytes, from the importance-weighted bound"},
     better="low",
     applies=lambda material: _pixels(material) == "gaussian",
 )
@@ -113,14 +113,14 @@ def bits(material: Material) -> Figures:
         return {"bits_per_dimension": NO_BOUND}
     options = material.run.recipe.data
     step = (2 if options.range == "-1..1" else 1) / 256
-    each = -_bounds(material)[:, 1] / (math.prod(options.shape) * math.log(2)) - math.log2(step)
-    return {"bits_per_dimension": Value.mean(each)}
+    per_image = -_bounds(material)[:, 1] / (math.prod(options.shape) * math.log(2)) - math.log2(step)
+    return {"bits_per_dimension": Value.mean(per_image)}
 
 
 @measure(
     gives={
-        "active_latents": "latents that tell images apart",
-        "kl": "divergence of posterior and prior, nats an image",
+        "active_latents": "number of latents whose posterior mean varies over images",
+        "kl": "KL divergence of the posterior from the prior, nats per image",
     },
     better="",
     applies=lambda material: isinstance(material.run.model, HasPrior),
@@ -128,29 +128,29 @@ def bits(material: Material) -> Figures:
 def latents(material: Material) -> Figures:
     run, model = material.run, material.run.model
     assert isinstance(model, HasPrior)
-    chosen = run.choose_images("test", material.n)
-    posterior = run.posterior(run.images(chosen), run.condition(run.labels(chosen)))
+    indices = run.choose_images("test", material.n)
+    posterior = run.posterior(run.images(indices), run.condition(run.labels(indices)))
     if model.prior_density == "normal":
-        each = posterior.kl().sum(dim=1)
+        divergences = posterior.kl().sum(dim=1)
     else:
         generator = torch.Generator().manual_seed(material.seed)
         z = posterior.sample(generator)
         prior = [model.log_prior(part.to(run.device), generator).cpu() for part in torch.split(z, 1000)]
-        each = posterior.log_density(z) - torch.cat(prior)
+        divergences = posterior.log_density(z) - torch.cat(prior)
     return {
-        "active_latents": too_few(2, len(chosen), "held-out images")
-        or Value(float((posterior.mean.var(dim=0) > ACTIVE).sum()), n=len(chosen)),
-        "kl": Value.mean(each.double().numpy()),
+        "active_latents": too_few(2, len(indices), "held-out images")
+        or Value(float((posterior.mean.var(dim=0) > ACTIVE).sum()), n=len(indices)),
+        "kl": Value.mean(divergences.double().numpy()),
     }
 
 
 def _bounds(material: Material) -> np.ndarray:
-    """The bounds of some held-out images, computed once for all measures."""
+    """Computes the bounds of held-out images, once for all measures."""
 
     def make() -> np.ndarray:
         run, model = material.run, material.run.model
         normal = isinstance(model, HasPrior) and model.prior_density == "normal"
-        chosen = run.choose_images("test", min(MOST if normal else MOST_LEARNED, material.n))
-        return bounds(run, run.images(chosen), run.labels(chosen), seed=material.seed)
+        indices = run.choose_images("test", min(MOST if normal else MOST_LEARNED, material.n))
+        return bounds(run, run.images(indices), run.labels(indices), seed=material.seed)
 
     return material.once("bounds", make)

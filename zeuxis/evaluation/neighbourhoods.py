@@ -4,10 +4,11 @@ The neighbourhood of a point is the ball around it that reaches its k-th nearest
 
 - precision: share of samples that lie in the neighbourhood of some image;
 - recall: share of images that lie in the neighbourhood of some sample;
-- density: images' neighbourhoods that a sample lies in, on average and divided by k;
-- coverage: share of images whose neighbourhood holds some sample.
+- density: mean number of image neighbourhoods that a sample lies in, divided by k;
+- coverage: share of images whose neighbourhood contains some sample.
 
-An outlier among the images has a wide neighbourhood, which lifts precision and recall; density and coverage bear it.
+An outlier among the images has a wide neighbourhood, which inflates precision and recall; density and coverage are
+robust to it.
 
 Sources: T. Kynkaanniemi, T. Karras, S. Laine, J. Lehtinen and T. Aila, Improved Precision and Recall Metric for
 Assessing Generative Models, NeurIPS 2019, equation 1; M. F. Naeem, S. J. Oh, Y. Uh, Y. Choi and J. Yoo, Reliable
@@ -29,41 +30,41 @@ K, MOST, CHUNK = 5, 10_000, 1000
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yields squared Euclidean distances, `(n, M)`, of some rows of `(N, F)` to all of `(M, F)` at a time."""
+    """Yields, for a slice of `(N, F)` rows at a time, their squared Euclidean distances `(n, M)` to `(M, F)`."""
     x, y = x.astype(np.float32), y.astype(np.float32)
     norms = np.square(y).sum(axis=1)
     for start in range(0, len(x), CHUNK):
         part = x[start : start + CHUNK]
-        found = np.square(part).sum(axis=1)[:, None] - 2 * part @ y.T + norms
-        yield slice(start, start + len(part)), np.maximum(found, 0)
+        squared = np.square(part).sum(axis=1)[:, None] - 2 * part @ y.T + norms
+        yield slice(start, start + len(part)), np.maximum(squared, 0)
 
 
 def radii(x: np.ndarray, k: int) -> np.ndarray:
-    """Squared distance of each of `(N, F)` points to its k-th nearest other, `(N,)`."""
-    return np.concatenate([np.partition(found, k, axis=1)[:, k] for _, found in squared_distances(x, x)])
+    """Computes the squared distance `(N,)` of each of `(N, F)` points to its k-th nearest neighbour."""
+    return np.concatenate([np.partition(squared, k, axis=1)[:, k] for _, squared in squared_distances(x, x)])
 
 
 def neighbourhoods(samples: np.ndarray, images: np.ndarray, k: int = K) -> dict[str, np.ndarray]:
-    """What each sample or image counts towards a measure, whose value is their mean.
+    """Computes the contribution of each sample or image to a measure; the measure is their mean.
 
     Args:
         samples: features `(N, F)`.
         images: features `(M, F)`.
-        k: neighbours that a neighbourhood reaches to.
+        k: which nearest neighbour a neighbourhood reaches to.
 
     Returns:
         `precision` and `density`, `(N,)`; `recall` and `coverage`, `(M,)`.
     """
     around_images, around_samples = radii(images, k), radii(samples, k)
-    held, nearest = np.zeros(len(samples)), np.full(len(images), np.inf)
+    counts, nearest = np.zeros(len(samples)), np.full(len(images), np.inf)
     recalled = np.zeros(len(images), bool)
-    for rows, found in squared_distances(samples, images):
-        held[rows] = (found <= around_images).sum(axis=1)
-        nearest = np.minimum(nearest, found.min(axis=0))
-        recalled |= (found <= around_samples[rows, None]).any(axis=0)
+    for rows, squared in squared_distances(samples, images):
+        counts[rows] = (squared <= around_images).sum(axis=1)
+        nearest = np.minimum(nearest, squared.min(axis=0))
+        recalled |= (squared <= around_samples[rows, None]).any(axis=0)
     return {
-        "precision": (held > 0).astype(float), "recall": recalled.astype(float),
-        "density": held / k, "coverage": (nearest <= around_images).astype(float),
+        "precision": (counts > 0).astype(float), "recall": recalled.astype(float),
+        "density": counts / k, "coverage": (nearest <= around_images).astype(float),
     }  # fmt: skip
 
 
@@ -71,8 +72,8 @@ def neighbourhoods(samples: np.ndarray, images: np.ndarray, k: int = K) -> dict[
     gives={
         "precision": "share of samples that lie among the images",
         "recall": "share of images that lie among the samples",
-        "density": "how densely samples lie where images do",
-        "coverage": "share of images with a sample close by",
+        "density": "how densely samples lie where the images lie",
+        "coverage": "share of images with a sample in their neighbourhood",
     },
     better="high",
     applies=has_judge,
@@ -81,6 +82,6 @@ def prdc(material: Material) -> Figures:
     names = ("precision", "recall", "density", "coverage")
     if reason := too_few(K + 1, len(material.reference_features), "images"):
         return dict.fromkeys(names, reason)
-    found = neighbourhoods(material.sample_features[:MOST], material.reference_features[:MOST])
-    shares = {name: Value(*Share.of(found[name] > 0), material.space) for name in names if name != "density"}
-    return shares | {"density": Value.mean(found["density"], material.space)}
+    contributions = neighbourhoods(material.sample_features[:MOST], material.reference_features[:MOST])
+    shares = {name: Value(*Share.of(contributions[name] > 0), material.space) for name in names if name != "density"}
+    return shares | {"density": Value.mean(contributions["density"], material.space)}

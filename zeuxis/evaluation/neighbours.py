@@ -1,4 +1,4 @@
-"""Nearest training images in pixels."""
+"""Nearest training images, by distance in pixels."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ CHUNK = 2048
 
 
 def nearest_images(run: Run, images: np.ndarray, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the training images nearest to given ones by Euclidean distance of pixels.
+    """Finds the training images nearest to other images, by Euclidean distance in pixels.
 
     Args:
-        run: whose training images are searched.
+        run: the run whose training images are searched.
         images: `(N, H, W, C)` in 0..1.
-        count: how many for each.
+        count: neighbours per image.
 
     Returns:
         Their indices in the data set and their distances, both `(N, count)`, nearest first.
     """
-    wanted = images.reshape(len(images), -1).astype(np.float32)
-    norms = np.square(wanted).sum(axis=1, keepdims=True)
+    queries = images.reshape(len(images), -1).astype(np.float32)
+    norms = np.square(queries).sum(axis=1, keepdims=True)
     best = np.zeros((len(images), 0), np.int64)
     distances = np.zeros((len(images), 0), np.float32)
     train = run.choose_images("train")
-    for start in range(0, len(train), CHUNK):  # a large data set is never held as a whole
+    for start in range(0, len(train), CHUNK):  # a large data set is never in memory as a whole
         part = train[start : start + CHUNK]
         pixels = run.images(part).reshape(len(part), -1)
-        squared = norms - 2 * wanted @ pixels.T + np.square(pixels).sum(axis=1)
+        squared = norms - 2 * queries @ pixels.T + np.square(pixels).sum(axis=1)
         distances = np.concatenate([distances, np.sqrt(np.maximum(squared, 0))], axis=1)
         best = np.concatenate([best, np.broadcast_to(part, squared.shape)], axis=1)
         order = np.argsort(distances, axis=1, kind="stable")[:, :count]

@@ -1,14 +1,14 @@
-r"""Evaluations side by side: which run is better by which measure, and where the errors do not let one say.
+r"""Evaluations side by side: which run is better by which measure, and where the errors leave it open.
 
-The leader of a row is marked as its best if it differs from every other run by Welch's t test,
+The leader of a row is marked as best if it differs from every other run by Welch's t test,
 
     t = (x_1 - x_2) / sqrt(s_1^2 + s_2^2),
 
-with x the values, s their standard errors, and Student's degrees of freedom from the number of repeats, or of parts of
-the samples, that each error comes from (thousands where it comes from single samples: then it is the normal test).
-Its k two-sided p-values, one for each other run, are corrected by Holm: from the smallest, they may be 0.05 / k,
+with x the values, s their standard errors, and the degrees of freedom from the number of repeats, or of groups of
+samples, behind each error (thousands where it comes from single samples: then it is the normal test). The k two-sided
+p-values, one for each other run, are corrected by Holm: from the smallest, they may be at most 0.05 / k,
 0.05 / (k - 1), ..., 0.05. So a row in which the runs do not differ has a mark at most 5 times in 100, however many
-runs there are. Rows are not corrected for one another: each asks a question of its own, and of twenty rows without a
+runs there are. There is no correction across rows: each is a question of its own, and of twenty rows without a
 difference one is marked on average.
 
 Sources: B. L. Welch, The generalization of "Student's" problem when several different population variances are
@@ -32,7 +32,7 @@ LEVEL = 0.05
 
 
 class Cell(NamedTuple):
-    """What one run has in a row: its value, its rank from 1, and whether it is better than all others by the test."""
+    """One run in a row: its value, its rank from 1, and whether the test says that it is better than all others."""
 
     value: Value | None
     rank: int | None
@@ -40,7 +40,7 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A measure in one space of features, for all runs in their order."""
+    """A measure in one feature space, for all runs in their order."""
 
     name: str
     meaning: str
@@ -50,45 +50,47 @@ class Row(NamedTuple):
 
 
 def pooled(evaluations: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
-    """One evaluation of repeats that differ in their seed: means, with the standard error that their spread gives.
+    """Combines evaluations of repeats that differ in their seed: means, with the standard error from their spread.
 
-    No error is smaller than measuring them leaves it. What was not found of every repeat, or in different features, is
-    left out; a single one stays as it is.
+    No error is smaller than the error of measuring. A measure that some repeat lacks, or that was taken in different
+    features, is left out. A single evaluation is returned unchanged.
     """
-    found = [evaluation for evaluation in evaluations if evaluation]
-    if len(evaluations) == 1 or len(found) < len(evaluations):
-        return found[0] if len(evaluations) == len(found) == 1 else None
+    present = [evaluation for evaluation in evaluations if evaluation]
+    if len(evaluations) == 1 or len(present) < len(evaluations):
+        return present[0] if len(evaluations) == len(present) == 1 else None
     measures = {}
-    for name in found[0]["measures"]:
-        repeats = [_value(evaluation, name) for evaluation in found]
+    for name in present[0]["measures"]:
+        repeats = [_value(evaluation, name) for evaluation in present]
         values = [repeat for repeat in repeats if repeat]
-        if len(values) == len(found) and len({value.features for value in values}) == 1:
+        if len(values) == len(present) and len({value.features for value in values}) == 1:
             figures = np.array([value.value for value in values])
             measuring = np.square([value.stderr or 0.0 for value in values]).mean()
             spread = max(figures.var(ddof=1), measuring)
-            stderr = float(np.sqrt(spread / len(figures))) if spread else None  # alike, and nothing else is known
+            stderr = (
+                float(np.sqrt(spread / len(figures))) if spread else None
+            )  # equal values without errors: nothing is known of the spread
             bound = any(value.at_least for value in values)
             n = len(figures)
             measures[name] = Value(float(figures.mean()), stderr, n, values[0].features, bound, groups=n)._asdict()
-    return {**found[0], "measures": measures}
+    return {**present[0], "measures": measures}
 
 
 def ranked(evaluations: Sequence[Mapping[str, Any] | None]) -> list[Row]:
-    """Lays evaluations out by measure; distances in different features stand in different rows."""
+    """Arranges evaluations in rows by measure; distances in different features go into different rows."""
     rows = []
-    for each in measures():
-        if each.name == "parameters":  # costs have a table of their own
+    for measure in measures():
+        if measure.name == "parameters":  # costs have their own table
             continue
-        for name, meaning in each.gives.items():
+        for name, meaning in measure.gives.items():
             values = [_value(evaluation, name) for evaluation in evaluations]
             for features in dict.fromkeys(value.features for value in values if value):
-                mine = [value if value and value.features == features else None for value in values]
-                rows.append(Row(name, meaning, each.better, features, _cells(mine, each.better)))
+                in_space = [value if value and value.features == features else None for value in values]
+                rows.append(Row(name, meaning, measure.better, features, _cells(in_space, measure.better)))
     return rows
 
 
 def mean_ranks(rows: Sequence[Row]) -> list[float | None]:
-    """Mean rank of each run over all rows that rank every run; None where there is no such row."""
+    """Returns the mean rank of each run over the rows that rank every run; None where there is no such row."""
     whole = [row for row in rows if all(cell.rank for cell in row.cells)]
     if not whole:
         return [None] * (len(rows[0].cells) if rows else 0)
@@ -96,8 +98,8 @@ def mean_ranks(rows: Sequence[Row]) -> list[float | None]:
 
 
 def _value(evaluation: Mapping[str, Any] | None, name: str) -> Value | None:
-    found = (evaluation or {}).get("measures", {}).get(name)
-    return Value(**found) if found else None
+    figure = (evaluation or {}).get("measures", {}).get(name)
+    return Value(**figure) if figure else None
 
 
 def _cells(values: Sequence[Value | None], better: str) -> tuple[Cell, ...]:
@@ -115,11 +117,11 @@ def _cells(values: Sequence[Value | None], better: str) -> tuple[Cell, ...]:
 
 
 def _differs(value: Value, others: Sequence[Value]) -> bool:
-    """Whether a value differs from each other by Welch's test at Holm's levels; False where an error is not known."""
-    stats = [(each.value, each.stderr or 0.0, each.groups or each.n) for each in (value, *others)]
-    if any(each.stderr is None for each in (value, *others)) or min(n for *_, n in stats) < 2:
+    """Whether a value differs from all others by Welch's test at Holm's levels; False where an error is unknown."""
+    stats = [(v.value, v.stderr or 0.0, v.groups or v.n) for v in (value, *others)]
+    if any(v.stderr is None for v in (value, *others)) or min(n for *_, n in stats) < 2:
         return False
-    mine, *theirs = [(mean, stderr * n**0.5, n) for mean, stderr, n in stats]
+    this, *rest = [(mean, stderr * n**0.5, n) for mean, stderr, n in stats]
     with np.errstate(divide="ignore", invalid="ignore"):  # errors of 0
-        p = sorted(float(ttest_ind_from_stats(*mine, *other, equal_var=False).pvalue) for other in theirs)
-    return all(each <= LEVEL / (len(p) - i) for i, each in enumerate(p))
+        p = sorted(float(ttest_ind_from_stats(*this, *other, equal_var=False).pvalue) for other in rest)
+    return all(p_value <= LEVEL / (len(p) - i) for i, p_value in enumerate(p))

@@ -1,6 +1,6 @@
-r"""How well held-out images are rebuilt from their latents: squared error, signal to noise, structural similarity.
+r"""Quality of reconstructions of held-out images: squared error, signal-to-noise ratio, structural similarity.
 
-PSNR = -10 log10 MSE, in decibels for pixels in 0..1, of each image; its mean over images is given.
+PSNR = -10 log10 MSE, in decibels for pixels in 0..1, is computed for each image and averaged over images.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ __all__ = ["mean_squared_error"]
 
 
 def mean_squared_error(images: np.ndarray, reconstructions: np.ndarray) -> float:
-    """Mean over images, pixels and channels of the squared difference; both `(N, H, W, C)` in 0..1."""
+    """Computes the mean squared difference over images, pixels and channels; both `(N, H, W, C)` in 0..1."""
     return float(np.mean(np.square(images.astype(np.float64) - reconstructions)))
 
 
 @measure(
-    gives={"test_mse": "squared error of reconstructions of held-out images, pixels in 0..1"},
+    gives={"test_mse": "mean squared error of reconstructions of held-out images, pixels in 0..1"},
     better="low",
     applies=lambda material: material.run.encodes and material.run.generates,
 )
 def errors(material: Material) -> Figures:
-    each = np.concatenate([np.square(x - made).mean(axis=(1, 2, 3)) for x, made in _rebuilt(material)])
-    return {"test_mse": Value.mean(each)}
+    per_image = np.concatenate([np.square(x - rebuilt).mean(axis=(1, 2, 3)) for x, rebuilt in _rebuilt(material)])
+    return {"test_mse": Value.mean(per_image)}
 
 
 @measure(
     gives={
-        "psnr": "peak signal to noise of reconstructions, dB",
+        "psnr": "peak signal-to-noise ratio of reconstructions, dB",
         "ssim": "structural similarity of reconstructions",
     },
     better="high",
@@ -40,19 +40,19 @@ def errors(material: Material) -> Figures:
 )
 def fidelity(material: Material) -> Figures:
     signal, similar = [], []
-    for x, made in _rebuilt(material):
-        signal.append(-10 * np.log10(np.maximum(np.square(x - made).mean(axis=(1, 2, 3)), 1e-10)))
-        similar.append(ssim(x, made))
-    found = {"psnr": np.concatenate(signal), "ssim": np.concatenate(similar)}
-    return {name: Value.mean(each) for name, each in found.items()}
+    for x, rebuilt in _rebuilt(material):
+        signal.append(-10 * np.log10(np.maximum(np.square(x - rebuilt).mean(axis=(1, 2, 3)), 1e-10)))
+        similar.append(ssim(x, rebuilt))
+    per_image = {"psnr": np.concatenate(signal), "ssim": np.concatenate(similar)}
+    return {name: Value.mean(values) for name, values in per_image.items()}
 
 
 def _rebuilt(material: Material) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Held-out images and their reconstructions, in parts; at most as many images as samples are made."""
+    """Returns held-out images with their reconstructions, in parts; at most as many images as there are samples."""
     run = material.run
-    chosen = run.choose_images("test", material.n)
-    found = []
-    for part in pieces(chosen):
+    indices = run.choose_images("test", material.n)
+    pairs = []
+    for part in pieces(indices):
         images = run.images(part)
-        found.append((images, run.reconstruct(images, run.condition(run.labels(part)))))
-    return found
+        pairs.append((images, run.reconstruct(images, run.condition(run.labels(part)))))
+    return pairs

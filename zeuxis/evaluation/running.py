@@ -1,7 +1,7 @@
-"""A cheap estimate of the Frechet distance while a model trains: when to stop, and which weights to keep.
+"""A cheap estimate of the Frechet distance during training: it decides when to stop and which weights to keep.
 
-It is taken of few samples, so it is larger than an evaluation's figure by about as much every time; what it is good
-for is to be compared with itself.
+It uses few samples, so it exceeds the figure of an evaluation by about the same amount every time. Compare it only with
+itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["NAME", "RunningDistance"]
 
 NAME = "fid"
 SAMPLES, IMAGES, GROUPS, CHUNK = 500, 2000, 5, 100
-# Of the training time, at most this share goes into estimates.
+# Estimates take at most this share of the training time.
 SHARE = 0.1
 
 
@@ -43,8 +43,8 @@ class RunningDistance(Callback):
         recipe = trainer.model.recipe
         if not isinstance(trainer.model, Generates):
             raise UserError(
-                f"training.{'until' if recipe.training.until else 'best'} = '{NAME}' needs a model that makes images, "
-                f"and '{recipe.model.name}' makes none."
+                f"training.{'until' if recipe.training.until else 'best'} = '{NAME}' needs a model that generates "
+                f"images, and '{recipe.model.name}' does not. Choose another measure."
             )
         images = recipe.data, trainer.dataset.classes, trainer.dataset.fingerprint
         self.judge = find_judge(*images) or train_judge(*images)
@@ -60,8 +60,8 @@ class RunningDistance(Callback):
             self._real = Moments.of(self.judge.features(self._images(trainer)))
         real, features = self._real, self.judge.features(self._samples(trainer)).astype(np.float64)
 
-        def distance(chosen: np.ndarray) -> float:
-            return frechet_between(Moments.of(features[chosen]), real)
+        def distance(mask: np.ndarray) -> float:
+            return frechet_between(Moments.of(features[mask]), real)
 
         value = distance(np.ones(len(features), bool))
         stderr = jackknife(GROUPS, len(features), distance)
@@ -71,13 +71,13 @@ class RunningDistance(Callback):
     @staticmethod
     def _images(trainer: Trainer) -> np.ndarray:
         train = trainer.dataset.train
-        chosen = np.sort(np.random.default_rng(0).choice(train, min(IMAGES, len(train)), replace=False))
+        indices = np.sort(np.random.default_rng(0).choice(train, min(IMAGES, len(train)), replace=False))
         options = trainer.model.recipe.data
-        batch = make_batch(trainer.dataset, options, chosen, torch.device("cpu"))
+        batch = make_batch(trainer.dataset, options, indices, torch.device("cpu"))
         return to_bytes(to_unit(batch.images, options.range).permute(0, 2, 3, 1).numpy())
 
     @staticmethod
     def _samples(trainer: Trainer) -> np.ndarray:
-        """The same latents at every test, so that what differs is the model."""
-        drawn = [generate(trainer.model, trainer.device, CHUNK, seed) for seed in range(SAMPLES // CHUNK)]
-        return np.concatenate([images for images in drawn if images is not None])
+        """Generates from the same latents at every test, so that only the model differs."""
+        chunks = [generate(trainer.model, trainer.device, CHUNK, seed) for seed in range(SAMPLES // CHUNK)]
+        return np.concatenate([images for images in chunks if images is not None])

@@ -1,10 +1,10 @@
-r"""Smoothness of the latent space: perceptual path length, and the worst jump.
+r"""Smoothness of the latent space: perceptual path length.
 
-Between pairs of latents the image at t is compared with that at t + e,
+On the way between pairs of latents, the image at t is compared with that at t + e,
 
     PPL = E |f(G(slerp(z_1, z_2; t))) - f(G(slerp(z_1, z_2; t + e)))|^2 / e^2,
 
-with f the judge's features in place of those of VGG. A conditional model keeps its class on the way.
+with f the judge's features in place of those of VGG. For a conditional model, the class stays fixed on the way.
 
 Source: T. Karras, S. Laine and T. Aila, A Style-Based Generator Architecture for Generative Adversarial Networks,
 CVPR 2019, section 4.1.
@@ -23,9 +23,9 @@ PAIRS, STEP = 1000, 1e-2
 
 
 @measure(
-    gives={"path_length": "perceptual path length between samples, in squared feature lengths"},
+    gives={"path_length": "perceptual path length between samples, in squared feature distances"},
     better="low",
-    # Codes are no places on a sphere: half of one digit and half of another lies nowhere.
+    # Codes are not points on a sphere: half of one digit and half of another has no meaning.
     applies=lambda material: has_judge(material) and not material.run.codes,
 )
 def path_length(material: Material) -> Figures:
@@ -33,11 +33,11 @@ def path_length(material: Material) -> Figures:
     one, two = run.latents(n, material.seed + 1), run.latents(n, material.seed + 2)
     place = np.random.default_rng(material.seed).uniform(0, 1 - STEP, n)
     condition = run.in_turn(n)
-    here, there = (
+    start, end = (
         material.features(
             run.decode(np.stack([slerp(a, b, t + e) for a, b, t in zip(one, two, place, strict=True)]), condition)
         )
         for e in (0.0, STEP)
     )
-    each = np.square(here - there).sum(axis=1) / STEP**2
-    return {"path_length": Value.mean(each, material.space)}
+    lengths = np.square(start - end).sum(axis=1) / STEP**2
+    return {"path_length": Value.mean(lengths, material.space)}

@@ -1,13 +1,13 @@
-r"""How many different images a generator makes, by the birthday paradox.
+r"""Support: how many different images a generator makes, by the birthday paradox.
 
-Among n even draws of S things n (n - 1) / (2 S) pairs are expected to be the same. Two images count as the same if
-their features are closer than all but a few pairs of as many real images: tau is the distance that `EXPECTED` of their
-pairs lie below. With c such pairs among the samples, beyond those that images have too,
+Among n uniform samples of S things, n (n - 1) / (2 S) pairs are expected to be equal. Two images count as equal if
+their features are closer than tau, the distance below which `EXPECTED` pairs of as many real images lie. With c such
+pairs among the samples,
 
-    S = n (n - 1) / (2 (c - EXPECTED)),
+    S = n (n - 1) / (2 (c - EXPECTED)).
 
-and with none beyond, at least the S at which as few would be seen once in twenty times: a support larger than n^2 / 6
-is more than n samples can tell.
+With no pairs beyond `EXPECTED`, S is a lower bound: the support at which so few would be seen once in twenty times. A
+support larger than n^2 / 6 is beyond what n samples can show.
 
 Source: S. Arora, A. Risteski and Y. Zhang, Do GANs learn the distribution?, ICLR 2018, section 3.
 """
@@ -22,20 +22,20 @@ from zeuxis.evaluation.neighbourhoods import squared_distances
 __all__ = ["support"]
 
 MOST, EXPECTED = 2000, 5
-# Pairs that a rate of none beyond chance stays below 95 times in 100.
+# Upper 95 % bound of an expected number of pairs of which none was observed.
 FEWEST = 3
-# Of 20 images `EXPECTED` pairs are a fortieth; of fewer they would be no rare ones.
+# In 20 images, `EXPECTED` pairs are one in forty; in fewer, they would not be rare.
 FEWEST_IMAGES = 20
 
 
 def close_pairs(x: np.ndarray, threshold: float) -> int:
-    """Pairs among `(N, F)` features whose squared distance is at most a threshold."""
-    found = sum(int((squared <= threshold).sum()) for _, squared in squared_distances(x, x))
-    return (found - len(x)) // 2
+    """Counts the pairs of `(N, F)` features whose squared distance is at most a threshold."""
+    close = sum(int((squared <= threshold).sum()) for _, squared in squared_distances(x, x))
+    return (close - len(x)) // 2
 
 
 def support(samples: np.ndarray, images: np.ndarray) -> float:
-    """Estimated number of different images behind as many samples as there are images, from features `(N, F)`."""
+    """Estimates the number of different images, from features `(N, F)` of as many samples as images."""
     n = min(len(samples), len(images))
     samples, images = samples[:n], images[:n]
     nearest = [
@@ -47,7 +47,9 @@ def support(samples: np.ndarray, images: np.ndarray) -> float:
 
 
 @measure(
-    gives={"support": "different images it makes, by the birthday paradox; n^2 / 6 at most can be told"},
+    gives={
+        "support": "number of different images it makes, by the birthday paradox; n samples can show at most n^2 / 6"
+    },
     better="high",
     applies=has_judge,
 )
@@ -56,5 +58,5 @@ def different(material: Material) -> Figures:
     n = min(len(x), len(y))
     if reason := too_few(FEWEST_IMAGES, n, "images"):
         return {"support": reason}
-    found = support(x, y)
-    return {"support": Value(found, None, n, material.space, at_least=found >= n * (n - 1) / (2 * FEWEST))}
+    estimate = support(x, y)
+    return {"support": Value(estimate, None, n, material.space, at_least=estimate >= n * (n - 1) / (2 * FEWEST))}
