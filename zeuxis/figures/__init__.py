@@ -1,4 +1,4 @@
-"""What is drawn from a run: one file a kind of figure, drawn whenever the run has the capability."""
+"""Figures of a run: one module per kind of figure, which is drawn for every run that has the data for it."""
 
 from zeuxis.figures.registry import FIGURES, Kind, draw_all, figure, kinds, save
 from zeuxis.figures.style import sheet

@@ -1,4 +1,4 @@
-"""How often the discriminator is right, and the band in which a game is healthy."""
+"""Accuracy of the discriminator, with the range in which adversarial training is healthy."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from zeuxis.figures.registry import figure
 from zeuxis.figures.style import LINES, MUTED, new_figure, title
 from zeuxis.run import Run
 
-# What the reports call healthy (specification A2).
+# The healthy range of the reports (specification A2).
 HEALTHY = (0.60, 0.75)
-# What terms of our own are called in the legend; others are called as they are.
+# Legend labels of the terms of built-in models; other terms keep their names.
 LABELS = {"accuracy_real": "real", "accuracy_fake": "fake", "accuracy_pairs": "real above fake, in pairs"}
 
 
 @figure(
     "accuracy",
     "Discriminator accuracy",
-    "The share of real and of fake samples told right; between 60 and 75 % (shaded) both networks learn.",
+    "Share of real and of fake samples classified correctly. Between 60 and 75 % (shaded), both networks learn.",
     order=20,
     applies=lambda run: any(len(run.series(name)[0]) > 1 for name in run.names_of("accuracy")),
 )
 def accuracy(run: Run) -> Figure:
-    drawn = new_figure(7.4, 3.3)
-    ax = drawn.subplots()
+    fig = new_figure(7.4, 3.3)
+    ax = fig.subplots()
     ax.axhspan(*HEALTHY, color=LINES[2], alpha=0.13, lw=0)
     names = run.names_of("accuracy")
     several = len({phase_of(name) for name in names}) > 1
@@ -38,5 +38,5 @@ def accuracy(run: Run) -> Figure:
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel("step")
     ax.legend(loc="lower right", ncols=2, fontsize=9)
-    title(drawn, run, "Discriminator accuracy")
-    return drawn
+    title(fig, run, "Discriminator accuracy")
+    return fig

@@ -1,4 +1,4 @@
-"""Networks as pictures: a box for each layer, as tall as its resolution, with skips as arcs."""
+"""Diagrams of networks: a box for each layer, as tall as its resolution, with skip connections as arcs."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ COLOURS = {
     "conv": BLUE, "res": BLUE, "unet": GREEN, "dit": PLUM, "attend": PLUM, "deconv": TERRACOTTA, "up": TERRACOTTA,
     "dense": OCHRE, "embedding": OCHRE,
 }  # fmt: skip
-# What belongs to the layer before, and is written beside it rather than drawn.
+# Words that belong to the layer before: they are written beside its box and get none of their own.
 BESIDE = ACTIVATIONS | {"bn", "ln", "gn", "dropout", "film", "sigmoid", "softmax", "flatten", "keep"}
-# In units of the widest box: gap between boxes, and the height of a vector's.
+# Gap between boxes, and height of a vector's box, in the units of the axes.
 GAP, VECTOR = 0.75, 0.7
 
 
 @dataclass
 class Box:
-    """A layer, and what belongs to it."""
+    """A layer, with the words that belong to it."""
 
     word: str
     shape: tuple[int, ...]
@@ -42,30 +42,30 @@ class Box:
 
     @property
     def height(self) -> float:
-        """Grows with the resolution's logarithm."""
+        """Height, which grows with the logarithm of the resolution."""
         return VECTOR if len(self.shape) == 1 else 0.8 + 0.55 * math.log2(max(self.shape[1], 1))
 
     @property
     def width(self) -> float:
-        """Grows with the channels' logarithm."""
+        """Width, which grows with the logarithm of the number of channels."""
         return 0.35 + 0.09 * math.log2(max(self.shape[0], 1))
 
 
 def boxes(network: Network) -> list[Box]:
-    """A network's layers as boxes, its input first."""
-    found = [Box("input", network.input_shape, ["input"])]
+    """Returns a network's layers as boxes, its input first."""
+    layers = [Box("input", network.input_shape, ["input"])]
     for row in network.rows:
         head, _, text = row.layer.rpartition(": ")
         word = text.split()[0]
-        if word in BESIDE and found[-1].head == head and word != "embedding":
+        if word in BESIDE and layers[-1].head == head and word != "embedding":
             if word == "keep":
-                found[-1].kept.append(text.split()[1])
+                layers[-1].kept.append(text.split()[1])
             else:
-                found[-1].texts.append(text)
+                layers[-1].texts.append(text)
             continue
         box = _box(row, head, word, text)
-        found.insert(0, box) if word == "embedding" else found.append(box)
-    return found
+        layers.insert(0, box) if word == "embedding" else layers.append(box)
+    return layers
 
 
 def _box(row: Row, head: str, word: str, text: str) -> Box:
@@ -74,14 +74,14 @@ def _box(row: Row, head: str, word: str, text: str) -> Box:
 
 
 def draw_network(ax: Axes, network: Network) -> None:
-    """Draws a network into axes; its width in the axes' units is what `length` says."""
-    place, kept = 0.0, dict[str, tuple[float, float]]()
-    before: Box | None = None
+    """Draws a network into axes; `length` gives its width in their units."""
+    place, arc_starts = 0.0, dict[str, tuple[float, float]]()
+    previous: Box | None = None
     for box in boxes(network):
         colour = COLOURS.get(box.word, MUTED)
-        if before is not None and before.word != "embedding":
-            # Heads leave the trunk's end: the line to each passes behind those before it.
-            dotted = ":" if box.head and box.head != before.head else "-"
+        if previous is not None and previous.word != "embedding":
+            # Heads start at the end of the trunk: the line to each passes behind the heads before it.
+            dotted = ":" if box.head and box.head != previous.head else "-"
             ax.plot([place - GAP, place], [0, 0], color=MUTED, lw=1.0, ls=dotted, zorder=0)
         ax.add_patch(
             FancyBboxPatch(
@@ -96,33 +96,33 @@ def draw_network(ax: Axes, network: Network) -> None:
             color=MUTED, parse_math=False,
         )  # fmt: skip
         for name in box.kept:
-            kept[name] = (middle, box.height / 2)
+            arc_starts[name] = (middle, box.height / 2)
         if box.takes:
-            start = kept[box.takes]
+            start = arc_starts[box.takes]
             ax.add_patch(
                 FancyArrowPatch(
                     (start[0], start[1] + 0.5), (middle, box.height / 2 + 0.5), connectionstyle="arc3,rad=-0.25",
                     arrowstyle="-|>", mutation_scale=8, color=PLUM, lw=1.0, alpha=0.8,
                 )
             )  # fmt: skip
-        place, before = place + box.width + GAP, box
+        place, previous = place + box.width + GAP, box
     tile_axes(ax)
 
 
 def length(network: Network) -> float:
-    """Units that a network is long."""
+    """Returns the length of a network, in units of the axes."""
     return sum(box.width + GAP for box in boxes(network))
 
 
 def draw_networks(networks: Mapping[str, Network]) -> Figure:
-    """Draws networks below one another, at one scale."""
+    """Draws networks below each other, at the same scale."""
     longest = max(length(network) for network in networks.values())
     tallest = {name: max(box.height for box in boxes(network)) for name, network in networks.items()}
     arcs = {name: 1.2 * any(box.takes for box in boxes(network)) for name, network in networks.items()}
     heights = [tallest[name] + 4.2 + arcs[name] for name in networks]
     scale = 0.36
-    drawn = new_figure(max(scale * longest + 0.6, 5.0), scale * sum(heights) + 0.4 * len(networks) + 0.6)
-    axes = drawn.subplots(len(networks), 1, squeeze=False, height_ratios=heights)[:, 0]
+    fig = new_figure(max(scale * longest + 0.6, 5.0), scale * sum(heights) + 0.4 * len(networks) + 0.6)
+    axes = fig.subplots(len(networks), 1, squeeze=False, height_ratios=heights)[:, 0]
     for ax, (name, network), height in zip(axes, networks.items(), heights, strict=True):
         draw_network(ax, network)
         total = sum(row.parameters for row in network.rows)
@@ -131,24 +131,24 @@ def draw_networks(networks: Mapping[str, Network]) -> Figure:
         ax.set_xlim(-0.3, longest)
         ax.set_ylim(top - height, top)
         ax.set_aspect("equal", adjustable="box", anchor="W")
-    return drawn
+    return fig
 
 
 def draw_recipe(networks: Mapping[str, Network], name: str) -> Figure:
-    """The networks of a recipe that was not trained."""
-    drawn = draw_networks(networks)
-    heading(drawn, "Networks", name)
-    return drawn
+    """Draws the networks of a recipe that was not trained."""
+    fig = draw_networks(networks)
+    heading(fig, "Networks", name)
+    return fig
 
 
 @figure(
     "architecture",
     "Networks",
-    "A box for each layer: as tall as its resolution, as wide as its channels; arcs are skips.",
+    "A box for each layer: its height shows the resolution, its width the channels. Arcs are skip connections.",
     order=9,
     applies=lambda run: True,
 )
 def architecture(run: Run) -> Figure:
-    drawn = draw_networks({name: run.model.net(name) for name in run.model.networks})
-    title(drawn, run, "Networks")
-    return drawn
+    fig = draw_networks({name: run.model.net(name) for name in run.model.networks})
+    title(fig, run, "Networks")
+    return fig

@@ -18,42 +18,44 @@ from zeuxis.run import Run
 
 ROWS, MEASURED = 5, 4000
 STRENGTHS = (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0)
-# Tried in turn where none is named: what a face shows most clearly.
+# Default attributes, tried in turn: those that faces show most clearly.
 PREFERRED = ("Smiling", "Male", "Eyeglasses")
 
 
 @figure(
     "arithmetic",
     "Latent arithmetic",
-    "Held-out images without the attribute, encoded, moved along its direction by the factor above, and decoded.",
+    "Held-out images without the attribute are encoded, moved along its direction by the factor above, and decoded.",
     order=8,
     applies=lambda run: run.encodes and run.generates and not run.conditional and bool(run.attributes),
 )
 def arithmetic(run: Run, attribute: str = "") -> Figure:
     name = attribute or choose_attribute(run, *PREFERRED)
     direction = attribute_direction(run, name)
-    tested = run.choose_images("test")
-    shown = run.images(tested[~run.attribute(name, tested)][:ROWS])
-    latents = run.encode(shown)
+    indices = run.choose_images("test")
+    images = run.images(indices[~run.attribute(name, indices)][:ROWS])
+    latents = run.encode(images)
     moved = np.stack([latents + strength * direction for strength in STRENGTHS], axis=1)
-    made = run.decode(moved.reshape(-1, latents.shape[1])).reshape(len(shown), len(STRENGTHS), *shown.shape[1:])
-    tiles = np.concatenate([shown[:, None], made], axis=1).reshape(-1, *shown.shape[1:])
-    drawn = new_figure(1.0 * (len(STRENGTHS) + 1) + 0.3, 1.0 * len(shown) + 1.0)
-    show_tiles(drawn.subplots(), tiles, len(STRENGTHS) + 1, heads=["image", *[f"{s:+g}" for s in STRENGTHS]])
-    title(drawn, run, f"Latent arithmetic: {name}")
-    return drawn
+    decoded = run.decode(moved.reshape(-1, latents.shape[1])).reshape(len(images), len(STRENGTHS), *images.shape[1:])
+    tiles = np.concatenate([images[:, None], decoded], axis=1).reshape(-1, *images.shape[1:])
+    fig = new_figure(1.0 * (len(STRENGTHS) + 1) + 0.3, 1.0 * len(images) + 1.0)
+    show_tiles(fig.subplots(), tiles, len(STRENGTHS) + 1, heads=["image", *[f"{s:+g}" for s in STRENGTHS]])
+    title(fig, run, f"Latent arithmetic: {name}")
+    return fig
 
 
 def attribute_direction(run: Run, name: str) -> np.ndarray:
-    """Mean latent of training images with an attribute minus that of those without, `(Z,)`.
+    """Computes the mean latent of training images with an attribute minus that of those without, `(Z,)`.
 
     Raises:
-        UserError: if the data has no such attribute, or no image with or none without it.
+        UserError: if the data has no such attribute, or if all images have it or none has.
     """
-    measured = run.choose_images("train", MEASURED)
-    has = run.attribute(name, measured)
-    if has.all() or not has.any():
-        raise UserError(f"All images agree on the attribute {name}, so it has no direction in latent space.")
-    latents = run.encode(run.images(measured))
-    direction: np.ndarray = latents[has].mean(axis=0) - latents[~has].mean(axis=0)
+    indices = run.choose_images("train", MEASURED)
+    has_attribute = run.attribute(name, indices)
+    if has_attribute.all() or not has_attribute.any():
+        raise UserError(
+            f"The attribute {name} has no direction in latent space: all images have it, or none has. Choose another."
+        )
+    latents = run.encode(run.images(indices))
+    direction: np.ndarray = latents[has_attribute].mean(axis=0) - latents[~has_attribute].mean(axis=0)
     return direction

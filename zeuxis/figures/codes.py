@@ -1,4 +1,4 @@
-"""Codes swept over their values, with everything else fixed in a row."""
+"""Codes swept over their values, with all other latents fixed in a row."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from zeuxis.models import Code
 from zeuxis.run import Run
 
 ROWS, STEPS = 5, 10
-# Continuous codes are drawn from -1..1 in training, and shown beyond it, as published.
+# Continuous codes are sampled from -1..1 in training and shown beyond that range, as published.
 REACH = 2.0
 
 
 def sweep(run: Run, code: Code, rows: int = ROWS, seed: int = 1) -> tuple[np.ndarray, list[str]]:
-    """Images of one code at each of its values, the rest of the latent vector fixed for each row.
+    """Generates images for each value of one code, with the rest of the latent vector fixed in a row.
 
     Returns:
-        `(rows * values, H, W, C)` in 0..1, row by row, and what the values are.
+        Images `(rows * values, H, W, C)` in 0..1, row by row, and the names of the values.
     """
     latents = run.latents(rows, seed)
     if code.categorical:
@@ -35,21 +35,21 @@ def sweep(run: Run, code: Code, rows: int = ROWS, seed: int = 1) -> tuple[np.nda
 @figure(
     "codes",
     "Codes",
-    "Each panel sweeps one code over its values, a column each; noise and all other codes are fixed in a row.",
+    "Each panel sweeps one code over its values, one per column. Noise and all other codes are fixed in a row.",
     order=2,
     applies=lambda run: run.generates and bool(run.codes),
 )
 def codes(run: Run) -> Figure:
-    found = run.codes
-    across = min(len(found), 2)
-    down = -(-len(found) // across)
-    drawn = new_figure(6.4 * across, (0.62 * ROWS + 0.6) * down + 0.6)
-    axes = np.ravel(drawn.subplots(down, across, squeeze=False))
-    for ax, code in zip(axes, found, strict=False):
+    all_codes = run.codes
+    columns = min(len(all_codes), 2)
+    rows = -(-len(all_codes) // columns)
+    fig = new_figure(6.4 * columns, (0.62 * ROWS + 0.6) * rows + 0.6)
+    axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
+    for ax, code in zip(axes, all_codes, strict=False):
         tiles, names = sweep(run, code)
         show_tiles(ax, tiles, len(names), heads=names)
         ax.set_title(code.name, pad=18)
-    for ax in axes[len(found) :]:
+    for ax in axes[len(all_codes) :]:
         ax.set_axis_off()
-    title(drawn, run, "Codes swept over their values")
-    return drawn
+    title(fig, run, "Codes swept over their values")
+    return fig

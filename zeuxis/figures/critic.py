@@ -1,4 +1,4 @@
-"""What a critic says of the distance between real and generated images."""
+"""A critic's estimate of the distance between real and generated images."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from zeuxis.run import Run
 @figure(
     "critic",
     "The critic's estimate",
-    "The critic's estimate of the Wasserstein distance between real and generated images: it should fall smoothly.",
+    "The critic's estimate of the Wasserstein distance between real and generated images. It should fall smoothly.",
     order=20,
     applies=lambda run: any(len(run.series(name)[0]) > 1 for name in run.names_of("distance")),
 )
 def critic(run: Run) -> Figure:
     series = [run.series(name) for name in run.names_of("distance")]
-    drawn = new_figure(7.4, 3.3)
-    ax = drawn.subplots()
+    fig = new_figure(7.4, 3.3)
+    ax = fig.subplots()
     for colour, (steps, values) in zip(LINES, series, strict=False):
         draw_curve(ax, steps, values, colour)
     ax.set_ylim(*limits([values for _, values in series]))
     ax.set_xlabel("step")
-    title(drawn, run, "The critic's estimate of the Wasserstein distance")
-    return drawn
+    title(fig, run, "The critic's estimate of the Wasserstein distance")
+    return fig

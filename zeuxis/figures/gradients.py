@@ -1,4 +1,4 @@
-"""Gradient norms of every phase: bursts and silence come before trouble in the pictures."""
+"""Gradient norms of every phase: bursts or vanishing norms announce trouble before the samples show it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from zeuxis.run import Run
 @figure(
     "gradients",
     "Gradient norms",
-    "The norm of each phase's gradient, once a journal line.",
+    "The norm of each phase's gradient, at every journal line.",
     order=25,
     applies=lambda run: any(len(run.series(term)[0]) > 1 for term in run.names_of("gradient")),
 )
 def gradients(run: Run) -> Figure:
-    drawn = new_figure(7.4, 3.1)
-    ax = drawn.subplots()
+    fig = new_figure(7.4, 3.1)
+    ax = fig.subplots()
     for i, term in enumerate(run.names_of("gradient")):
         steps, values = run.series(term)
         draw_curve(ax, steps, values, LINES[i % len(LINES)], term.split("/")[0])
     ax.set_yscale("log")
     ax.set_xlabel("step")
     ax.legend(loc="best", fontsize=9)
-    title(drawn, run, "Gradient norms")
-    return drawn
+    title(fig, run, "Gradient norms")
+    return fig

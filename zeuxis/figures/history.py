@@ -1,4 +1,4 @@
-"""The training history: the same latents, drawn again and again while the model learned."""
+"""Training history: images from the same latents at several steps of the training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROWS, COLUMNS = 9, 10
 
 
 def chosen_rows(count: int, rows: int = ROWS) -> list[int]:
-    """Indices of the snapshots shown: the first, the last, and ones between, denser early, when most happens."""
+    """Returns the indices of snapshots to show: first, last and some between, denser early, when most changes."""
     if count <= rows:
         return list(range(count))
     spaced = np.round((count - 1) * np.linspace(0, 1, rows) ** 2).astype(int)
@@ -31,10 +31,10 @@ def chosen_rows(count: int, rows: int = ROWS) -> list[int]:
 )
 def history(run: Run) -> Figure:
     snapshots = run.snapshots
-    shown = [snapshots[i] for i in chosen_rows(len(snapshots))]
-    columns = min(COLUMNS, len(shown[0][1]))
-    tiles = np.concatenate([images[:columns] for _, images in shown])
-    drawn = new_figure(0.78 * columns + 1.0, 0.78 * len(shown) + 0.8)
-    show_tiles(drawn.subplots(), tiles, columns, rows=[f"step {step:,}" for step, _ in shown])
-    title(drawn, run, "Training history")
-    return drawn
+    selected = [snapshots[i] for i in chosen_rows(len(snapshots))]
+    columns = min(COLUMNS, len(selected[0][1]))
+    tiles = np.concatenate([images[:columns] for _, images in selected])
+    fig = new_figure(0.78 * columns + 1.0, 0.78 * len(selected) + 0.8)
+    show_tiles(fig.subplots(), tiles, columns, rows=[f"step {step:,}" for step, _ in selected])
+    title(fig, run, "Training history")
+    return fig

@@ -1,4 +1,4 @@
-"""How much an image tells of the codes it was made from."""
+"""Mutual information between an image and the codes it was generated from."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from zeuxis.run import Run
 @figure(
     "information",
     "Information about the codes",
-    "Lower bound of the mutual information of image and categorical codes, in nats; dotted, all there is to know.",
+    "Lower bound of the mutual information of image and categorical codes, in nats. Dotted: the maximum.",
     order=21,
     applies=lambda run: any(len(run.series(name)[0]) > 1 for name in run.names_of("information")),
 )
 def information(run: Run) -> Figure:
-    drawn = new_figure(7.4, 3.3)
-    ax = drawn.subplots()
+    fig = new_figure(7.4, 3.3)
+    ax = fig.subplots()
     ax.axhline(sum(math.log(code.size) for code in run.codes if code.categorical), color=MUTED, lw=1.0, ls=":")
     for name in run.names_of("information"):
         draw_curve(ax, *run.series(name), LINES[4])
     ax.set_xlabel("step")
     ax.set_ylabel("nats")
-    title(drawn, run, "Information about the codes")
-    return drawn
+    title(fig, run, "Information about the codes")
+    return fig

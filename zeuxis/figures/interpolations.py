@@ -1,4 +1,4 @@
-"""Interpolations: rows that lead from one place to another."""
+"""Interpolations: rows of images on the way between two latents or classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROWS, STEPS = 6, 10
 @figure(
     "interpolations",
     "Interpolations",
-    "Rows of equal steps between two latents, or, for a conditional model, between two classes at one latent.",
+    "Each row goes in equal steps between two latents or, for a conditional model, between two classes at one latent.",
     order=3,
     applies=lambda run: run.generates,
 )
@@ -29,7 +29,7 @@ def interpolations(run: Run) -> Figure:
         else:
             start, end = str(2 * row + 1), str(2 * row + 2)
         rows.append(run.interpolate(start, end, steps=STEPS, seed=row + 1))
-    drawn = new_figure(0.78 * STEPS + (1.2 if labels else 0.3), 0.78 * ROWS + 0.8)
-    show_tiles(drawn.subplots(), np.concatenate(rows), STEPS, rows=labels)
-    title(drawn, run, "Interpolations")
-    return drawn
+    fig = new_figure(0.78 * STEPS + (1.2 if labels else 0.3), 0.78 * ROWS + 0.8)
+    show_tiles(fig.subplots(), np.concatenate(rows), STEPS, rows=labels)
+    title(fig, run, "Interpolations")
+    return fig

@@ -1,4 +1,4 @@
-"""Four samples, large, for models whose images deserve it."""
+"""Four samples at full size, for models with large images."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ LARGE = 128
 @figure(
     "large",
     "Four large samples",
-    "The first four samples, one pixel of theirs at least one of the screen's.",
+    "The first four samples, at full resolution.",
     order=1,
     applies=lambda run: run.generates and run.recipe.data.size >= LARGE,
 )
 def large(run: Run) -> Figure:
-    drawn = new_figure(10.4, 3.2)
-    show_tiles(drawn.subplots(), run.sample(4), 4, gap=4)
-    title(drawn, run, "Four large samples")
-    return drawn
+    fig = new_figure(10.4, 3.2)
+    show_tiles(fig.subplots(), run.sample(4), 4, gap=4)
+    title(fig, run, "Four large samples")
+    return fig

@@ -1,4 +1,4 @@
-"""Where test images lie in latent space, coloured by class or attribute.
+"""Map of test images in latent space, coloured by class or attribute.
 
 Two dimensions are drawn as they are; more are laid out by t-SNE (L. van der Maaten and G. Hinton, 2008).
 """
@@ -13,14 +13,14 @@ from zeuxis.figures.registry import figure
 from zeuxis.figures.style import CLASSES, LINES, choose_attribute, new_figure, tile_axes, title
 from zeuxis.run import Run
 
-# t-SNE of the reports: 500 encoded test images (specification A1).
+# The reports used t-SNE of 500 encoded test images (specification A1).
 PLANE_POINTS, TSNE_POINTS = 3000, 500
 
 
 @figure(
     "latents",
     "Latent space",
-    "Each point is a held-out image at the mean of its posterior, coloured by its class or by an attribute.",
+    "Each point is a held-out image at the mean of its posterior, coloured by class or attribute.",
     order=6,
     applies=lambda run: run.encodes,
 )
@@ -29,40 +29,42 @@ def latents(run: Run, points: int = TSNE_POINTS, attribute: str = "") -> Figure:
 
     Args:
         run: what to draw.
-        points: held-out images on it, where t-SNE lays them out.
-        attribute: colours them by this attribute rather than by class; without classes, one is chosen.
+        points: number of held-out images, where t-SNE lays them out.
+        attribute: colours points by this attribute instead of by class; without classes, one is chosen.
     """
-    flat = run.latents(1).shape[1] == 2
-    chosen = run.choose_images("test", PLANE_POINTS if flat else points)
-    labels, names = run.labels(chosen), run.dataset.classes
-    places = run.encode(run.images(chosen), run.condition(labels))
-    if not flat:
+    is_plane = run.latents(1).shape[1] == 2
+    indices = run.choose_images("test", PLANE_POINTS if is_plane else points)
+    labels, names = run.labels(indices), run.dataset.classes
+    places = run.encode(run.images(indices), run.condition(labels))
+    if not is_plane:
         places = embed(places)
     if labels is None and run.attributes:
         attribute = attribute or choose_attribute(run, "Male")  # the attribute of the reports' own map
     if attribute:
-        labels, names = run.attribute(attribute, chosen).astype(int), (f"not {attribute}", attribute)
-    drawn = new_figure(7.6, 6.6)
-    ax = drawn.subplots()
+        labels, names = run.attribute(attribute, indices).astype(int), (f"not {attribute}", attribute)
+    fig = new_figure(7.6, 6.6)
+    ax = fig.subplots()
     if labels is None:
         ax.scatter(places[:, 0], places[:, 1], s=11, color=LINES[0], alpha=0.75, lw=0)
     else:
         for index, name in enumerate(names):
-            mine = places[labels == index]
-            ax.scatter(mine[:, 0], mine[:, 1], s=11, color=CLASSES[index % len(CLASSES)], alpha=0.75, lw=0, label=name)
+            of_class = places[labels == index]
+            ax.scatter(
+                of_class[:, 0], of_class[:, 1], s=11, color=CLASSES[index % len(CLASSES)], alpha=0.75, lw=0, label=name
+            )
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2.2, handletextpad=0.2)
     ax.set_aspect("equal", adjustable="box")
-    if flat:
+    if is_plane:
         ax.set_xlabel("first latent")
         ax.set_ylabel("second latent")
     else:
         tile_axes(ax)  # t-SNE's axes have no meaning
-    title(drawn, run, "Latents of test images" if flat else f"Latents of {len(places)} test images, t-SNE")
-    return drawn
+    title(fig, run, "Latents of test images" if is_plane else f"Latents of {len(places)} test images, t-SNE")
+    return fig
 
 
 def embed(places: np.ndarray) -> np.ndarray:
-    """Lays `(N, Z)` out in two dimensions by t-SNE, always the same way for the same input."""
+    """Maps `(N, Z)` to two dimensions by t-SNE; the same input gives the same map."""
     from sklearn.manifold import TSNE
 
     if len(places) < 4:

@@ -1,7 +1,7 @@
-"""Loss curves: as recorded, and smoothed.
+"""Loss curves, as recorded and smoothed.
 
-The smoothing is the reports' own (specification A2): one record every ten iterations, each averaged with the
-ten before it. A journal line is the mean of `log_every` steps already.
+The smoothing is that of the reports (specification A2): one record every ten iterations, each averaged with the ten
+before it. A journal line is itself the mean of `log_every` steps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WINDOW = 11
 
 
 def smooth(values: np.ndarray, window: int = WINDOW) -> np.ndarray:
-    """Mean of each value with up to `window - 1` before it."""
+    """Returns the mean of each value with up to `window - 1` values before it."""
     sums = np.cumsum(np.concatenate([[0.0], values]))
     end = np.arange(1, len(values) + 1)
     begin = np.maximum(end - window, 0)
@@ -26,45 +26,45 @@ def smooth(values: np.ndarray, window: int = WINDOW) -> np.ndarray:
 
 
 def draw_curve(ax: Axes, steps: np.ndarray, values: np.ndarray, colour: str, label: str = "") -> None:
-    """Draws values as recorded, faint, and smoothed, strong."""
+    """Draws values as recorded (faint) and smoothed (strong)."""
     ax.plot(steps, values, color=colour, alpha=0.28, lw=0.9)
     ax.plot(steps, smooth(values), color=colour, lw=1.8, label=label or None)
 
 
 def panels(run: Run) -> list[tuple[str, dict[str, str]]]:
-    """Title and terms, by label, of each panel: the losses of all phases, what they consist of, and tests."""
+    """Returns title and terms, by label, of each panel: the losses of all phases, their terms, and tests."""
     losses, terms = run.names_of("loss"), run.names_of("term")
-    found = [("loss", {phase_of(name): name for name in losses})]
+    all_panels = [("loss", {phase_of(name): name for name in losses})]
     for phase in map(phase_of, losses):
         parts = {name.removeprefix(f"{phase}/"): name for name in terms if phase_of(name) == phase}
         if len(parts) < 2:
             continue
-        if len(losses) == 1:  # of one phase, each part has a scale of its own
-            found += [(part, {part: name}) for part, name in parts.items()]
+        if len(losses) == 1:  # with a single phase, each part has its own scale
+            all_panels += [(part, {part: name}) for part, name in parts.items()]
         else:
-            found.append((phase, parts))
-    return found + [(name.replace("/", " "), {"test": name}) for name in run.names_of("test")]
+            all_panels.append((phase, parts))
+    return all_panels + [(name.replace("/", " "), {"test": name}) for name in run.names_of("test")]
 
 
 def phase_of(name: str) -> str:
-    """The phase that a number belongs to."""
+    """Returns the phase that a number belongs to."""
     return name.partition("/")[0]
 
 
 @figure(
     "losses",
     "Losses",
-    "Faint: each journal line. Strong: averaged with the ten before it.",
+    "Faint: each journal line. Strong: mean of each line and the ten before it.",
     order=10,
     applies=lambda run: len(run.journal) > 1,
 )
 def losses(run: Run) -> Figure:
-    chosen = panels(run)
-    columns = min(len(chosen), 2)
-    rows = -(-len(chosen) // columns)
-    drawn = new_figure(5.2 * columns, 2.7 * rows + 0.6)
-    axes = np.ravel(drawn.subplots(rows, columns, squeeze=False))
-    for ax, (name, terms) in zip(axes, chosen, strict=False):
+    all_panels = panels(run)
+    columns = min(len(all_panels), 2)
+    rows = -(-len(all_panels) // columns)
+    fig = new_figure(5.2 * columns, 2.7 * rows + 0.6)
+    axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
+    for ax, (name, terms) in zip(axes, all_panels, strict=False):
         ax.set_title(name)
         for i, (label, term) in enumerate(terms.items()):
             steps, values = run.series(term)
@@ -77,14 +77,14 @@ def losses(run: Run) -> Figure:
         if len(terms) > 1:
             ax.legend(loc="best", fontsize=9)
         ax.set_xlabel("step")
-    for ax in axes[len(chosen) :]:
+    for ax in axes[len(all_panels) :]:
         ax.set_axis_off()
-    title(drawn, run, "Losses, as recorded (faint) and smoothed")
-    return drawn
+    title(fig, run, "Losses, as recorded (faint) and smoothed")
+    return fig
 
 
 def limits(series: list[np.ndarray]) -> tuple[float | None, float | None]:
-    """Leaves the first steps out of the scale, whose values would flatten all that follows."""
+    """Returns limits of the vertical axis that ignore the first steps, whose large values would flatten the rest."""
     settled = np.concatenate([values[min(len(values) // 20, 20) :] for values in series])
     settled = settled[np.isfinite(settled)]
     if not len(settled) or np.ptp(settled) == 0:

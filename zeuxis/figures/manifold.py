@@ -1,6 +1,6 @@
-"""The latent manifold: what the decoder makes of a regular grid over a two-dimensional latent space.
+"""The latent manifold: decoded images of a regular grid in a two-dimensional latent space.
 
-Places are quantiles of the normal prior, so equal areas of the picture are equally likely samples.
+Grid points are quantiles of the normal prior, so equal areas of the picture are equally probable.
 
 Source: D. P. Kingma and M. Welling, Auto-Encoding Variational Bayes, ICLR 2014, figure 4.
 """
@@ -21,7 +21,7 @@ SIDE = 20
 @figure(
     "manifold",
     "Latent manifold",
-    "The decoded latent plane, at equal steps of probability: neighbours look alike where it is smooth.",
+    "The decoded latent plane, in equal steps of probability. Where it is smooth, neighbours look alike.",
     order=5,
     applies=lambda run: run.generates and run.encodes and run.latents(1).shape[1] == 2 and not run.conditional,
 )
@@ -29,15 +29,15 @@ def manifold(run: Run) -> Figure:
     places = norm.ppf((np.arange(SIDE) + 0.5) / SIDE)
     # The first latent runs to the right, the second upwards, as in the scatter of latents.
     latents = np.array([(x, y) for y in places[::-1] for x in places], np.float32)
-    drawn = new_figure(7.4, 8.0)
-    ax = drawn.subplots()
+    fig = new_figure(7.4, 8.0)
+    ax = fig.subplots()
     show_tiles(ax, run.decode(latents), SIDE, gap=0)
-    marked = np.linspace(0, SIDE - 1, 4).round().astype(int)
-    middles = (marked + 0.5) * run.recipe.data.size
-    ax.set_xticks(middles, labels=[f"{places[i]:.1f}" for i in marked])
-    ax.set_yticks(middles, labels=[f"{places[-1 - i]:.1f}" for i in marked])
+    tick_indices = np.linspace(0, SIDE - 1, 4).round().astype(int)
+    middles = (tick_indices + 0.5) * run.recipe.data.size
+    ax.set_xticks(middles, labels=[f"{places[i]:.1f}" for i in tick_indices])
+    ax.set_yticks(middles, labels=[f"{places[-1 - i]:.1f}" for i in tick_indices])
     ax.tick_params(length=0)
     ax.set_xlabel("first latent")
     ax.set_ylabel("second latent")
-    title(drawn, run, "Latent manifold")
-    return drawn
+    title(fig, run, "Latent manifold")
+    return fig

@@ -1,4 +1,4 @@
-"""Samples beside the training images nearest to them: copies would show."""
+"""Samples with the training images nearest to them, which would reveal copies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN, NEAREST = 10, 3
 @figure(
     "neighbours",
     "Nearest training images",
-    "Samples above the three training images nearest to each in pixels: a sample that equals one is a copy.",
+    "Samples above the three training images nearest to each in pixels. A sample that equals one is a copy.",
     order=9,
     applies=lambda run: run.generates,
 )
@@ -24,8 +24,8 @@ def neighbours(run: Run) -> Figure:
     samples = run.sample(SHOWN, seed=2)
     indices, _ = nearest_images(run, samples, NEAREST)
     rows = [run.images(indices[:, k]) for k in range(NEAREST)]
-    drawn = new_figure(0.85 * SHOWN + 1.0, 0.85 * (NEAREST + 1) + 0.9)
+    fig = new_figure(0.85 * SHOWN + 1.0, 0.85 * (NEAREST + 1) + 0.9)
     labels = ["sample", *["nearest", "second", "third"][:NEAREST]]
-    show_tiles(drawn.subplots(), np.concatenate([samples, *rows]), SHOWN, rows=labels)
-    title(drawn, run, "Nearest training images")
-    return drawn
+    show_tiles(fig.subplots(), np.concatenate([samples, *rows]), SHOWN, rows=labels)
+    title(fig, run, "Nearest training images")
+    return fig

@@ -1,4 +1,4 @@
-"""Pairs from the same noise, with an attribute off and on."""
+"""Pairs of samples from the same noise, without and with an attribute."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zeuxis.run import Run
 @figure(
     "pairs",
     "Pairs",
-    "Each column is one noise vector, drawn without the attribute above and with it below.",
+    "Each column is one noise vector, generated without the attribute (above) and with it (below).",
     order=2,
     applies=lambda run: run.generates and run.conditional and len(run.model.class_names) == 2,
 )
@@ -21,7 +21,7 @@ def pairs(run: Run, count: int = 10) -> Figure:
     names = list(run.model.class_names)
     latents = run.latents(count)
     tiles = np.concatenate([run.decode(latents, run.condition_of([name] * count)) for name in names])
-    drawn = new_figure(0.9 * count + 1.2, 2.9)
-    show_tiles(drawn.subplots(), tiles, count, rows=names)
-    title(drawn, run, f"Pairs from the same noise: {names[0]}, {names[1]}")
-    return drawn
+    fig = new_figure(0.9 * count + 1.2, 2.9)
+    show_tiles(fig.subplots(), tiles, count, rows=names)
+    title(fig, run, f"Pairs from the same noise: {names[0]}, {names[1]}")
+    return fig

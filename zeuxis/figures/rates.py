@@ -1,4 +1,4 @@
-"""Learning rates, where a schedule changes them."""
+"""Learning rates of a run whose schedule changes them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from zeuxis.run import Run
 @figure(
     "rates",
     "Learning rates",
-    "The learning rate of each phase, by the recipe's schedule.",
+    "The learning rate of each phase, as set by the recipe's schedule.",
     order=26,
     applies=lambda run: any(len(run.series(name)[0]) > 1 for name in run.names_of("rate")),
 )
 def rates(run: Run) -> Figure:
-    drawn = new_figure(7.4, 2.8)
-    ax = drawn.subplots()
+    fig = new_figure(7.4, 2.8)
+    ax = fig.subplots()
     names = run.names_of("rate")
     for i, name in enumerate(names):
         ax.plot(*run.series(name), color=LINES[i % len(LINES)], lw=1.8, label=phase_of(name))
@@ -27,5 +27,5 @@ def rates(run: Run) -> Figure:
     ax.set_xlabel("step")
     if len(names) > 1:
         ax.legend(loc="best", fontsize=9)
-    title(drawn, run, "Learning rates")
-    return drawn
+    title(fig, run, "Learning rates")
+    return fig

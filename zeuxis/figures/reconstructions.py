@@ -1,4 +1,4 @@
-"""Test images over their reconstructions."""
+"""Test images above their reconstructions."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ SHOWN = 10
 @figure(
     "reconstructions",
     "Reconstructions",
-    "Held-out images above what the model makes of their latents. The error in the title is of all held-out images.",
+    "Held-out images above their reconstructions. The error in the title is the mean over all held-out images.",
     order=4,
     applies=lambda run: run.encodes and run.generates,
 )
 def reconstructions(run: Run) -> Figure:
-    everything, labels = run.test_images()
-    error = mean_squared_error(everything, run.reconstruct(everything, run.condition(labels)))
+    all_images, labels = run.test_images()
+    error = mean_squared_error(all_images, run.reconstruct(all_images, run.condition(labels)))
     images, labels = run.test_images(SHOWN)
-    drawn = new_figure(0.9 * len(images) + 1.0, 2.7)
+    fig = new_figure(0.9 * len(images) + 1.0, 2.7)
     tiles = np.concatenate([images, run.reconstruct(images, run.condition(labels))])
-    show_tiles(drawn.subplots(), tiles, len(images), rows=["test image", "reconstruction"])
-    title(drawn, run, f"Reconstructions, test MSE {error:.6f}")
-    return drawn
+    show_tiles(fig.subplots(), tiles, len(images), rows=["test image", "reconstruction"])
+    title(fig, run, f"Reconstructions, test MSE {error:.6f}")
+    return fig

@@ -1,4 +1,4 @@
-"""Figures by name: every module of this package may register one."""
+"""Registry of figures by name; every module of this package may register one."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Kind:
     """A kind of figure.
 
     Attributes:
-        name: its file's name, without the suffix.
-        title: a heading for reports.
-        caption: what the reader sees and what it means.
-        order: its place in a report.
-        applies: whether a run can be drawn so.
-        draw: draws it; its keyword arguments are the figure's options.
+        name: file name without the suffix.
+        title: heading in reports.
+        caption: what the figure shows and what it means.
+        order: position in a report.
+        applies: whether the figure can be drawn for a run.
+        draw: draws the figure; its keyword arguments are the options.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Kind:
         return {parameter.name: parameter.default for parameter in parameters}
 
 
-# The largest number that an option of a figure takes: points of a map, ways between latents.
+# Largest value of a figure's numeric option, such as the points of a map or the ways between latents.
 MOST = 10_000
 FIGURES: Registry[Kind] = Registry("figure", "zeuxis.figures")
 Draw = Callable[..., Figure]
@@ -71,7 +71,7 @@ def kinds() -> list[Kind]:
 
 
 def save(kind: Kind, run: Run, path: Path, options: Mapping[str, Any] | None = None) -> Path:
-    """Draws one figure and writes it; the suffix, .png or .svg, chooses the format."""
+    """Draws one figure and writes it; the suffix, such as .png or .svg, sets the format."""
     write(lambda: kind.draw(run, **(options or {})), path)
     return path
 
@@ -79,48 +79,47 @@ def save(kind: Kind, run: Run, path: Path, options: Mapping[str, Any] | None = N
 def draw_all(
     run: Run, *, only: Sequence[str] = (), options: Mapping[str, Any] | None = None, progress: bool = True
 ) -> dict[str, Path]:
-    """Draws everything that applies into the run's `figures` folder.
+    """Draws all figures that apply to a run into its `figures` folder.
 
     Args:
-        run: what to draw.
-        only: names of kinds; else all that apply.
-        options: options of figures, such as `{"points": 2621}`, given to those that have them.
-        progress: show a bar.
+        run: the run.
+        only: names of kinds; if empty, all that apply.
+        options: options of figures, such as `{"points": 2621}`; each figure gets those that it has.
+        progress: show a progress bar.
 
     Returns:
-        The path of each figure by the name of its kind, in the order of a report.
+        The path of each figure by its kind's name, in the order of a report.
 
     Raises:
-        UserError: for a figure or an option that is not known or does not apply, or if the run folder cannot be
-            written.
+        UserError: if a figure or an option is unknown or does not apply, or if the run folder cannot be written.
     """
-    wanted = [kind for kind in kinds() if kind.applies(run)]
+    selected = [kind for kind in kinds() if kind.applies(run)]
     for name in only:
-        if name not in [kind.name for kind in wanted]:
-            raise one_of(f"figure of {run.name}", name, [kind.name for kind in wanted])
-    wanted = [kind for kind in wanted if not only or kind.name in only]
-    given = _checked(dict(options or {}), {k: v for kind in wanted for k, v in kind.options.items()})
-    drawn = {}
+        if name not in [kind.name for kind in selected]:
+            raise one_of(f"figure of {run.name}", name, [kind.name for kind in selected])
+    selected = [kind for kind in selected if not only or kind.name in only]
+    checked = _checked(dict(options or {}), {k: v for kind in selected for k, v in kind.options.items()})
+    paths = {}
     folder = subfolder(run.path, "figures")
-    with bar(f"drawing {run.name}", len(wanted), visible=progress) as advance:
-        for kind in wanted:
+    with bar(f"drawing {run.name}", len(selected), visible=progress) as advance:
+        for kind in selected:
             try:
-                mine = {name: value for name, value in given.items() if name in kind.options}
-                drawn[kind.name] = save(kind, run, folder / f"{kind.name}.png", mine)
-            except UserError as error:  # a run copied without its data still shows all that needs none
+                own_options = {name: value for name, value in checked.items() if name in kind.options}
+                paths[kind.name] = save(kind, run, folder / f"{kind.name}.png", own_options)
+            except UserError as error:  # a run copied without its data still gets the figures that need none
                 if only:
                     raise
                 say(f"The figure '{kind.name}' is left out: {error}")
             advance(1)
-    return drawn
+    return paths
 
 
-def _checked(given: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    for name, value in given.items():
+def _checked(options: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in options.items():
         if name not in known:
             raise one_of("option of these figures", name, known)
         default = known[name]
         if type(value) is not type(default) or (isinstance(value, int) and not 1 <= value <= MOST):
-            what = f"a whole number from 1 to {MOST:,}" if isinstance(default, int) else "text"
-            raise UserError(f"The figures' option {name} is {what}, such as {default!r}, not {value!r}.")
-    return given
+            expected = f"a whole number from 1 to {MOST:,}" if isinstance(default, int) else "text"
+            raise UserError(f"The figures' option {name} is {expected}, such as {default!r}, not {value!r}.")
+    return options

@@ -12,12 +12,12 @@ from zeuxis.run import Run
 @figure(
     "samples",
     "Samples",
-    "New images from random latents, not chosen; a conditional model is asked for its classes in turn.",
+    "New images from random latents, uncurated. A conditional model generates its classes in turn.",
     order=1,
     applies=lambda run: run.generates,
 )
 def samples(run: Run) -> Figure:
-    drawn = new_figure(7, 7.6)
-    show_tiles(drawn.subplots(), run.sample(64), 8)
-    title(drawn, run, "Samples")
-    return drawn
+    fig = new_figure(7, 7.6)
+    show_tiles(fig.subplots(), run.sample(64), 8)
+    title(fig, run, "Samples")
+    return fig

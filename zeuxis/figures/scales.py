@@ -1,4 +1,4 @@
-"""The same latents at several scales: narrow ones give safe images, wide ones show more of the difference."""
+"""The same latents at several scales: small scales give safe images, large ones exaggerate differences."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ COLUMNS = 10
 @figure(
     "scales",
     "Latents at several scales",
-    "Each column is one latent vector, multiplied by the number at its row; 1 is what the model was trained for.",
+    "Each column is one latent vector, multiplied by the number of its row. 1 is the scale of training.",
     order=7,
     applies=lambda run: run.generates and not run.codes,
 )
 def scales(run: Run) -> Figure:
     tiles = np.concatenate([run.sample(COLUMNS, scale=scale) for scale in SCALES])
-    drawn = new_figure(0.78 * COLUMNS + 0.8, 0.78 * len(SCALES) + 0.8)
-    show_tiles(drawn.subplots(), tiles, COLUMNS, rows=[f"{scale:g}" for scale in SCALES])
-    title(drawn, run, "Latents at several scales")
-    return drawn
+    fig = new_figure(0.78 * COLUMNS + 0.8, 0.78 * len(SCALES) + 0.8)
+    show_tiles(fig.subplots(), tiles, COLUMNS, rows=[f"{scale:g}" for scale in SCALES])
+    title(fig, run, "Latents at several scales")
+    return fig

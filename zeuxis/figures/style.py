@@ -1,4 +1,4 @@
-"""The look of all figures: one palette, one way to lay out tiles, one way to title."""
+"""Common style of all figures: palette, layout of tiles, titles."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ __all__ = [
 ]
 
 INK, MUTED, RULE, PAPER = "#1f2933", "#6b7785", "#d9dee4", "#ffffff"
-# Blue, terracotta, green, ochre, plum: told apart in grey and by most colour-blind readers.
+# Blue, terracotta, green, ochre, plum: distinguishable in grey and by most colour-blind readers.
 LINES = ("#2f6690", "#d1603d", "#4c956c", "#d9a441", "#7d5ba6")
-# Ten hues of like weight for classes; more than ten start again.
+# Ten hues of equal weight for classes; with more classes they repeat.
 CLASSES = (
     "#2f6690", "#d1603d", "#4c956c", "#d9a441", "#7d5ba6",
     "#c1447e", "#35a7a0", "#8c6d46", "#9aa53c", "#6b7785",
@@ -71,37 +71,37 @@ STYLE: dict[Any, Any] = {
 
 
 FORMATS = (".png", ".svg", ".pdf", ".jpg")
-# Inches kept free above the axes for the two lines of a title.
+# Inches above the axes for the two lines of a title.
 HEADING = 0.58
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Returns an empty figure, in inches, laid out without overlaps."""
+    """Returns an empty figure of a size in inches, with a layout that avoids overlaps."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def title(drawn: Figure, run: Run, text: str) -> None:
-    """Heads a figure with what it shows, and below with recipe, data, step and seed."""
+def title(fig: Figure, run: Run, text: str) -> None:
+    """Adds a title to a figure, and a line with recipe, data, step and seed."""
     data = run.recipe.data
-    shown = f"{run.recipe.name} on {Path(data.path).stem or data.source}"
-    heading(drawn, text, f"{shown}, step {run.step:,}, seed {run.recipe.training.seed}")
+    source = f"{run.recipe.name} on {Path(data.path).stem or data.source}"
+    heading(fig, text, f"{source}, step {run.step:,}, seed {run.recipe.training.seed}")
 
 
-def heading(drawn: Figure, text: str, subtitle: str) -> None:
-    """Heads a figure with two lines, above all axes."""
-    height = drawn.get_figheight()
-    drawn.get_layout_engine().set(rect=(0, 0, 1, 1 - HEADING / height))  # type: ignore[union-attr, call-arg]
-    drawn.text(0.01, 1 - 0.08 / height, text, ha="left", va="top", fontsize=13, fontweight="bold", color=INK)
-    drawn.text(0.01, 1 - 0.33 / height, subtitle, ha="left", va="top", fontsize=9.5, color=MUTED)
+def heading(fig: Figure, text: str, subtitle: str) -> None:
+    """Adds a title of two lines above all axes."""
+    height = fig.get_figheight()
+    fig.get_layout_engine().set(rect=(0, 0, 1, 1 - HEADING / height))  # type: ignore[union-attr, call-arg]
+    fig.text(0.01, 1 - 0.08 / height, text, ha="left", va="top", fontsize=13, fontweight="bold", color=INK)
+    fig.text(0.01, 1 - 0.33 / height, subtitle, ha="left", va="top", fontsize=9.5, color=MUTED)
 
 
 def write(draw: Callable[[], Figure], target: Path | BinaryIO) -> None:
-    """Draws a figure in this style and writes it as PNG, or as the path's suffix says."""
+    """Draws a figure in this style and writes it as PNG, or in the format of the path's suffix."""
     if isinstance(target, Path) and target.suffix.lower() not in FORMATS:
-        raise UserError(f"{target} cannot be drawn: pictures are {', '.join(FORMATS)}, by the end of their name.")
+        raise UserError(f"{target} has no suffix of a picture; use one of {', '.join(FORMATS)}.")
     with mpl.rc_context(STYLE):
-        drawn = draw()
-        save = partial(drawn.savefig, dpi=160, bbox_inches="tight", pad_inches=0.15)
+        fig = draw()
+        save = partial(fig.savefig, dpi=160, bbox_inches="tight", pad_inches=0.15)
         if isinstance(target, Path):
             write_file(target, save)
         else:
@@ -109,12 +109,12 @@ def write(draw: Callable[[], Figure], target: Path | BinaryIO) -> None:
 
 
 def choose_attribute(run: Run, *preferred: str) -> str:
-    """The first of the preferred attributes that the data has, else its first; the data must have some."""
+    """Returns the first preferred attribute that the data has, else its first attribute; there must be one."""
     return next((name for name in preferred if name in run.attributes), run.attributes[0])
 
 
 def sheet(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
-    """Lays `(N, H, W, C)` images out in rows on white.
+    """Arranges `(N, H, W, C)` images in rows on white.
 
     Returns:
         `(rows * (H + gap) - gap, columns * (W + gap) - gap, 3)` bytes.
@@ -125,14 +125,14 @@ def sheet(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
     rows = -(-count // columns)
     padded = np.full((rows * columns, height + gap, width + gap, 3), 255, np.uint8)
     padded[:count, :height, :width] = tiles
-    laid = padded.reshape(rows, columns, height + gap, width + gap, 3).swapaxes(1, 2)
-    return laid.reshape(rows * (height + gap), columns * (width + gap), 3)[
+    grid = padded.reshape(rows, columns, height + gap, width + gap, 3).swapaxes(1, 2)
+    return grid.reshape(rows * (height + gap), columns * (width + gap), 3)[
         : rows * (height + gap) - gap, : columns * (width + gap) - gap
     ]
 
 
 def tile_axes(ax: Axes) -> None:
-    """Takes ticks, spines and grid off an axes that shows images."""
+    """Removes ticks, spines and grid from axes that show images."""
     ax.set_xticks([])
     ax.set_yticks([])
     ax.grid(visible=False)
@@ -143,7 +143,7 @@ def tile_axes(ax: Axes) -> None:
 def show_tiles(
     ax: Axes, images: np.ndarray, columns: int, *, rows: Sequence[str] = (), heads: Sequence[str] = (), gap: int = 1
 ) -> None:
-    """Shows images in rows, each row and column labelled if labels are given."""
+    """Shows images in rows, with optional labels of rows and columns."""
     height, width = images.shape[1:3]
     ax.imshow(sheet(images, columns, gap), interpolation="nearest" if height <= 64 else "antialiased", aspect="equal")
     tile_axes(ax)

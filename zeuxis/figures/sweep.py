@@ -1,4 +1,4 @@
-"""A sweep: two measures of every setting against each other, and what each setting draws."""
+"""Figure of a sweep: two measures of every setting against each other, and samples of each setting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TILES = 8
 
 
 class Setting(NamedTuple):
-    """One training of a sweep: its setting in words, what was measured of it, and the run."""
+    """One training of a sweep: its setting as text, its two measured values, and the run."""
 
     name: str
     across: Value
@@ -28,10 +28,10 @@ class Setting(NamedTuple):
 
 
 def sweep_figure(settings: Sequence[Setting], recipe: str, across: str, up: str, seed: int = 1) -> Figure:
-    """Draws the trade-off on the left, settings joined in their order, and a row of samples of each on the right."""
+    """Draws the trade-off on the left, settings connected in order, and a row of samples of each on the right."""
     generating = all(setting.run.generates for setting in settings)
-    drawn = new_figure(12.0 if generating else 6.4, max(4.6, 0.55 * len(settings) + 1.2))
-    panels = drawn.subplots(1, 2 if generating else 1, squeeze=False, width_ratios=[1.1, 1] if generating else None)
+    fig = new_figure(12.0 if generating else 6.4, max(4.6, 0.55 * len(settings) + 1.2))
+    panels = fig.subplots(1, 2 if generating else 1, squeeze=False, width_ratios=[1.1, 1] if generating else None)
     ax, *others = panels[0]
     colors = mpl.colormaps["viridis"](np.linspace(0.05, 0.88, len(settings)))
     x, y = ([value.value for value in values] for values in zip(*[(s.across, s.up) for s in settings], strict=True))
@@ -54,8 +54,8 @@ def sweep_figure(settings: Sequence[Setting], recipe: str, across: str, up: str,
         for label, color in zip(tiles.get_yticklabels(), colors, strict=True):
             label.set_color(color)
             label.set_fontsize(9)
-    heading(drawn, "What a setting buys", f"{recipe}; bars are standard errors, samples from seed {seed}, not chosen")
-    return drawn
+    heading(fig, "Measures by setting", f"{recipe}; bars are standard errors, uncurated samples from seed {seed}")
+    return fig
 
 
 def _named(name: str, value: Value) -> str:

@@ -1,4 +1,4 @@
-"""Quality against cost: how near each run comes to the images, and how long it trained for it."""
+"""Quality against cost: each run's distance to the images, and its training time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Point", "trade_off"]
 
 
 class Point(NamedTuple):
-    """A run: its name, minutes of training, parameters, and a distance with its standard error."""
+    """A run: name, minutes of training, parameters, and a distance with its standard error."""
 
     name: str
     minutes: float
@@ -24,9 +24,9 @@ class Point(NamedTuple):
 
 
 def trade_off(points: Sequence[Point], features: str | None) -> Figure:
-    """Draws distance against minutes of training, both on logarithmic axes; the area of a dot is its parameters."""
-    drawn = new_figure(7.2, 4.6)
-    ax = drawn.subplots()
+    """Draws distance against minutes of training on logarithmic axes; the area of a dot grows with its parameters."""
+    fig = new_figure(7.2, 4.6)
+    ax = fig.subplots()
     most = max(point.parameters for point in points)
     for i, point in enumerate(points):
         color = LINES[i % len(LINES)]
@@ -45,5 +45,5 @@ def trade_off(points: Sequence[Point], features: str | None) -> Figure:
         axis.set_minor_locator(NullLocator())
     ax.set_xlabel("minutes of training")
     ax.set_ylabel(f"Frechet distance to images, by {features}")
-    heading(drawn, "Quality against cost", "further down is nearer to the images; bars are standard errors")
-    return drawn
+    heading(fig, "Quality against cost", "lower is nearer to the images; bars are standard errors")
+    return fig

@@ -1,4 +1,4 @@
-"""Losses against each network's own number of updates, where they differ."""
+"""Losses against the number of updates of each phase, for models whose phases differ in it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from zeuxis.run import Run
 @figure(
     "updates",
     "Losses by own updates",
-    "Each loss against the number of updates its own networks had.",
+    "Each loss against the number of updates of its own networks.",
     order=11,
     applies=lambda run: len(run.journal) > 1 and len({phase.repeat for phase in run.model.phases}) > 1,
 )
 def updates(run: Run) -> Figure:
     phases = run.model.phases
-    drawn = new_figure(5.2 * len(phases), 3.3)
-    for i, (ax, phase) in enumerate(zip(drawn.subplots(1, len(phases), squeeze=False)[0], phases, strict=True)):
+    fig = new_figure(5.2 * len(phases), 3.3)
+    for i, (ax, phase) in enumerate(zip(fig.subplots(1, len(phases), squeeze=False)[0], phases, strict=True)):
         steps, values = run.series(f"{phase.name}/loss")
         draw_curve(ax, steps * phase.repeat, values, LINES[i % len(LINES)])
         ax.set_ylim(*limits([values]))
-        ax.set_title(f"{phase.name}, {phase.repeat} an iteration")
+        ax.set_title(f"{phase.name}, {phase.repeat} per iteration")
         ax.set_xlabel(f"updates of the {' and the '.join(phase.updates)}")
-    title(drawn, run, "Losses by own updates")
-    return drawn
+    title(fig, run, "Losses by own updates")
+    return fig
