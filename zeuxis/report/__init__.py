@@ -1,4 +1,4 @@
-"""What is handed over: self-contained HTML reports of one run, or of several side by side."""
+"""Self-contained HTML reports of one run, or of several runs side by side."""
 
 from zeuxis.report.html import comparison, run_report
 

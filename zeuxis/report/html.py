@@ -1,4 +1,4 @@
-"""Reports as single HTML files: pictures inside, no script, nothing fetched from elsewhere."""
+"""Reports as single HTML files: pictures are embedded, there are no scripts, and nothing is loaded from the network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["comparison", "run_report"]
 
 @dataclass(frozen=True)
 class Column:
-    """One run, as the templates show it."""
+    """One run, in the form that the templates show."""
 
     run: Run
     label: str
@@ -45,20 +45,20 @@ class Column:
 
 
 def run_report(run: Run, out: Path | None = None) -> Path:
-    """Draws a run's figures and writes its report, with what was last measured of it.
+    """Draws a run's figures and writes its report, with its latest evaluation.
 
     Args:
-        run: what to report on.
-        out: the HTML file; else `report.html` in the run's folder.
+        run: the run to report on.
+        out: the HTML file; by default `report.html` in the run's folder.
 
     Returns:
         The path of the report.
     """
     path = require_place(out or run.path / "report.html")
-    measured = read_evaluation(run)
+    evaluation = read_evaluation(run)
     return _write(
-        "run.html", path, column=_column(run, run.name), rows=ranked([measured]),
-        samples=measured["samples"] if measured else 0, left_out=measured["left_out"] if measured else {},
+        "run.html", path, column=_column(run, run.name), rows=ranked([evaluation]),
+        samples=evaluation["samples"] if evaluation else 0, left_out=evaluation["left_out"] if evaluation else {},
     )  # fmt: skip
 
 
@@ -71,15 +71,15 @@ def comparison(
     heading: str = "",
     drawn: Sequence[Callable[[], Figure]] = (),
 ) -> Path:
-    """Measures several runs, draws their figures, and writes a report that puts them side by side.
+    """Measures several runs, draws their figures, and writes a report that compares them side by side.
 
     Args:
-        runs: at least two; in the place of a run, repeats of it that differ in their seed, which share a column.
-        out: the HTML file; else `compare-NAMES.html` beside the first run.
-        samples: images that each makes to be measured; evaluations that stand at as many are not repeated.
-        labels: what heads the columns; else recipes or names.
-        heading: of the page; else the labels.
-        drawn: further pictures, shown first.
+        runs: at least two. A run may be replaced by its repeats, which differ in their seed and share a column.
+        out: the HTML file; by default `compare-NAMES.html` beside the first run.
+        samples: images that each run generates for the measures; existing evaluations of as many are reused.
+        labels: headings of the columns; by default recipes or names.
+        heading: of the page; by default the labels.
+        drawn: functions that draw further pictures, which come first.
 
     Returns:
         The path of the report.
@@ -92,7 +92,7 @@ def comparison(
     if len(groups) < 2:
         raise UserError(f"A comparison needs at least two runs, not {len(groups)}.")
     if len({run.path.resolve() for run in everyone}) < len(everyone):
-        raise UserError("A comparison needs different runs; one was named twice.")
+        raise UserError("A comparison needs different runs, and one was named twice. Name each run once.")
     path = out or first[0].path.parent / path_part(f"compare-{'-'.join(run.name for run in first)}")
     path = path.with_name(path.name.removesuffix(".html") + ".html")
     require_place(path)
@@ -112,7 +112,7 @@ def comparison(
 
 
 def _evaluation(run: Run, samples: int) -> dict[str, Any] | None:
-    """What was measured of a run, now or before; None where its data is not at hand."""
+    """Returns a run's evaluation, from now or before; None where its data is not available."""
     try:
         return evaluate_cached(run, samples=samples)
     except StoppedError:
@@ -123,8 +123,8 @@ def _evaluation(run: Run, samples: int) -> dict[str, Any] | None:
 
 
 def _trade_offs(columns: list[Column], rows: list[Row]) -> list[str]:
-    """A picture of distance against cost for each space of features in which several runs are measured."""
-    drawn = []
+    """Draws distance against cost for each feature space in which several runs are measured."""
+    pictures = []
     for row in rows:
         pairs = zip(columns, row.cells, strict=True)
         points = [
@@ -133,8 +133,8 @@ def _trade_offs(columns: list[Column], rows: list[Row]) -> list[str]:
             if row.name == "fid" and cell.value and column.cost.seconds
         ]
         if len(points) > 1:
-            drawn.append(_picture(partial(trade_off, points, row.features)))
-    return drawn
+            pictures.append(_picture(partial(trade_off, points, row.features)))
+    return pictures
 
 
 def _picture(draw: Callable[[], Figure]) -> str:
@@ -144,11 +144,11 @@ def _picture(draw: Callable[[], Figure]) -> str:
 
 
 def _column(run: Run, label: str) -> Column:
-    encoded = {name: base64.b64encode(path.read_bytes()).decode() for name, path in draw_all(run).items()}
-    # The value at the weights that are shown, which may be the best ones rather than the last.
-    tested = [line["test/mse"] for line in run.journal if line["step"] == run.step and "test/mse" in line]
+    figures = {name: base64.b64encode(path.read_bytes()).decode() for name, path in draw_all(run).items()}
+    # The value for the weights shown, which may be the best rather than the last.
+    test_errors = [line["test/mse"] for line in run.journal if line["step"] == run.step and "test/mse" in line]
     final = {name.removesuffix("/loss"): run.last(name) for name in run.names_of("loss")}
-    return Column(run, label, cost(run), encoded, tested[0] if tested else None, final)
+    return Column(run, label, cost(run), figures, test_errors[0] if test_errors else None, final)
 
 
 def _write(template: str, path: Path, **context: Any) -> Path:
@@ -167,10 +167,10 @@ def _write(template: str, path: Path, **context: Any) -> Path:
 
 
 def _duration(seconds: float) -> str:
-    """`45 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
+    """Returns a duration as text: `45.0 s`, `3 min 20 s`, `2 h 05 min`."""
+    rounded = round(seconds)
+    if rounded < 60:
         return f"{seconds:.1f} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02d} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60:02d} min"
