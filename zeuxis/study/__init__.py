@@ -1,4 +1,4 @@
-"""Many runs as one question: benchmarks at one budget, repeats over seeds, sweeps over settings."""
+"""Studies of several runs: benchmarks at one budget, repeats over seeds, sweeps over settings."""
 
 from zeuxis.study.benchmark import benchmark, compare
 from zeuxis.study.plan import Part, train_all

@@ -1,4 +1,4 @@
-"""A fair comparison in one command: several models on the same images, each for the same time or as many images."""
+"""A fair comparison in one command: several models on the same images, each for the same time or number of images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zeuxis.trust import NOTHING, Trust
 
 __all__ = ["benchmark", "compare", "recipe_for", "steps_for"]
 
-# Side of images that no recipe was written for, where none is asked for.
+# Default side of images that no recipe was written for.
 SIZE = 64
 
 
@@ -37,29 +37,29 @@ def benchmark(
     trust: Trust = NOTHING,
     progress: bool = True,
 ) -> Path:
-    """Trains models at one budget, measures them, and writes a report; the same call goes on where it was stopped.
+    """Trains models at one budget, measures them, and writes a report; the same call continues where it was stopped.
 
     Args:
-        names: models, each in the recipe that stands for it on such images, or recipes.
-        data: a source's name, or a folder or zip of images.
-        folder: for the runs, `benchmark.html` and `benchmark.json`.
+        names: recipes, or models, for which their standard recipes on such images are used.
+        data: name of a source, or a folder or zip file of images.
+        folder: where the runs, `benchmark.html` and `benchmark.json` go.
         minutes: budget of each training, in time.
         images: budget of each training, in training images read.
-        seeds: trainings of each, from seed to seed.
-        samples: images that each makes to be measured.
+        seeds: number of trainings of each, with consecutive seeds.
+        samples: images that each run generates for the measures.
         size: side of the images, for data that no recipe was written for.
-        settings: further recipe settings of all.
-        trust: in modules of runs that they are built on.
-        progress: show what happens.
+        settings: further recipe settings, for all.
+        trust: trust in the modules of runs that they are built on.
+        progress: show progress.
 
     Returns:
         The path of the report.
 
     Raises:
-        UserError: for unknown models, two budgets or none; and as `train_all`.
+        UserError: for unknown models, two budgets or none; and as in `train_all`.
     """
     if (minutes is None) == (images is None):
-        raise UserError("A benchmark needs one budget for all: --minutes or --images.")
+        raise UserError("A benchmark needs one budget for all models: give --minutes or --images.")
     recipes = [recipe_for(name, data, size, settings or {}) for name in names]
     recipes = [recipe.trusting(recipe.trust | trust) for recipe in recipes]
     if len({recipe.name for recipe in recipes}) < max(len(names), 2):
@@ -72,33 +72,33 @@ def benchmark(
         steps = None if images is None else steps_for(recipe, images)
         budget = {"training.steps": steps} if steps else {"training.minutes": minutes}
         parts.append(Part(recipe.name, recipe.updated(budget)))
-    spent = f"{minutes:g} minutes" if minutes else f"{images:,} images"
-    heading = f"{', '.join(names)} on {Path(data).name or data}, {spent} each"
+    budget_text = f"{minutes:g} minutes" if minutes else f"{images:,} images"
+    heading = f"{', '.join(names)} on {Path(data).name or data}, {budget_text} each"
     groups = [repeats(part, seeds) for part in parts]
-    # Seed by seed, so that whoever stops early has every model.
+    # Seed by seed, so that a benchmark stopped early has all models.
     runs = train_all([group[i] for i in range(seeds) for group in groups], folder, progress=progress)
     columns, labels = [], []
     for part, group in zip(parts, groups, strict=True):
-        if trained := [runs[each.name] for each in group if each.name in runs]:
+        if trained := [runs[repeat.name] for repeat in group if repeat.name in runs]:
             columns.append(trained)
             labels.append(part.name)
     path = comparison(columns, folder / "benchmark.html", samples=samples, labels=labels, heading=heading)
-    everyone = [run for column in columns for run in column]
+    all_runs = [run for column in columns for run in column]
     write_results(
-        [(run, {"recipe": run.recipe.name, "seed": run.recipe.training.seed}) for run in everyone],
+        [(run, {"recipe": run.recipe.name, "seed": run.recipe.training.seed}) for run in all_runs],
         folder / "benchmark.json",
     )
     return path
 
 
 def compare(runs: Sequence[Run], out: Path | None = None, *, seeds: int = 1, samples: int = 2000) -> Path:
-    """Puts runs side by side; with several seeds, trains repeats of each beside them first.
+    """Compares runs side by side; with several seeds, it first trains repeats of each beside them.
 
     Args:
         runs: at least two.
         out: the HTML file.
-        seeds: trainings of each, the run itself among them; a run `NAME` is repeated in `NAME-seed-N` beside it.
-        samples: images that each makes to be measured.
+        seeds: number of trainings of each, including the run itself; a run `NAME` is repeated in `NAME-seed-N`.
+        samples: images that each run generates for the measures.
     """
     groups = []
     for run in runs:
@@ -110,41 +110,43 @@ def compare(runs: Sequence[Run], out: Path | None = None, *, seeds: int = 1, sam
 
 
 def steps_for(recipe: Recipe, images: int) -> int:
-    """Iterations that read at least as many training images."""
+    """Returns the number of iterations that read at least as many training images."""
     dataset = load(recipe.data, recipe=recipe.name)
     repeat = max(phase.repeat for phase in build_model(recipe, dataset.classes).phases)
     return math.ceil(images / (min(recipe.training.batch_size, len(dataset.train)) * repeat))
 
 
 def recipe_for(name: str, data: str, size: int | None, settings: Mapping[str, Any]) -> Recipe:
-    """The recipe of this name, or that which stands for a model on such images; with its data set to these.
+    """Returns the recipe of this name, or the standard recipe of a model on such images, with its data set to these.
 
     Raises:
-        UserError: if there is neither, or none of that model for such images.
+        UserError: if there is no such recipe or model, or no standard recipe of the model for such images.
     """
-    chosen = choose(data)
+    source_settings = choose(data)
     if name in recipe_names():
-        return load_recipe(name, {**_data(load_recipe(name), chosen), **settings})
+        return load_recipe(name, {**_data(load_recipe(name), source_settings), **settings})
     if name not in MODELS:
         raise one_of("model or recipe", name, [*MODELS, *recipe_names()])
     standard = [recipe for recipe in map(load_recipe, recipe_names()) if recipe.standard]
-    theirs = [recipe for recipe in standard if "data.source" not in _data(recipe, chosen)]
-    shape = theirs[0].data.shape if theirs and size is None else (3, size or SIZE, size or SIZE)
-    alike = [recipe for recipe in [*theirs, *standard] if recipe.data.shape == shape and recipe.model.name == name]
-    if not alike:
+    on_this_data = [recipe for recipe in standard if "data.source" not in _data(recipe, source_settings)]
+    shape = on_this_data[0].data.shape if on_this_data and size is None else (3, size or SIZE, size or SIZE)
+    matching = [
+        recipe for recipe in [*on_this_data, *standard] if recipe.data.shape == shape and recipe.model.name == name
+    ]
+    if not matching:
         others = sorted({recipe.model.name for recipe in standard if recipe.data.shape == shape})
         kind = "grey" if shape[0] == 1 else "colour"
         raise UserError(
-            f"No recipe stands for the model '{name}' on {kind} images of {shape[1]}x{shape[2]} pixels; name a recipe "
-            f"instead, or one of {', '.join(others) or 'another --size'}."
+            f"The model '{name}' has no standard recipe for {kind} images of {shape[1]}x{shape[2]} pixels; name a "
+            f"recipe instead, or one of {', '.join(others) or 'another --size'}."
         )
-    return load_recipe(alike[0].name, {**_data(alike[0], chosen), **settings})
+    return load_recipe(matching[0].name, {**_data(matching[0], source_settings), **settings})
 
 
-def _data(recipe: Recipe, chosen: Mapping[str, str]) -> dict[str, Any]:
-    """Settings that point a recipe at other data; none where it is of these already."""
-    source, path = chosen["data.source"], Path(chosen["data.path"]).name
+def _data(recipe: Recipe, source_settings: Mapping[str, str]) -> dict[str, Any]:
+    """Returns settings that point a recipe at other data; none where it uses this data already."""
+    source, path = source_settings["data.source"], Path(source_settings["data.path"]).name
     if recipe.data.source == source and (not path or Path(recipe.data.path).name == path):
-        return {"data.path": chosen["data.path"]} if path else {}
+        return {"data.path": source_settings["data.path"]} if path else {}
     flip = recipe.data.flip and SOURCES[source].mirrors
-    return {**chosen, "data.classes": [], "data.attribute": "", "data.convert": True, "data.flip": flip}
+    return {**source_settings, "data.classes": [], "data.attribute": "", "data.convert": True, "data.flip": flip}

@@ -1,4 +1,4 @@
-"""Many trainings as one job: what is trained already is kept, and what was interrupted goes on."""
+"""Several trainings as one job: finished ones are kept, and interrupted ones continue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zeuxis.training import completed, finished, resolved, resume, start
 __all__ = ["Part", "repeats", "train_all", "train_part", "write_results"]
 
 
-# Trainings of one recipe, which differ in their seed.
+# Largest number of trainings of one recipe that differ in their seed.
 MOST_SEEDS = 1000
 
 
@@ -27,8 +27,8 @@ class Part(NamedTuple):
     """One training of several.
 
     Attributes:
-        name: of its folder.
-        recipe: what is trained.
+        name: name of its folder.
+        recipe: the recipe to train.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Part(NamedTuple):
 
 
 def repeats(part: Part, seeds: int) -> list[Part]:
-    """The same training from that many seeds, beginning with the recipe's own."""
+    """Returns the same training with that many seeds, beginning with the recipe's own."""
     require_within("The number of seeds", seeds, 1, MOST_SEEDS)
     first = part.recipe.training.seed
     return [
@@ -46,13 +46,13 @@ def repeats(part: Part, seeds: int) -> list[Part]:
 
 
 def train_all(parts: Sequence[Part], folder: Path, *, progress: bool = True) -> dict[str, Run]:
-    """Trains all parts into a folder, one after another; the same call goes on where it was stopped.
+    """Trains all parts into a folder, one after another; the same call continues where it was stopped.
 
     Returns:
-        Runs by the parts' names; without those whose training diverged.
+        Runs by the names of the parts, without those whose training diverged.
 
     Raises:
-        UserError: if it is stopped, or a run of other settings stands in the place of a part.
+        UserError: if it is stopped, or if a part's folder holds a run with other settings.
     """
     runs: dict[str, Run] = {}
     for number, part in enumerate(parts, 1):
@@ -66,45 +66,45 @@ def train_all(parts: Sequence[Part], folder: Path, *, progress: bool = True) -> 
 
 
 def train_part(part: Part, folder: Path, *, progress: bool = True) -> Run:
-    """Trains one part, goes on with it, or returns what is trained already; arguments as of `train_all`."""
+    """Trains one part, resumes it, or returns its finished run; arguments as in `train_all`."""
     path, trust = folder / part.name, part.recipe.trust
     if path.is_dir():
         _require_same(part, Run(path), folder)
         if finished(path):
             return Run(path, trust=trust)
     if path.is_dir():
-        done = resume(path, trust=trust, visible=progress)
+        completed_budget = resume(path, trust=trust, visible=progress)
     else:
-        done = start(part.recipe, folder, name=part.name, visible=progress)[1]
-    if not done:
-        raise StoppedError(f"Stopped; the same command goes on where it was, with what stands in {folder}.")
+        completed_budget = start(part.recipe, folder, name=part.name, visible=progress)[1]
+    if not completed_budget:
+        raise StoppedError(f"Stopped. Run the same command again to continue with the runs in {folder}.")
     return Run(path, trust=trust)
 
 
 def _require_same(part: Part, run: Run, folder: Path) -> None:
-    wanted, trained = build_model(resolved(part.recipe, folder), run.classes).recipe, completed(run.recipe)
-    if wanted != trained:
-        differing = _differing(wanted.model_dump(), trained.model_dump())
+    expected, trained = build_model(resolved(part.recipe, folder), run.classes).recipe, completed(run.recipe)
+    if expected != trained:
+        differing = _differing(expected.model_dump(), trained.model_dump())
         raise UserError(
             f"{run.path} was trained with other settings ({', '.join(differing)}); choose another folder with --out, "
             "or remove it."
         )
 
 
-def _differing(one: Mapping[str, object], other: Mapping[str, object], prefix: str = "") -> list[str]:
-    """Dotted keys in which two trees differ."""
-    found = []
-    for key in sorted({*one, *other}):
-        a, b = one.get(key), other.get(key)
+def _differing(first: Mapping[str, object], second: Mapping[str, object], prefix: str = "") -> list[str]:
+    """Returns the dotted keys in which two trees differ."""
+    keys = []
+    for key in sorted({*first, *second}):
+        a, b = first.get(key), second.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += _differing(a, b, f"{prefix}{key}.")
+            keys += _differing(a, b, f"{prefix}{key}.")
         elif a != b:
-            found.append(prefix + key)
-    return found
+            keys.append(prefix + key)
+    return keys
 
 
 def write_results(runs: Sequence[tuple[Run, dict[str, Any]]], path: Path) -> None:
-    """Writes a list: what is known of each run, its name, and its measures."""
+    """Writes a list with what is known of each run, its name, and its measures."""
     rows = [
         {**known, "run": run.name, "measures": (read_evaluation(run) or {}).get("measures", {})} for run, known in runs
     ]

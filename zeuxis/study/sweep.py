@@ -1,8 +1,8 @@
-"""A recipe trained over a range of settings, and the trade-off that shows: which setting is best, and for what.
+"""Sweep: a recipe trained over a range of settings, and the trade-off between two measures.
 
-Settings come from a grid of the values given, from random draws, or from Optuna's tree-structured Parzen estimator,
-which draws where earlier trainings did well. A search is a function of its seed and of what was measured, so the
-same command finds the same settings again and goes on where it was stopped.
+Settings come from a grid of values, from random sampling, or from Optuna's tree-structured Parzen estimator, which
+samples where earlier trainings did well. A search is a function of its seed and of the measured values, so the same
+command gives the same settings again and continues where it was stopped.
 
 Source: J. Bergstra, R. Bardenet, Y. Bengio and B. Kegl, Algorithms for Hyper-Parameter Optimization, NeurIPS 2011.
 """
@@ -35,20 +35,20 @@ from zeuxis.training import resolved
 __all__ = ["Axis", "Search", "parse_axis", "settings_of", "sweep"]
 
 Search = Literal["grid", "random", "tpe"]
-# Ends of a range: further out, neighbouring whole numbers are the same to a float.
+# Largest end of a range: beyond it, a float cannot tell neighbouring whole numbers apart.
 FURTHEST, MOST_TRIALS = 1e15, 10_000
-# Measures shown against each other: the first two that all runs have.
+# Default measures to draw against each other: the first two that apply.
 SHOWN = ("test_mse", "fid", "sharpness", "elbo")
 
 
 class Axis(NamedTuple):
-    """A setting that is varied.
+    """A setting to vary.
 
     Attributes:
-        key: dotted, such as `model.kl_weight`.
-        values: those to try; empty for a range.
+        key: dotted key, such as `model.kl_weight`.
+        values: values to try; empty for a range.
         low: lower end of a range.
-        high: its upper end; drawn between on a logarithmic scale where both are positive.
+        high: upper end of a range, which is sampled on a logarithmic scale where both ends are positive.
     """
 
     key: str
@@ -57,7 +57,7 @@ class Axis(NamedTuple):
     high: float = 0.0
 
     def sample(self, generator: np.random.Generator) -> Any:
-        """Draws a value."""
+        """Samples a value."""
         if self.values:
             return self.values[int(generator.integers(len(self.values)))]
         if self.low > 0:
@@ -68,7 +68,7 @@ class Axis(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether a range is one of whole numbers."""
+        """Whether the range is one of whole numbers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
 
@@ -85,12 +85,12 @@ def parse_axis(text: str) -> Axis:
         for end in ends:
             require_within(f"An end of the range of {key}", end, -FURTHEST, FURTHEST)
         if ends[0] >= ends[1]:
-            raise UserError(f"'{text}' is no range for {key}; write LOW..HIGH, such as 0.01..10.")
+            raise UserError(f"'{text}' is not a range for {key}; write LOW..HIGH, such as 0.01..10.")
         return Axis(key, (), *ends)
-    found = [parse_override(f"value={value}")[1] for value in text.split(",") if value.strip()]
-    if not found or len(set(map(str, found))) < len(found):
+    listed = [parse_override(f"value={value}")[1] for value in text.split(",") if value.strip()]
+    if not listed or len(set(map(str, listed))) < len(listed):
         raise UserError(f"{key} needs different values, such as {key}=1,2,4, not '{text}'.")
-    return Axis(key, tuple(found))
+    return Axis(key, tuple(listed))
 
 
 def settings_of(
@@ -99,19 +99,19 @@ def settings_of(
     """Yields settings to train with, one after another.
 
     Args:
-        axes: what is varied.
-        search: how.
-        trials: how many, for a search.
-        seed: of a search.
-        minimised: what was measured of the settings so far, by their number; read when the next are asked for.
+        axes: the settings to vary.
+        search: the kind of search.
+        trials: number of settings, for a random or tpe search.
+        seed: of the search.
+        minimised: values to minimise, by the number of their settings; read before the next settings are yielded.
 
     Raises:
-        UserError: for a grid over a range, or where Optuna is not installed.
+        UserError: for a grid over a range, or if Optuna is not installed.
     """
     keys = [axis.key for axis in axes]
     if search == "grid":
         if ranged := [axis.key for axis in axes if not axis.values]:
-            raise UserError(f"A grid needs values, and {ranged[0]} is a range; list some, or use --search random.")
+            raise UserError(f"A grid needs values, and {ranged[0]} is a range; list values, or use --search random.")
         for values in product(*(axis.values for axis in axes)):
             yield dict(zip(keys, values, strict=True))
     elif search == "random":
@@ -136,7 +136,7 @@ def _estimated(
         yield {axis.key: _suggested(trial, axis) for axis in axes}
         if number in minimised:
             study.tell(trial, minimised[number])
-        else:  # it diverged, or could not be measured
+        else:  # diverged, or could not be measured
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
 
 
@@ -159,23 +159,23 @@ def sweep(
     samples: int = 2000,
     progress: bool = True,
 ) -> Path:
-    """Trains a recipe over settings, measures each, and draws two measures against each other.
+    """Trains a recipe over settings, measures each run, and draws two measures against each other.
 
     Args:
-        recipe: what is varied.
+        recipe: the recipe to vary.
         axes: its settings and their values.
-        folder: for the runs, `sweep.html`, `sweep.png` and `sweep.json`; the same call goes on where it was stopped.
-        search: every combination, random draws, or draws where earlier ones did well by the second measure shown.
-        trials: of a search.
-        shown: two measures; else the first two of test_mse, fid, sharpness and elbo that apply.
-        samples: images that each run makes to be measured.
-        progress: show what happens.
+        folder: where the runs, `sweep.html`, `sweep.png` and `sweep.json` go; the same call continues where it stopped.
+        search: every combination, random samples, or samples where earlier ones did well by the second of `shown`.
+        trials: number of trainings, for a random or tpe search.
+        shown: two measures; by default the first two of test_mse, fid, sharpness and elbo that apply.
+        samples: images that each run generates for the measures.
+        progress: show progress.
 
     Returns:
         The path of the report.
 
     Raises:
-        UserError: for keys, values or measures that there are not, and as `train_part`.
+        UserError: for unknown keys, values or measures, and as in `train_part`.
     """
     if len(shown) not in (0, 2):
         raise UserError(f"A sweep draws two measures against each other, not {len(shown)}; name two.")
@@ -187,10 +187,10 @@ def sweep(
     if not axes:
         raise UserError("A sweep needs a setting to vary: --over KEY=V1,V2,...")
     if repeated := {axis.key for axis in axes if sum(other.key == axis.key for other in axes) > 1}:
-        raise UserError(f"{repeated.pop()} is varied twice; list all its values in one --over.")
+        raise UserError(f"{repeated.pop()} is varied twice; list all its values in a single --over.")
     _require_buildable(recipe, axes, folder)
     minimised: dict[int, float] = {}
-    found: list[tuple[dict[str, Any], Run, dict[str, Any]]] = []
+    measured_runs: list[tuple[dict[str, Any], Run, dict[str, Any]]] = []
     total = int(np.prod([len(axis.values) for axis in axes])) if search == "grid" else trials
     for number, settings in enumerate(settings_of(axes, search, trials, recipe.training.seed, minimised)):
         name = path_part(",".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items()))
@@ -204,49 +204,53 @@ def sweep(
         shown = shown or _chosen(run)
         better = known[shown[1]].better
         if search == "tpe" and not better:
-            raise UserError(f"A search lowers or raises the second measure, and '{shown[1]}' is no better either way.")
+            raise UserError(
+                f"A search optimises the second measure, and '{shown[1]}' has no better direction; choose another."
+            )
         evaluation = evaluate_cached(run, samples=samples, only=shown, progress=progress)
         measured = evaluation["measures"]
-        if missing := [each for each in shown if each not in measured]:
-            say(f"{name} is left out: of {missing[0]}, {evaluation['left_out'][missing[0]]}.")
+        if missing := [measure for measure in shown if measure not in measured]:
+            say(f"{name} is left out: {missing[0]} was not measured, because {evaluation['left_out'][missing[0]]}.")
             continue
         minimised[number] = (-1.0 if better == "high" else 1.0) * measured[shown[1]]["value"]
-        if run.name not in {run.name for _, run, _ in found}:
-            found.append((settings, run, measured))
-    if len(found) < 2:
+        if run.name not in {run.name for _, run, _ in measured_runs}:
+            measured_runs.append((settings, run, measured))
+    if len(measured_runs) < 2:
         raise UserError("A sweep needs at least two settings; give more values.")
     points = [
         Setting(run.name.replace(",", "  "), Value(**measured[shown[0]]), Value(**measured[shown[1]]), run)
-        for _, run, measured in found
+        for _, run, measured in measured_runs
     ]
     draw = partial(sweep_figure, points, recipe.name, shown[0], shown[1])
     varied = ", ".join(axis.key for axis in axes)
-    runs = [run for _, run, _ in found]
+    runs = [run for _, run, _ in measured_runs]
     report = comparison(
         runs, folder / "sweep.html", samples=samples, labels=[run.name for run in runs],
         heading=f"{recipe.name} over {varied}", drawn=[draw],
     )  # fmt: skip
     write(draw, folder / "sweep.png")
-    # Now that the comparison has measured all that applies.
-    write_results([(run, {"settings": settings}) for settings, run, _ in found], folder / "sweep.json")
+    # After the comparison, which has measured all that applies.
+    write_results([(run, {"settings": settings}) for settings, run, _ in measured_runs], folder / "sweep.json")
     return report
 
 
 def _require_buildable(recipe: Recipe, axes: Sequence[Axis], folder: Path) -> None:
-    """Builds the model at each value, or end of a range, so that a wrong one is told before anything is trained."""
+    """Builds the model at each value or end of a range, so that a wrong value is reported before training."""
     first = {axis.key: (axis.values or (axis.low,))[0] for axis in axes}
     for axis in axes:
         for value in axis.values or (axis.low, axis.high):
-            tried = resolved(recipe.updated(first | {axis.key: value}), folder)
-            build_model(tried, load(tried.data, recipe=tried.name).classes)
+            candidate = resolved(recipe.updated(first | {axis.key: value}), folder)
+            build_model(candidate, load(candidate.data, recipe=candidate.name).classes)
 
 
 def _chosen(run: Run) -> list[str]:
-    can = applicable(run)
-    chosen = [name for name in SHOWN if name in can][:2]
-    if len(chosen) < 2:
+    available = applicable(run)
+    names = [name for name in SHOWN if name in available][:2]
+    if len(names) < 2:
         raise UserError(
-            f"Of {run.path} only {', '.join(chosen) or 'nothing'} can be drawn; name two measures with --measures, "
-            f"of {', '.join(can)}."
+            f"A sweep draws two measures, and of the default ones {run.path} has only {', '.join(names) or 'none'}; "
+            f"name two with --measures, of {', '.join(available)}."
         )
-    return sorted(chosen, key=lambda name: bool(by_name()[name].better))  # what a search lowers comes second
+    return sorted(
+        names, key=lambda name: bool(by_name()[name].better)
+    )  # the measure that a search optimises comes second
