@@ -363,7 +363,7 @@ def test_a_callback_that_cannot_be_had_is_told_before_anything_is_written(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # type: ignore[arg-type]
     for choices, message in (
-        (["tensorboard"], r"install it by: pip install .zeuxis\[tensorboard\]"),
+        (["tensorboard"], r"install it with: pip install .zeuxis\[tensorboard\]"),
         (["tensorbord"], "no callback 'tensorbord'. Did you mean 'tensorboard'"),
         ([{"name": "tensorboard", "image": True}], "no key 'training.callbacks.0.image'. Did you mean 'images'"),
     ):

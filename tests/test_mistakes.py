@@ -114,7 +114,7 @@ def png_claiming(width: int, height: int) -> bytes:
         (["train", "digits-vae", "--epochs", "0"], "training.epochs should be greater than 0"),
         (["train", "digits-vae", "--epochs", "many"], "should be a valid number"),
         (["train", "digits-vae", "--device", "gpu7"], "write cpu, cuda, mps or auto"),
-        (["train", "digits-vae", "--name", "../up"], "no name for a run"),
+        (["train", "digits-vae", "--name", "../up"], "cannot name a run"),
         (["train", "digits-vae", "--set", "training.optimizers.generator.learning_rate=1e-3"], "phases are vae"),
         (["trian", "digits-vae"], "No such command 'trian'"),
     ],
@@ -413,7 +413,9 @@ def test_places_that_cannot_be_written(fails: Say, tmp_path: Path, trained: dict
     (copy / "figures").write_text("")
     assert "figures cannot be made: a file is in its place" in fails("figures", copy)
     taken = trained["gan"].path
-    assert "There is a run" in fails("train", "digits-gan", "--name", taken.name, "--runs", taken.parent)
+    assert f"The run {taken} already exists" in fails(
+        "train", "digits-gan", "--name", taken.name, "--runs", taken.parent
+    )
 
 
 def test_damaged_checkpoints(fails: Say, trained: dict[str, Run], tmp_path: Path) -> None:
@@ -421,7 +423,7 @@ def test_damaged_checkpoints(fails: Say, trained: dict[str, Run], tmp_path: Path
     shutil.copytree(trained["gan"].path, copy)
     for path in (copy / "checkpoints").iterdir():
         path.write_bytes(path.read_bytes()[:500])
-    assert "is damaged or no checkpoint of a run" in fails("sample", copy)
+    assert "is damaged or not a checkpoint of a run" in fails("sample", copy)
     assert "checkpoints in" in fails("resume", copy, "--steps", "60")
     for path in (copy / "checkpoints").iterdir():
         path.unlink()

@@ -196,7 +196,7 @@ def test_no_name_leaves_the_folder_of_runs(name: str, runs: Path, capsys: pytest
         load_recipe("digits-vae", {"name": name})
     if name:
         assert command("train", "digits-vae", "--steps", "1", "--name", name) == 2
-        assert "is no name for a run" in capsys.readouterr().err and not runs.exists()
+        assert "cannot name a run" in capsys.readouterr().err and not runs.exists()
 
 
 def test_a_batch_that_no_machine_holds_is_told_before_a_run_is_made(
@@ -204,7 +204,7 @@ def test_a_batch_that_no_machine_holds_is_told_before_a_run_is_made(
 ) -> None:
     monkeypatch.setattr(hardware.psutil, "virtual_memory", lambda: SimpleNamespace(total=2**20))
     assert command("train", "digits-vae", "--steps", "1") == 2
-    assert "A batch of 32 images takes at least" in capsys.readouterr().err
+    assert "A batch of 32 images needs at least" in capsys.readouterr().err
     assert not runs.exists()
 
 

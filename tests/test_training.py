@@ -347,7 +347,7 @@ def test_a_run_without_its_journal_opens_and_goes_on(tmp_path: Path, capsys: pyt
     folder = train("digits-vae", tmp_path, training__steps=6).path
     (folder / "journal.jsonl").unlink()
     assert len(Run(folder).sample(2)) == 2 and Run(folder).journal == []
-    assert "journal.jsonl is gone" in " ".join(capsys.readouterr().err.split())
+    assert "journal.jsonl is missing" in " ".join(capsys.readouterr().err.split())
     assert resume(folder, {"training.steps": 8}, visible=False)
     assert Run(folder).last("step") == 8
 
@@ -570,7 +570,7 @@ def test_a_flipped_bit_of_a_checkpoint_is_told(trained: dict[str, Run], tmp_path
         flipped = bytearray(content)
         flipped[place] ^= 1 << int(generator.integers(8))
         (tmp_path / "x.safetensors").write_bytes(flipped)
-        with pytest.raises(UserError, match="damaged or no checkpoint"):
+        with pytest.raises(UserError, match="damaged or not a checkpoint"):
             Checkpoint.read(tmp_path / "x.safetensors")
     assert Checkpoint.read(whole).tensors.keys() == Checkpoint.read(whole, ("networks/", "optimizers/")).tensors.keys()
 
@@ -692,7 +692,7 @@ def test_a_disk_that_is_full_from_the_start_leaves_no_folder(tmp_path: Path, mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WriteError, match=r"No run can be begun in .*: the disk is full."):
+    with pytest.raises(WriteError, match=r"No run can be started in .*: the disk is full."):
         train("digits-vae", tmp_path / "runs", training__steps=2)
     assert not list(tmp_path.iterdir())
 

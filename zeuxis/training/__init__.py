@@ -1,4 +1,4 @@
-"""How it is learned: the trainer, checkpoints, the journal, snapshots and monitors."""
+"""Training: the trainer, checkpoints, the journal, snapshots and monitors."""
 
 from zeuxis.training.callbacks import CALLBACKS, Callback, Display
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, checkpoints, load_weights

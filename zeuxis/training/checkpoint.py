@@ -1,11 +1,11 @@
 """Checkpoints: one safetensors file each, with the trainer's counters as JSON in its header.
 
-Tensors are named `networks/NAME/...`, `average/NAME/...` (the moving average of those that generate) and
-`optimizers/PHASE/INDEX/...`. Each has a checksum in the header, and the header has one of its own: a flipped bit is
-told, not computed with. The last two files are kept.
+Tensors are named `networks/NAME/...`, `average/NAME/...` (the moving average of the networks that generate) and
+`optimizers/PHASE/INDEX/...`. The header holds a checksum of each tensor and of itself, so that a flipped bit is
+detected. The last two files are kept.
 
-The newest file says which step was the best by the recipe's test term, and that alone decides: `best.safetensors` is a
-copy of the file of that step, made after it. Where a kill came between the two, the newest file is itself the best.
+The newest file records which step was the best by the recipe's test term, and only that counts: `best.safetensors` is a
+copy of the file of that step, made after it. If the process is killed between the two, the newest file is the best.
 """
 
 from __future__ import annotations
@@ -32,37 +32,37 @@ __all__ = ["Checkpoint", "best_checkpoint", "changes", "checkpoints", "load_weig
 
 KEPT = 2
 BEST = "best.safetensors"
-# What the header may hold: nothing else, or less, is a file of ours.
+# Keys of a valid header: a file with any others, or with fewer, is not a checkpoint.
 PLAIN, CHECKED = {"zeuxis"}, {"zeuxis", "checksums", "checksum"}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a run needs to go on: tensors by name, and counters."""
+    """State that a run needs to continue: tensors by name, and counters."""
 
     tensors: dict[str, Tensor]
     state: dict[str, Any]
 
     def save(self, folder: Path) -> Path:
-        """Writes `step-N.safetensors`, and what follows from it (`tidy`).
+        """Writes `step-N.safetensors`, then updates the best and removes old files (`tidy`).
 
         Raises:
-            WriteError: if it cannot be written; older ones stay.
+            WriteError: if it cannot be written; older files stay.
         """
         path = folder / f"step-{self.state['step']:08d}.safetensors"
-        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-        state, sums = json.dumps(self.state), json.dumps({name: checksum(tensor) for name, tensor in whole.items()})
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        state, sums = json.dumps(self.state), json.dumps({name: checksum(tensor) for name, tensor in tensors.items()})
         header = {"zeuxis": state, "checksums": sums, "checksum": _text_checksum(state, sums)}
-        write_file(path, partial(_save, whole, header))
+        write_file(path, partial(_save, tensors, header))
         tidy(folder)
         return path
 
     @classmethod
     def read(cls, path: Path, parts: tuple[str, ...] = ("",)) -> Checkpoint:
-        """Reads a checkpoint file, or of its tensors only those whose names begin with one of `parts`.
+        """Reads a checkpoint file, with only those tensors whose names begin with one of `parts`.
 
         Raises:
-            UserError: if it is damaged, cut short, or no checkpoint of a run.
+            UserError: if it is damaged, truncated, or not a checkpoint of a run.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -75,13 +75,13 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in names if name.startswith(parts)}
             for name, tensor in tensors.items():
                 if sums is not None and checksum(tensor) != sums[name]:
-                    raise ValueError(f"the checksum of {name} does not fit")
+                    raise ValueError(f"the checksum of {name} does not match")
         except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
-            raise UserError(f"The checkpoint {path} is damaged or no checkpoint of a run ({error}).") from error
+            raise UserError(f"The checkpoint {path} is damaged or not a checkpoint of a run ({error}).") from error
         return cls(tensors, state)
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """Returns the tensors below a prefix, which is taken off their names."""
+        """Returns the tensors below a prefix, which is removed from their names."""
         return {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
 
 
@@ -91,13 +91,13 @@ def _save(tensors: dict[str, Tensor], header: dict[str, str], path: Path) -> Non
 
     try:
         save_file(tensors, path, header)
-    except SafetensorError as error:  # tells of a full disk in words of its own
+    except SafetensorError as error:  # reports a full disk in its own words
         number = re.search(r"os error (\d+)", str(error))
         raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
 
 
 def checksum(tensor: Tensor) -> str:
-    """CRC-32 of a tensor's type, shape and content: tells damage, not tampering."""
+    """Returns the CRC-32 of a tensor's type, shape and content, which detects damage, not tampering."""
     content = tensor.detach().cpu().contiguous()
     seed = zlib.crc32(f"{content.dtype} {tuple(content.shape)}".encode())
     return f"{zlib.crc32(content.reshape(-1).view(torch.uint8).numpy().data, seed):08x}"
@@ -108,20 +108,20 @@ def _text_checksum(*texts: str) -> str:
 
 
 def _header(metadata: dict[str, str] | None) -> tuple[dict[str, Any], dict[str, str] | None]:
-    """Counters and checksums of a file's header; no checksums in files of older versions."""
-    given = metadata or {}
-    if set(given) not in (PLAIN, CHECKED):
+    """Returns counters and checksums from a file's header; files of older versions have no checksums."""
+    header = metadata or {}
+    if set(header) not in (PLAIN, CHECKED):
         raise ValueError("its header is not that of a run")
-    if set(given) == CHECKED and given["checksum"] != _text_checksum(given["zeuxis"], given["checksums"]):
-        raise ValueError("the checksum of its header does not fit")
-    state = json.loads(given["zeuxis"])
+    if set(header) == CHECKED and header["checksum"] != _text_checksum(header["zeuxis"], header["checksums"]):
+        raise ValueError("the checksum of its header does not match")
+    state = json.loads(header["zeuxis"])
     if not isinstance(state, dict) or not isinstance(state.get("step"), int):
         raise ValueError("its header holds no step")
-    return state, json.loads(given["checksums"]) if set(given) == CHECKED else None
+    return state, json.loads(header["checksums"]) if set(header) == CHECKED else None
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Returns the kept checkpoints of a run's `checkpoints` folder, newest first, without the best."""
+    """Returns the numbered checkpoints in a run's `checkpoints` folder, newest first, without the best."""
     return sorted(folder.glob("step-*.safetensors"), reverse=True)
 
 
@@ -134,20 +134,20 @@ def best_checkpoint(folder: Path) -> Path | None:
 
 
 def tidy(folder: Path) -> None:
-    """Brings a `checkpoints` folder to what follows from its newest file: the best copied, older ones dropped.
+    """Updates a `checkpoints` folder after its newest file: copies it if it is the best, and removes old files.
 
     Raises:
         WriteError: if the copy cannot be written.
     """
-    kept = checkpoints(folder)
-    if kept and _is_best(kept[0]):
-        write_file(folder / BEST, partial(shutil.copyfile, kept[0]))
-    for old in kept[KEPT:]:
+    files = checkpoints(folder)
+    if files and _is_best(files[0]):
+        write_file(folder / BEST, partial(shutil.copyfile, files[0]))
+    for old in files[KEPT:]:
         old.unlink(missing_ok=True)
 
 
 def _is_best(path: Path) -> bool:
-    """Whether a file says of its own step that it is the best so far; a damaged one says nothing."""
+    """Whether a file records its own step as the best so far; False if it is damaged."""
     try:
         state = Checkpoint.read(path, parts=()).state
     except UserError:
@@ -157,7 +157,7 @@ def _is_best(path: Path) -> bool:
 
 
 def changes(state: dict[str, Any], recipe: Recipe) -> list[str]:
-    """What a recipe says otherwise than it did when a checkpoint's state was saved; budgets aside."""
+    """Lists how a recipe differs from the one saved in a checkpoint's state, except for budgets."""
     then, now = flat(state.get("recipe") or {}), flat(recipe.model_dump(mode="json", exclude_none=True))
     budgets = {f"training.{name}" for name in BUDGETS}
     changed = [key for key in then if key in now and then[key] != now[key] and key not in budgets]
@@ -167,7 +167,7 @@ def changes(state: dict[str, Any], recipe: Recipe) -> list[str]:
 
 
 def load_weights(model: Model, checkpoint: Checkpoint) -> None:
-    """Puts a checkpoint's weights into a model, for use: averaged ones where there are any.
+    """Loads a checkpoint's weights into a model for use; averaged weights if there are any.
 
     Raises:
         UserError: if the checkpoint belongs to other networks.

@@ -1,4 +1,4 @@
-"""What a run ran on, and what it took of it."""
+"""The hardware of a run: device, precision, memory."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ __all__ = [
 
 
 def pick_device(name: str) -> torch.device:
-    """Returns the device of this name; `auto` is a GPU where there is one.
+    """Returns the device of this name; `auto` is a GPU if there is one.
 
     Raises:
-        UserError: if the device is not to be had.
+        UserError: if the device is not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -49,22 +49,22 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """Returns the precision of this name; `auto` is bfloat16 on GPUs by NVIDIA and processors that have it."""
+    """Returns the precision of this name; `auto` is bfloat16 on NVIDIA GPUs and processors that support it."""
     if name != "auto":
         return name
     if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-        able = bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
-    return "bfloat16" if able else "float32"
+        capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+        has_bfloat16 = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    return "bfloat16" if has_bfloat16 else "float32"
 
 
 def keep_freed_memory() -> None:
-    """Lets the allocator of glibc keep what is freed, where it is the allocator.
+    """Makes the allocator of glibc, if it is in use, keep freed memory.
 
-    By default it gives every large tensor back to the kernel at once, and each new one is paid for with page
-    faults: D1's training step ran 1.3 times, D2's 1.25 times as fast with this on two cores.
+    By default it returns every large tensor to the kernel at once, and each new tensor costs page faults. With this,
+    the training step of D1 ran 1.3 times and that of D2 1.25 times as fast on two cores.
     """
     trim_threshold, mmap_threshold = -1, -3  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
     with contextlib.suppress(OSError, AttributeError):
@@ -97,7 +97,7 @@ def _processor() -> str:
 
 
 def require_memory(networks: Sequence[Network], batch_size: int, device: torch.device) -> None:
-    """Raises a `UserError` where a batch alone takes more memory than there is; what fits by this may still not."""
+    """Raises a `UserError` if a batch alone needs more memory than there is; a batch that passes may still not fit."""
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory
     else:
@@ -105,24 +105,24 @@ def require_memory(networks: Sequence[Network], batch_size: int, device: torch.d
     needed = batch_size * sum(network.kept_values * network.precision.itemsize for network in networks)
     if needed > memory:
         raise UserError(
-            f"A batch of {batch_size} images takes at least {needed / 2**30:,.1f} GiB in these networks, and there are "
-            f"{memory / 2**30:,.1f}; give a smaller training.batch_size, data.size or layers."
+            f"A batch of {batch_size} images needs at least {needed / 2**30:,.1f} GiB in these networks, and there are "
+            f"{memory / 2**30:,.1f}; set a smaller training.batch_size or data.size, or smaller layers."
         )
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Starts a new measurement of peak memory, where the system can."""
+    """Resets the measurement of peak memory, where the system supports it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what an earlier training left behind is not this one's
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # memory left over by an earlier training does not count
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: sets the peak to what is resident now
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: sets the peak to the resident size
 
 
 def peak_memory(device: torch.device) -> float:
-    """Peak memory in MiB since the last reset: of the device if it has its own, else of the process."""
+    """Returns the peak memory in MiB since the last reset: of the device if it has its own, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:

@@ -1,24 +1,24 @@
-"""The journal: one JSON object a line with every recorded number.
+"""The journal: a file of JSON lines with every number logged in training.
 
 A line holds `step`, `epoch`, `images` (seen so far), `seconds` (since the start of training) and numbers under
-`PHASE/TERM`, each the mean over the steps since the line before; a gradient's norm is that of the line's own step.
-Numbers of the held-out images stand under `test/TERM`, costs under `cost/NAME`.
+`PHASE/TERM`. Each is the mean over the steps since the previous line, except that a gradient's norm is that of the
+line's own step. Numbers of the held-out images are under `test/TERM`, costs under `cost/NAME`.
 
-The first line that holds a number also says what it is, in `roles`: what figures, monitors and reports go by.
+The first line that holds a number also gives its role, in `roles`, which figures, monitors and reports use.
 
 | role | what the number is |
 |---|---|
-| loss | what a phase minimises, weights included |
+| loss | the loss that a phase minimises, weights included |
 | term | a part of a loss, without its weight |
-| accuracy | share of real or fake samples that a discriminator told right |
+| accuracy | share of real or fake samples that a discriminator classified correctly |
 | distance | a critic's estimate of the distance between real and fake samples |
-| kl | KL divergence of the posterior from the prior, in nats an image |
+| kl | KL divergence of the posterior from the prior, in nats per image |
 | information | lower bound of the mutual information of images and codes, in nats |
 | share | another share, 0..1 |
-| diagnostic | anything else that is no loss |
+| diagnostic | any other number that is not a loss |
 | gradient | norm of a phase's gradient, before clipping |
 | rate | a phase's learning rate, where it changes |
-| test, error | of the held-out images, and a standard error of one |
+| test, error | number of the held-out images, and its standard error |
 | cost | time, memory and threads |
 """
 
@@ -50,7 +50,7 @@ class Lines(list[Line]):
     """Journal lines.
 
     Attributes:
-        roles: of every number in them.
+        roles: the role of every number in them.
     """
 
     def __init__(self, lines: Iterable[Line] = ()) -> None:
@@ -66,7 +66,7 @@ class Lines(list[Line]):
 
 
 def role_of(name: str) -> Role:
-    """The role of a number in a journal that does not say, as of runs of version 0.1 and before."""
+    """Returns the role of a number in a journal without roles, as in runs of version 0.1 and before."""
     phase, _, term = name.partition("/")
     if phase == "cost":
         return "cost"
@@ -81,24 +81,24 @@ def role_of(name: str) -> Role:
 
 
 class Journal:
-    """Appends lines; every line is on its way to the disk when `write` returns.
+    """Appends lines to a journal; each is passed to the operating system before `write` returns.
 
     Args:
         path: the journal file.
-        keep: drop the lines after this step, which a killed run wrote after its last checkpoint.
+        keep: last step to keep; later lines, which a killed run wrote after its last checkpoint, are dropped.
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:
         self.path = path
-        past = read_journal(path, keep) if path.exists() or keep else Lines()
-        self.lines = [line for line in past if line["step"] <= keep]
-        # Of the names that these lines hold: the others are said again.
-        self.roles = {name: role for name, role in past.roles.items() if any(name in line for line in self.lines)}
+        previous = read_journal(path, keep) if path.exists() or keep else Lines()
+        self.lines = [line for line in previous if line["step"] <= keep]
+        # Only roles of names in these lines: those of other names are written again.
+        self.roles = {name: role for name, role in previous.roles.items() if any(name in line for line in self.lines)}
         roles = dict(self.roles)
         content = []
         for line in self.lines:
-            told = {name: roles.pop(name) for name in line if name in roles}
-            content.append(json.dumps(line | ({"roles": told} if told else {})) + "\n")
+            new_roles = {name: roles.pop(name) for name in line if name in roles}
+            content.append(json.dumps(line | ({"roles": new_roles} if new_roles else {})) + "\n")
         write_file(path, "".join(content))
         self._file = path.open("a", encoding="utf-8")
 
@@ -107,7 +107,7 @@ class Journal:
 
         Args:
             line: counters and numbers.
-            roles: of the numbers.
+            roles: the roles of the numbers.
 
         Raises:
             WriteError: if it cannot be written, or if the file is no longer where it was.
@@ -119,45 +119,45 @@ class Journal:
         try:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
-            there = self.path.exists() and os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
+            in_place = self.path.exists() and os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
         except OSError as error:
             raise WriteError(f"{self.path} cannot be written: {why(error)}.") from error
-        if not there:
+        if not in_place:
             raise WriteError(f"{self.path} was deleted or replaced while its run was training.")
 
     def close(self) -> None:
         """Closes the file."""
-        with suppress(OSError):  # what a full disk did not take was told before
+        with suppress(OSError):  # a write error was reported before
             self._file.close()
 
 
 def read_journal(path: Path, checkpoint: int = 0) -> Lines:
-    """Reads a journal; damaged lines are named and left out, and so is a file that is gone.
+    """Reads a journal; damaged lines and a missing file are reported and left out.
 
-    A last line that was cut by a kill is passed over: it belongs to steps after the last checkpoint.
+    A last line that was cut off by a kill is ignored: it belongs to steps after the last checkpoint.
 
     Args:
         path: the journal file.
-        checkpoint: step of the newest checkpoint, which has a line; if it is not there, that is said.
+        checkpoint: step of the newest checkpoint, which should have a line; if it is missing, that is reported.
 
     Raises:
         UserError: if the file cannot be read.
     """
     if not path.exists():
-        say(f"{path} is gone: it cannot be told how the training went.", style=TROUBLE)
+        say(f"{path} is missing: there is no record of the training.", style=TROUBLE)
         return Lines()
     lines = _read(path, _is_record)
     if checkpoint and not any(line["step"] == checkpoint for line in lines):
         last = max((line["step"] for line in lines if line["step"] < checkpoint), default=0)
         say(
-            f"{path} is damaged: lines after step {last} are missing, and the checkpoint is of step {checkpoint}.",
+            f"{path} is damaged: lines after step {last} are missing, but the checkpoint is of step {checkpoint}.",
             style=TROUBLE,
         )
     return Lines(lines)
 
 
 def read_warnings(path: Path) -> list[Line]:
-    """Reads what the monitors said: lines of `step`, `epoch` and `warning`; damaged lines are named and left out.
+    """Reads the monitors' warnings: lines of `step`, `epoch` and `warning`; damaged lines are reported and left out.
 
     Raises:
         UserError: if the file cannot be read.
@@ -170,29 +170,29 @@ def _read(path: Path, valid: Callable[[Line], bool], *, rising: bool = True) -> 
         text = path.read_text("utf-8", errors="replace")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {why(error)}.") from error
-    found: list[tuple[int, Line]] = []
+    numbered_lines: list[tuple[int, Line]] = []
     damaged = []
-    *whole, cut = text.split("\n")
-    for number, content in enumerate(whole, 1):
+    *complete_lines, last = text.split("\n")
+    for number, content in enumerate(complete_lines, 1):
         try:
             line = json.loads(content)
         except (ValueError, RecursionError):
             line = None
         if isinstance(line, dict) and _is_count(line.get("step")) and valid(line):
-            found.append((number, line))
+            numbered_lines.append((number, line))
         else:
             damaged.append(number)
     if rising:
-        kept = _rising([line["step"] for _, line in found])
-        damaged += [number for i, (number, _) in enumerate(found) if i not in kept]
-        found = [pair for i, pair in enumerate(found) if i in kept]
-    if cut.strip() and not whole:
+        in_order = _rising([line["step"] for _, line in numbered_lines])
+        damaged += [number for i, (number, _) in enumerate(numbered_lines) if i not in in_order]
+        numbered_lines = [pair for i, pair in enumerate(numbered_lines) if i in in_order]
+    if last.strip() and not complete_lines:
         damaged.append(1)
     if damaged:
-        some = ", ".join(map(str, sorted(damaged)[:5])) + (", ..." if len(damaged) > 5 else "")
+        examples = ", ".join(map(str, sorted(damaged)[:5])) + (", ..." if len(damaged) > 5 else "")
         plural = len(damaged) > 1
-        say(f"{path}: {len(damaged)} damaged line{'s are' if plural else ' is'} left out ({some}).", style=TROUBLE)
-    return [line for _, line in found]
+        say(f"{path}: {len(damaged)} damaged line{'s are' if plural else ' is'} left out ({examples}).", style=TROUBLE)
+    return [line for _, line in numbered_lines]
 
 
 def _is_count(value: Any) -> bool:
@@ -209,20 +209,20 @@ def _is_record(line: Line) -> bool:
 
 
 def _rising(steps: Sequence[int]) -> set[int]:
-    """Indices of the longest rising sequence of steps: what is out of place is a line from elsewhere."""
+    """Returns the indices of the longest rising sequence of steps; lines outside it are out of place."""
     if all(a < b for a, b in pairwise(steps)):
         return set(range(len(steps)))
-    ends: list[int] = []  # the smallest step at which a sequence of each length ends
-    places: list[int] = []  # its index
+    ends: list[int] = []  # smallest final step of a sequence of each length
+    places: list[int] = []  # index of that step
     before: list[int] = []
     for i, step in enumerate(steps):
         length = bisect_left(ends, step)
         before.append(places[length - 1] if length else -1)
-        if ends[length : length + 1] != [step]:  # of two lines of one step the first counts
+        if ends[length : length + 1] != [step]:  # of two lines with the same step, the first counts
             ends[length : length + 1] = [step]
             places[length : length + 1] = [i]
-    kept, i = set(), places[-1]
+    indices, i = set(), places[-1]
     while i >= 0:
-        kept.add(i)
+        indices.add(i)
         i = before[i]
-    return kept
+    return indices

@@ -1,7 +1,7 @@
-"""Monitors: what the numbers of a running training say, in words.
+"""Monitors: warnings derived from the numbers of a running training.
 
-Each looks at the last journal lines and answers with a warning when something has gone on for a while; it
-speaks again only after the trouble was over. Numbers are found by their roles, whatever a model calls its phases.
+Each monitor looks at the last journal lines and warns when a problem has lasted for a while. It warns again only after
+the problem was over. Numbers are found by their roles, whatever a model calls its phases.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ __all__ = ["Monitors", "not_finite"]
 
 Line = dict[str, Any]
 Roles = Mapping[str, str]
-# Lines that must agree before a warning: with ten steps a line, 300 steps. A discriminator is always ahead for
-# the first hundred or so, before the generator has made anything.
+# Lines that must agree before a warning: 300 steps, with ten steps per line. A discriminator is always ahead for the
+# first hundred or so, before the generator has learned anything.
 WINDOW = 30
 
 
@@ -27,7 +27,7 @@ def not_finite(line: Line) -> str | None:
 
 
 def discriminator_wins(lines: list[Line], roles: Roles) -> tuple[bool, str]:
-    """Real and fake are told apart nearly always, so that the generator's gradient says little."""
+    """Detects a discriminator that is nearly always right, which leaves the generator little gradient."""
     phases = {name.partition("/")[0] for name, role in roles.items() if role == "accuracy"}
     for phase in sorted(phases):
         names = [name for name, role in roles.items() if role == "accuracy" and name.startswith(f"{phase}/")]
@@ -35,7 +35,7 @@ def discriminator_wins(lines: list[Line], roles: Roles) -> tuple[bool, str]:
         accuracy = fmean(shares) if shares else 0.0
         if len(shares) >= WINDOW and accuracy > 0.97:
             return True, (
-                f"The {phase} wins: it told real from fake {accuracy:.0%} of the time of late, so the generator learns "
+                f"The {phase} wins: of late, its accuracy on real and fake was {accuracy:.0%}, so the generator learns "
                 "little from it. Try model.merged_batches=true, model.label_smoothing=0.1, dropout in the "
                 f"discriminator, or a lower training.optimizers.{phase}.learning_rate."
             )
@@ -43,13 +43,13 @@ def discriminator_wins(lines: list[Line], roles: Roles) -> tuple[bool, str]:
 
 
 def posterior_collapses(lines: list[Line], roles: Roles) -> tuple[bool, str]:
-    """The latents carry nothing about the image: the KL divergence has gone to zero."""
+    """Detects a KL divergence near zero: the latents carry no information about the image."""
     names = [name for name, role in roles.items() if role == "kl"]
     nats = [line[name] for line in lines for name in names if name in line]
-    carried = max(nats, default=1.0)
-    return len(nats) >= WINDOW and carried < 0.1, (
-        f"The posterior has collapsed: latents carry {carried:.3f} nats about their image, so the decoder ignores them "
-        "and every sample looks alike. Try a smaller model.kl_weight, or model.kl_warmup."
+    most_nats = max(nats, default=1.0)
+    return len(nats) >= WINDOW and most_nats < 0.1, (
+        f"The posterior has collapsed: latents carry {most_nats:.3f} nats about their image, so the decoder ignores "
+        "them and all samples look alike. Try a smaller model.kl_weight, or model.kl_warmup."
     )
 
 
@@ -61,7 +61,7 @@ class Monitors:
 
     Args:
         past: the lines of a resumed run.
-        roles: of the numbers in lines, by name; what comes later is added by who writes the lines.
+        roles: of the numbers in lines, by name; whoever writes the lines adds new ones.
     """
 
     def __init__(self, past: Sequence[Line], roles: Roles) -> None:
@@ -76,8 +76,8 @@ class Monitors:
         self._lines.append(line)
         warnings = []
         for i, monitor in enumerate(_MONITORS):
-            trouble, words = monitor(list(self._lines), self.roles)
-            if trouble and not self._speaking[i]:
-                warnings.append(words)
-            self._speaking[i] = trouble
+            is_problem, warning = monitor(list(self._lines), self.roles)
+            if is_problem and not self._speaking[i]:
+                warnings.append(warning)
+            self._speaking[i] = is_problem
         return warnings

@@ -1,8 +1,8 @@
-"""Optimisers by name: `training.optimizer.name`, and options of its own beside it.
+"""Optimisers by name: `training.optimizer.name`, with its options beside it.
 
-Each is PyTorch's. PyTorch wraps their methods so that its compiler leaves them alone, and the wrappers import that
-compiler: 1.5 of the 3.3 seconds from the start of a training to its first step. Nothing is compiled here, so the
-methods are unwrapped (`unwrapped`).
+All are those of PyTorch. PyTorch wraps their methods to exclude them from its compiler, and the wrappers import the
+compiler, which takes 1.5 of the 3.3 seconds from the start of a training to its first step. Nothing is compiled here,
+so the methods are unwrapped (`unwrapped`).
 
 Sources: D. P. Kingma and J. Ba, Adam, ICLR 2015; I. Loshchilov and F. Hutter, Decoupled Weight Decay Regularization,
 ICLR 2019 (AdamW, which without weight decay is Adam); T. Dozat, Incorporating Nesterov Momentum into Adam, 2016
@@ -40,7 +40,7 @@ class AdamOptions(OptimizerOptions):
     @classmethod
     def _in_range(cls, betas: tuple[float, float]) -> tuple[float, float]:
         if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError("each beta lies in 0 <= beta < 1")
+            raise ValueError("each beta must be in 0 <= beta < 1")
         return betas
 
 
@@ -63,9 +63,9 @@ class OptimizerKind:
     """An optimiser that a recipe may name.
 
     Attributes:
-        Options: what it may be given.
+        Options: its options in a recipe.
         make: builds it from parameter groups, options, and whether a GPU will capture its steps.
-        description: one line.
+        description: one line of text.
     """
 
     Options: type[OptimizerOptions]
@@ -77,10 +77,10 @@ OPTIMIZERS: Registry[OptimizerKind] = Registry("optimizer", "zeuxis.training.opt
 
 
 def optimizer_of(recipe: Recipe, phase: str = "") -> tuple[OptimizerKind, OptimizerOptions]:
-    """The optimiser of a phase with its options; of all that have none of their own, if no phase is named.
+    """Returns the optimiser of a phase and its options; without a phase, the one shared by phases without their own.
 
     Raises:
-        UserError: for an unknown optimiser, and wrong options.
+        UserError: for an unknown optimiser or invalid options.
     """
     own = phase in recipe.training.optimizers
     choice = recipe.training.optimizers[phase] if own else recipe.training.optimizer
@@ -90,10 +90,10 @@ def optimizer_of(recipe: Recipe, phase: str = "") -> tuple[OptimizerKind, Optimi
 
 
 def build_updates(model: Model) -> dict[str, Update]:
-    """The updates of a model's phases, by the name of the phase whose optimiser it is.
+    """Returns the updates of a model's phases, by the name of the phase that owns the optimiser.
 
     Raises:
-        UserError: for an unknown optimiser or phase, and wrong options.
+        UserError: for an unknown optimiser or phase, or invalid options.
     """
     recipe = model.recipe
     phases = {phase.name: phase for phase in model.phases if phase.optimizer == phase.name}
@@ -112,19 +112,19 @@ def build_updates(model: Model) -> dict[str, Update]:
 
 
 def parameter_groups(parameters: Iterable[nn.Parameter], options: OptimizerOptions) -> list[dict[str, Any]]:
-    """Parameters with their weight decay: in one group, or with vectors and numbers in a second that does not decay."""
+    """Groups parameters by weight decay: in one group, or with vectors and scalars in a second one without decay."""
     parameters = list(parameters)
     if options.decay == "all":
         return [{"params": parameters, "weight_decay": options.weight_decay}]
     weights = [p for p in parameters if p.dim() > 1]
     others = [p for p in parameters if p.dim() <= 1]
     groups = [(weights, options.weight_decay), (others, 0.0)]
-    return [{"params": some, "weight_decay": decay} for some, decay in groups if some]
+    return [{"params": members, "weight_decay": decay} for members, decay in groups if members]
 
 
 @cache
 def unwrapped(kind: Any) -> Callable[..., torch.optim.Optimizer]:
-    """A class of optimisers of PyTorch, with methods that do not import its compiler."""
+    """Returns an optimiser class of PyTorch with methods that do not import its compiler."""
     names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in names}
     methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
@@ -132,11 +132,11 @@ def unwrapped(kind: Any) -> Callable[..., torch.optim.Optimizer]:
 
 
 def _rate(groups: list[dict[str, Any]], options: OptimizerOptions, capturable: bool) -> Any:
-    """The learning rate; where steps are captured, a tensor beside the parameters, which a schedule can change."""
+    """Returns the learning rate; if steps are captured, as a tensor on the device, which a schedule can change."""
     if not capturable:
         return options.learning_rate
     device = groups[0]["params"][0].device
-    # Kernels of a GPU read a float32 where it lies; a CPU's take the number, which then is what it would be unrecorded.
+    # GPU kernels read a float32 from memory. CPU kernels take the number: in float64 it is exactly the recipe's.
     return torch.tensor(
         options.learning_rate, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device
     )
@@ -151,7 +151,7 @@ def _adam(kind: Any, description: str, **fixed: Any) -> OptimizerKind:
 
 
 OPTIMIZERS.register("adamw", _adam(torch.optim.AdamW, "Adam with decoupled weight decay", fused=True))
-OPTIMIZERS.register("adam", _adam(torch.optim.Adam, "Adam, its weight decay a part of the gradient", fused=True))
+OPTIMIZERS.register("adam", _adam(torch.optim.Adam, "Adam, with weight decay added to the gradient", fused=True))
 OPTIMIZERS.register("nadam", _adam(torch.optim.NAdam, "Adam with Nesterov momentum", decoupled_weight_decay=True))
 OPTIMIZERS.register("radam", _adam(torch.optim.RAdam, "Adam with a rectified start", decoupled_weight_decay=True))
 
@@ -172,5 +172,5 @@ def _sgd(groups: list[dict[str, Any]], options: SGDOptions, capturable: bool) ->
     )
 
 
-OPTIMIZERS.register("rmsprop", OptimizerKind(RMSpropOptions, _rmsprop, "RMSprop, as the first Wasserstein GAN used"))
-OPTIMIZERS.register("sgd", OptimizerKind(SGDOptions, _sgd, "stochastic gradient descent, with momentum if asked"))
+OPTIMIZERS.register("rmsprop", OptimizerKind(RMSpropOptions, _rmsprop, "RMSprop, as used by the first Wasserstein GAN"))
+OPTIMIZERS.register("sgd", OptimizerKind(SGDOptions, _sgd, "stochastic gradient descent, with optional momentum"))

@@ -1,8 +1,8 @@
 r"""Learning-rate schedules by name: `training.schedule.name`.
 
-The rate of every phase is multiplied by a factor that depends on the share p of the budget that is used, 0..1, be it
-counted in epochs, steps or minutes. Each schedule may begin with a warm-up, which rises from 0 over its first share w:
-then the factor is p / w, and q = (p - w) / (1 - w) is the place in what follows.
+The rate of every phase is multiplied by a factor that depends on p, the used share of the budget in 0..1, whether it is
+counted in epochs, steps or minutes. Each schedule may begin with a warm-up over a first share w of the budget, in which
+the factor is p / w. Afterwards, q = (p - w) / (1 - w) is the position in the rest.
 
 | schedule | factor at q |
 |---|---|
@@ -10,7 +10,7 @@ then the factor is p / w, and q = (p - w) / (1 - w) is the place in what follows
 | warm-up | 1, after a warm-up of a tenth |
 | linear | 1 - q (1 - end) |
 | cosine | end + (1 - end) (1 + cos(pi q)) / 2 |
-| step | factor ^ (number of marks in `at` that are passed) |
+| step | factor ^ (number of positions in `at` that have passed) |
 
 Sources: I. Loshchilov and F. Hutter, SGDR, ICLR 2017, equation 5 (cosine); P. Goyal et al., Accurate, Large Minibatch
 SGD, 2017, section 2.2 (warm-up).
@@ -32,46 +32,46 @@ SCHEDULES: Registry[type[Schedule]] = Registry("schedule", "zeuxis.training.sche
 
 
 class Schedule(Section):
-    """Base of all schedules, which are their own options."""
+    """Base of all schedules; their fields are their options."""
 
     description: ClassVar[str] = ""
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the budget over which the rate rises from 0")
 
     def rate(self, progress: float) -> float:
-        """What the learning rate is multiplied by.
+        """Returns the factor by which the learning rate is multiplied.
 
         Args:
-            progress: share of the budget that is used, 0..1.
+            progress: used share of the budget, 0..1.
         """
         if progress < self.warmup:
             return progress / self.warmup
         return self.after((progress - self.warmup) / (1 - self.warmup))
 
     def after(self, place: float) -> float:
-        """The factor after the warm-up, at a place in 0..1 of what is left."""
+        """Returns the factor after the warm-up, at a position in 0..1 of the rest."""
         return 1.0
 
 
 @SCHEDULES.add("constant")
 class Constant(Schedule):
-    """The rate stays."""
+    """The rate is constant."""
 
-    description = "the rate stays"
+    description = "the rate is constant"
 
 
 @SCHEDULES.add("warm-up")
 class WarmUp(Schedule):
-    """The rate rises, then stays."""
+    """The rate rises, then is constant."""
 
-    description = "the rate rises from 0, then stays"
+    description = "the rate rises from 0, then is constant"
     warmup: float = Field(0.1, gt=0, lt=1, description="share of the budget over which the rate rises from 0")
 
 
 @SCHEDULES.add("linear")
 class Linear(Schedule):
-    """The rate falls on a straight line."""
+    """The rate falls linearly."""
 
-    description = "the rate falls on a straight line"
+    description = "the rate falls linearly"
     end: float = Field(0.0, ge=0, le=1, description="the factor at the end")
 
     def after(self, place: float) -> float:
@@ -91,21 +91,21 @@ class Cosine(Schedule):
 
 @SCHEDULES.add("step")
 class Steps(Schedule):
-    """The rate falls at marks."""
+    """The rate falls in steps."""
 
-    description = "the rate falls at marks"
-    at: list[float] = Field([0.5, 0.75], max_length=100, description="places in 0..1 at which it changes")
-    factor: float = Field(0.1, gt=0, le=1, description="what it is multiplied by at each")
+    description = "the rate falls in steps"
+    at: list[float] = Field([0.5, 0.75], max_length=100, description="positions in 0..1 at which it changes")
+    factor: float = Field(0.1, gt=0, le=1, description="factor at each of them")
 
     def after(self, place: float) -> float:
         return self.factor ** sum(place >= mark for mark in self.at)
 
 
 def schedule_of(recipe: Recipe) -> Schedule:
-    """The schedule of a recipe.
+    """Returns the schedule of a recipe.
 
     Raises:
-        UserError: for an unknown one, and wrong options.
+        UserError: for an unknown schedule or invalid options.
     """
     choice = recipe.training.schedule
     return choice.read(SCHEDULES[choice.name], f"Recipe {recipe.name}", "training.schedule")

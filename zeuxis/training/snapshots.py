@@ -1,7 +1,7 @@
-"""Snapshots: what the model makes of the same latents, again and again, while it learns.
+"""Snapshots: images generated from the same latents at several steps of the training.
 
 A snapshot is a PNG of tiles without gaps, named after its step. The latents are sampled once from the recipe's
-seed; conditional models are asked for their classes in turn.
+seed; conditional models generate their classes in turn.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ COLUMNS = 8
 
 
 def generate(model: Model, device: torch.device, count: int = TILES, seed: int | None = None) -> np.ndarray | None:
-    """Returns `(count, H, W, C)` bytes made from the latents of a seed, the recipe's own if none is given.
+    """Generates `(count, H, W, C)` bytes from the latents of a seed, by default the recipe's.
 
-    A conditional model is asked for its classes in turn. None if the model makes no images.
+    A conditional model generates its classes in turn. Returns None if the model generates no images.
     """
     if not isinstance(model, Generates):
         return None
-    # On the CPU whatever the device: the same seed gives the same latents everywhere.
+    # Always on the CPU: the same seed gives the same latents on every device.
     generator = torch.Generator().manual_seed(model.recipe.training.seed if seed is None else seed)
     latents = model.sample_latents(count, generator).to(device)
     classes = len(model.class_names)
@@ -45,7 +45,7 @@ def generate(model: Model, device: torch.device, count: int = TILES, seed: int |
 
 
 def save_tiles(path: Path, images: np.ndarray, columns: int = COLUMNS) -> None:
-    """Writes `(N, H, W, C)` bytes as one PNG, `columns` a row, black where a last row is not full."""
+    """Writes `(N, H, W, C)` bytes as one PNG with `columns` tiles per row; the rest of the last row is black."""
     count, height, width, channels = images.shape
     rows = -(-count // columns)
     sheet = np.zeros((rows * columns, height, width, channels), np.uint8)
@@ -59,15 +59,15 @@ def read_tiles(path: Path, size: int) -> np.ndarray:
     """Reads back `(N, size, size, C)` bytes from a PNG of tiles.
 
     Raises:
-        UserError: if the file is damaged or holds no such tiles.
+        UserError: if the file is damaged or does not hold such tiles.
     """
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            image.verify()  # checksums, which decoding does not look at
+            image.verify()  # checks checksums, which decoding ignores
         with Image.open(path, formats=["PNG"]) as image:
             sheet = np.asarray(image)
     except (OSError, ValueError, SyntaxError, struct.error, zlib.error, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} is damaged or no picture of tiles ({error}).") from error
+        raise UserError(f"{path} is damaged or not a picture of tiles ({error}).") from error
     sheet = sheet.reshape(*sheet.shape[:2], -1)
     if not sheet.size or sheet.shape[0] % size or sheet.shape[1] % size or sheet.dtype != np.uint8:
         raise UserError(f"{path} is damaged: it holds no tiles of {size}x{size} pixels.")
@@ -79,19 +79,19 @@ def read_tiles(path: Path, size: int) -> np.ndarray:
 def read_snapshots(folder: Path, size: int) -> list[tuple[int, np.ndarray]]:
     """Returns step and `(N, size, size, C)` bytes of every snapshot of a run, oldest first.
 
-    What is damaged, or of another shape than the most of them, is named and left out.
+    Files that are damaged, or whose shape differs from the most common one, are reported and left out.
     """
-    found = []
+    snapshots = []
     for path in sorted(folder.glob("step-*.png")):
         step = path.stem.removeprefix("step-")
         try:
             if not step.isdecimal():
-                raise UserError(f"{path} is no snapshot: its name holds no step.")
-            found.append((path, int(step), read_tiles(path, size)))
+                raise UserError(f"{path} is not a snapshot: its name holds no step.")
+            snapshots.append((path, int(step), read_tiles(path, size)))
         except UserError as error:
             say(f"{error} It is left out.", style=TROUBLE)
-    shapes = Counter(tiles.shape for _, _, tiles in found)
-    for path, _, tiles in found:
+    shapes = Counter(tiles.shape for _, _, tiles in snapshots)
+    for path, _, tiles in snapshots:
         if tiles.shape != shapes.most_common(1)[0][0]:
-            say(f"{path} is left out: it has other tiles than the rest, {tiles.shape}.", style=TROUBLE)
-    return [(step, tiles) for _, step, tiles in found if tiles.shape == shapes.most_common(1)[0][0]]
+            say(f"{path} is left out: its tiles have another shape than the rest, {tiles.shape}.", style=TROUBLE)
+    return [(step, tiles) for _, step, tiles in snapshots if tiles.shape == shapes.most_common(1)[0][0]]

@@ -1,4 +1,4 @@
-"""Starting a run, and going on with one."""
+"""Starting and resuming runs."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def start(
     """Trains a recipe into a new folder below `runs`.
 
     Args:
-        recipe: what to train.
-        runs: where runs are kept.
-        name: the folder's name; else the recipe's, numbered.
+        recipe: the recipe to train.
+        runs: folder of runs.
+        name: name of the new folder; by default the recipe's name and a number.
         visible: show progress.
-        callbacks: more that take part in it.
+        callbacks: further callbacks.
 
     Returns:
         The run folder, and whether the budget was used up (False after Ctrl-C).
 
     Raises:
-        UserError: before anything is written if recipe, data and networks do not fit; later as `Trainer.fit`.
+        UserError: before anything is written if recipe, data and networks do not match; later as in `Trainer.fit`.
     """
     device = pick_device(recipe.training.device)
     recipe, trained = _trained_networks(_as_hardware_allows(recipe), runs)
@@ -88,14 +88,14 @@ def resume(
     visible: bool = True,
     callbacks: Sequence[Callback] = (),
 ) -> bool:
-    """Goes on with a run from its last good checkpoint.
+    """Resumes a run from its last good checkpoint.
 
     Args:
         folder: the run folder.
         overrides: training settings to change, such as `{"training.epochs": 60}`.
-        trust: as of `Run`.
+        trust: as in `Run`.
         visible: show progress.
-        callbacks: more that take part in it.
+        callbacks: further callbacks.
 
     Returns:
         Whether the budget was used up.
@@ -105,8 +105,8 @@ def resume(
     """
     with locked(folder):
         sweep(folder)
-        given = run_recipe(folder, trust=trust)
-        recipe = _as_hardware_allows(given.updated(overrides or {}))
+        recorded_recipe = run_recipe(folder, trust=trust)
+        recipe = _as_hardware_allows(recorded_recipe.updated(overrides or {}))
         device = pick_device(recipe.training.device)
         dataset = data.load(recipe.data, recipe=recipe.name)
         model = build_model(recipe, dataset.classes)
@@ -115,22 +115,22 @@ def resume(
         tidy(subfolder(folder, "checkpoints"))
         checkpoint = _last_good(folder)
         if checkpoint is not None:
-            for words in changes(checkpoint.state, given):
-                warn(f"{folder / 'recipe.toml'} was changed since step {checkpoint.state['step']}: {words}.")
+            for change in changes(checkpoint.state, recorded_recipe):
+                warn(f"{folder / 'recipe.toml'} was changed since step {checkpoint.state['step']}: {change}.")
             trainer.restore(checkpoint)
             if trainer.settled and overrides:
                 trainer.extend()
         if trainer.complete:
-            budget, used = trainer.spent
+            budget, used_budget = trainer.spent
             reason = f"{recipe.training.until} no longer falls" if trainer.settled else ""
             raise UserError(
                 f"{folder} {f'has settled: {reason}' if reason else 'has used up its budget'} (step {trainer.step}, "
                 f"epoch {trainer.epoch:g}); to train it further, give a larger budget, such as --{budget} "
-                f"{math.ceil(2 * used)}."
+                f"{math.ceil(2 * used_budget)}."
             )
         if overrides:
             write_file(folder / "recipe.toml", trainer.model.recipe.to_toml())
-        say(f"Going on with {folder} at step {trainer.step}.")
+        say(f"Resuming {folder} at step {trainer.step}.")
         return trainer.fit()
 
 
@@ -148,10 +148,10 @@ def finished(folder: Path) -> bool:
 
 
 def resolved(recipe: Recipe, runs: Path) -> Recipe:
-    """A recipe as its run records it but for the classes.
+    """Returns a recipe as its run would record it, except for the classes.
 
-    A model built on another run takes that run's networks; what is left to the hardware is chosen, and all options of
-    optimisers and schedule are written out.
+    A model built on another run gets that run's networks, settings left to the hardware are filled in, and so are all
+    options of optimisers and schedule.
     """
     return _trained_networks(_as_hardware_allows(recipe), runs)[0]
 
@@ -162,117 +162,127 @@ def _as_hardware_allows(recipe: Recipe) -> Recipe:
 
 
 def completed(recipe: Recipe) -> Recipe:
-    """A recipe with all options of its optimisers and schedule written out, as the model does with its own."""
+    """Returns a recipe with all options of its optimisers and schedule filled in, as the model does with its own."""
     training = recipe.training
-    chosen = {
+    completed_choices = {
         "optimizer": training.optimizer.completed(optimizer_of(recipe)[1]),
         "optimizers": {
             phase: choice.completed(optimizer_of(recipe, phase)[1]) for phase, choice in training.optimizers.items()
         },
         "schedule": training.schedule.completed(schedule_of(recipe)),
     }
-    return recipe.model_copy(update={"training": training.model_copy(update=chosen)}).trusting(recipe.trust)
+    return recipe.model_copy(update={"training": training.model_copy(update=completed_choices)}).trusting(recipe.trust)
 
 
 def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dict[str, Tensor]]]:
-    """Where a model is built on another run: the recipe with that run's data and networks, and their weights."""
+    """Returns the recipe of a model built on another run, with that run's data and networks, and their weights."""
     kind = MODELS[recipe.model.name]
     if not kind.trained_networks:
         return recipe, {}
-    named = getattr(kind.read_options(recipe), kind.trained_option)
+    run_name = getattr(kind.read_options(recipe), kind.trained_option)
     key = f"model.{kind.trained_option}"
-    found = [folder for folder in (Path(named), runs / named) if named and exists(folder / "recipe.toml")]
-    if not found:
+    folders = [folder for folder in (Path(run_name), runs / run_name) if run_name and exists(folder / "recipe.toml")]
+    if not folders:
         raise UserError(
             f"The model '{recipe.model.name}' is built on a trained run, and {key} names none: "
-            f"{f'there is no run {shown(named)} in {runs}' if named else 'it is empty'}. Train one first, such as "
-            f"`zeuxis train mnist-vae-z16`, and name it, as in --set {key}=mnist-vae-z16-1."
+            f"{f'there is no run {shown(run_name)} in {runs}' if run_name else 'it is empty'}. Train one first, such "
+            f"as `zeuxis train mnist-vae-z16`, and name it, as in --set {key}=mnist-vae-z16-1."
         )
-    other = run_recipe(found[0], trust=recipe.trust)
+    trained_recipe = run_recipe(folders[0], trust=recipe.trust)
     for network in kind.trained_networks:
-        if network not in other.networks:
-            raise UserError(f"{key} names {found[0]}, a '{other.model.name}', which has no network '{network}'.")
-    model = build_model(other)
+        if network not in trained_recipe.networks:
+            raise UserError(
+                f"{key} names {folders[0]}, a '{trained_recipe.model.name}', which has no network '{network}'."
+            )
+    model = build_model(trained_recipe)
     if model.conditional:
-        raise UserError(f"{key} names {found[0]}, a '{other.model.name}', which is told a class; it must not be.")
-    path = best_checkpoint(found[0] / "checkpoints")
+        raise UserError(
+            f"{key} names {folders[0]}, a '{trained_recipe.model.name}', which is conditional; name a run that is not."
+        )
+    path = best_checkpoint(folders[0] / "checkpoints")
     if path is None:
-        raise UserError(f"{key} names {found[0]}, which has no checkpoint yet; let it train further, or resume it.")
+        raise UserError(f"{key} names {folders[0]}, which has no checkpoint yet; let it train further, or resume it.")
     load_weights(model, Checkpoint.read(path))
     networks = {name: options.model_dump() for name, options in recipe.networks.items()}
-    networks |= {name: other.networks[name].model_dump() for name in kind.trained_networks}
-    changed = {
-        "data": other.data.model_dump(),
+    networks |= {name: trained_recipe.networks[name].model_dump() for name in kind.trained_networks}
+    changed_settings = {
+        "data": trained_recipe.data.model_dump(),
         "model.latent": model.recipe.model.options["latent"],
         "networks": networks,
     }
-    trusting = recipe.updated(changed).with_code([*recipe.code, *other.code]).trusting(recipe.trust | other.trust)
-    return trusting, {name: model.net(name).state_dict() for name in kind.trained_networks}
+    combined = (
+        recipe.updated(changed_settings)
+        .with_code([*recipe.code, *trained_recipe.code])
+        .trusting(recipe.trust | trained_recipe.trust)
+    )
+    return combined, {name: model.net(name).state_dict() for name in kind.trained_networks}
 
 
 def _last_good(folder: Path, parts: tuple[str, ...] = ("",)) -> Checkpoint | None:
-    """Reads the newest checkpoint that is whole, or parts of it; None where a run was stopped before its first."""
-    found = checkpoints(folder / "checkpoints")
-    for path in found:
+    """Reads the newest undamaged checkpoint, or parts of it; None if a run was stopped before its first."""
+    paths = checkpoints(folder / "checkpoints")
+    for path in paths:
         try:
             return Checkpoint.read(path, parts)
         except UserError as error:
-            warn(f"{error} The one before it is tried.")
-    if found:
-        raise UserError(f"All {len(found)} checkpoints in {folder / 'checkpoints'} are damaged; start a new run.")
+            warn(f"{error} Trying the one before it.")
+    if paths:
+        raise UserError(f"All {len(paths)} checkpoints in {folder / 'checkpoints'} are damaged; start a new run.")
     return None
 
 
 @contextmanager
 def _new_run(runs: Path, name: str, recipe: str, files: Mapping[str, str | bytes]) -> Iterator[Path]:
-    """A new run, which appears whole, and is locked while the block runs.
+    """Creates a run folder, which appears with all its files at once and is locked while the block runs.
 
     Args:
-        runs: where runs are kept.
-        name: the folder's name; else the recipe's, numbered.
+        runs: folder of runs.
+        name: name of the new folder; by default the recipe's name and a number.
         recipe: the recipe's name.
-        files: what it holds at first.
+        files: contents of the first files, by path.
     """
     if name and not is_name(name):
-        raise UserError(f"{shown(name)} is no name for a run; it becomes a folder below {runs}.")
+        raise UserError(
+            f"{shown(name)} cannot name a run, because the name becomes a folder below {runs}; choose another --name."
+        )
     if runs.exists() and not runs.is_dir():
-        raise UserError(f"Runs cannot be kept in {runs}: it is a file.")
+        raise UserError(f"Runs cannot be kept in {runs}: it is a file. Choose a folder with --runs.")
     if name and (runs / name).exists():
-        raise UserError(f"There is a run {runs / name} already; resume it, or choose another --name.")
-    first = not runs.exists()
+        raise UserError(f"The run {runs / name} already exists; resume it, or choose another --name.")
+    creates_runs = not runs.exists()
     try:
-        with ExitStack() as held:
+        with ExitStack() as stack:
             try:
-                beside = held.enter_context(unfinished(runs))
+                unnamed = stack.enter_context(unfinished(runs))
                 for file, content in files.items():
-                    make_folder((beside / file).parent)
-                    write_file(beside / file, content)
-                folder = _placed(beside, runs, name, recipe)
+                    make_folder((unnamed / file).parent)
+                    write_file(unnamed / file, content)
+                folder = _placed(unnamed, runs, name, recipe)
             except WriteError as error:
                 reason = why(error.__cause__ or error)
                 raise WriteError(
-                    f"No run can be begun in {runs}: {reason}. Choose another folder with --runs."
+                    f"No run can be started in {runs}: {reason}. Choose another folder with --runs."
                 ) from error
             yield folder
     finally:
-        if first:
-            with suppress(OSError):  # it holds a run
+        if creates_runs:
+            with suppress(OSError):  # fails if it holds a run
                 runs.rmdir()
 
 
-def _placed(beside: Path, runs: Path, name: str, recipe: str) -> Path:
-    """Renames a new run to its name, or to the first number that is free."""
+def _placed(unnamed: Path, runs: Path, name: str, recipe: str) -> Path:
+    """Renames a new run to its name, or to the first free number."""
     number = 1
     while True:
         folder = runs / (name or f"{recipe}-{number}")
         try:
-            if folder.exists():  # an empty one would be replaced
+            if folder.exists():  # renaming would replace an empty folder
                 raise FileExistsError
-            beside.rename(folder)
+            unnamed.rename(folder)
             return folder
         except OSError as error:
             if not folder.exists():
-                raise WriteError(f"The run {folder} cannot be made: {why(error)}.") from error
+                raise WriteError(f"The run {folder} cannot be created: {why(error)}.") from error
             if name:
-                raise UserError(f"There is a run {folder} already; resume it, or choose another --name.") from error
+                raise UserError(f"The run {folder} already exists; resume it, or choose another --name.") from error
             number += 1

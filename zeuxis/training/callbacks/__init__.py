@@ -1,4 +1,4 @@
-"""What takes part in a training, and in which order."""
+"""Callbacks of a training, and their order."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["CALLBACKS", "Callback", "Display", "standard_callbacks"]
 
 
 def standard_callbacks(model: Model, *, visible: bool = True, more: Sequence[Callback] = ()) -> list[Callback]:
-    """Everything that takes part in a training of this model.
+    """Returns all callbacks of a training of this model, in their order.
 
-    Weights are averaged first, so that tests see them. What is tested decides what is saved; a line is in the journal
-    before the checkpoint of its step is written, which holds what all others have come to.
+    Weights are averaged first, so that tests use the average. Tests come before checkpoints, because they decide what
+    is saved. A line is in the journal before the checkpoint of its step, which holds the state of all callbacks.
 
     Args:
-        model: with the run's recipe.
+        model: the model, with the run's recipe.
         visible: show progress.
-        more: the user's own, told last.
+        more: callbacks of the user, which come after those of the recipe.
     """
     recipe = model.recipe
     named: list[Callback] = []

@@ -1,4 +1,4 @@
-"""A moving average of the networks that samples pass through, for `training.ema`."""
+"""Moving average of the networks that generate samples, for `training.ema`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["MovingAverage"]
 
 
 class MovingAverage(Callback):
-    """Averages weights, and stands in for them where the model is used."""
+    """Averages the weights and replaces them by the average while the model is used."""
 
     def __init__(self, decay: float) -> None:
         self.decay = decay
@@ -30,14 +30,14 @@ class MovingAverage(Callback):
         self.average = copy.deepcopy(_generating(trainer.model))
 
     def iterated(self, trainer: Trainer) -> None:
-        # The decay rises from 0 in the first iterations, so that the average does not hang on to the start.
+        # The decay rises from 0 in the first iterations, so that the average forgets the initial weights.
         decay = min(self.decay, trainer.step / (trainer.step + 10))
         source = _generating(trainer.model)
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), source.parameters(), strict=True):
                 mean.lerp_(now, 1 - decay)
-            for held, buffer in zip(self.average.buffers(), source.buffers(), strict=True):
-                held.copy_(buffer)
+            for copied, buffer in zip(self.average.buffers(), source.buffers(), strict=True):
+                copied.copy_(buffer)
 
     @contextmanager
     def used(self, trainer: Trainer) -> Iterator[None]:

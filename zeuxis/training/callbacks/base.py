@@ -1,12 +1,12 @@
-"""What takes part in a training beside the engine.
+"""Callbacks, which take part in a training beside the engine.
 
-Everything that happens in a training but the updates themselves is a callback: averaging weights, testing, writing the
-journal, drawing snapshots, saving checkpoints, showing progress. All have one life cycle,
+Everything in a training except the updates themselves is a callback: averaging weights, testing, writing the journal,
+making snapshots, saving checkpoints, showing progress. All have the same life cycle,
 
     attached -> begin -> (iterated [-> tested, logged, snapshot])* -> end
 
-and are told in the order of their list (`zeuxis.training.callbacks`). What one must remember over an interruption it
-gives as its state, which is part of every checkpoint.
+and are called in the order of their list (`zeuxis.training.callbacks`). What a callback must remember across an
+interruption is its `state`, which is part of every checkpoint.
 """
 
 from __future__ import annotations
@@ -29,58 +29,58 @@ __all__ = ["CALLBACKS", "Callback"]
 
 
 class Callback:
-    """Takes part in a training; what is inherited from here does nothing.
+    """Base of all callbacks; its methods do nothing.
 
     Attributes:
-        Options: what a recipe may give it; the keyword arguments that it is made with.
-        measures: names of the numbers that it adds to a test, which `training.best` and `training.until` may name.
+        Options: its options in a recipe, which are passed to it as keyword arguments.
+        measures: names of the numbers that it adds to a test; `training.best` and `training.until` may name them.
     """
 
     Options: ClassVar[type[Section]] = Section
     measures: tuple[str, ...] = ()
 
     def attached(self, trainer: Trainer) -> None:
-        """The trainer stands; nothing is written yet.
+        """Called when the trainer is built, before anything is written.
 
         Raises:
-            UserError: if this training cannot have it.
+            UserError: if the callback does not work with this training.
         """
 
     def begin(self, trainer: Trainer) -> None:
-        """Training starts, or goes on."""
+        """Called when training starts or resumes."""
 
     def iterated(self, trainer: Trainer) -> None:
-        """An iteration is done; its numbers are `trainer.numbers`."""
+        """Called after an iteration; its numbers are `trainer.numbers`."""
 
     def tested(self, trainer: Trainer) -> Mapping[str, float]:
-        """The held-out images were measured, and the model is as it would be used; returns more such numbers."""
+        """Called after a test, with the model as it would be used; returns further test numbers."""
         return {}
 
     def logged(self, trainer: Trainer, line: Line) -> None:
-        """A line was written to the journal."""
+        """Called after a line was written to the journal."""
 
     def snapshot(self, trainer: Trainer, images: np.ndarray) -> None:
-        """A snapshot was made: `(N, H, W, C)` bytes."""
+        """Called after a snapshot of images, `(N, H, W, C)` bytes."""
 
     def warned(self, words: str) -> None:
-        """The user should know something."""
+        """Called with a message for the user."""
 
     def extended(self, trainer: Trainer) -> None:
-        """A training that had ended gets a larger budget."""
+        """Called when a training that had ended gets a larger budget."""
 
     def end(self, trainer: Trainer) -> None:
-        """Training has stopped, for whatever reason."""
+        """Called when training stops, for whatever reason."""
 
     def used(self, trainer: Trainer) -> AbstractContextManager[object]:
-        """While it holds, the model is as it would be used after training."""
+        """Returns a context in which the model is as it would be used after training."""
         return nullcontext()
 
     def state(self) -> Mapping[str, Any]:
-        """What it must remember: tensors, and plain values as JSON has them."""
+        """Returns what it must remember: tensors, and plain JSON values."""
         return {}
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Takes its state from a checkpoint, which may be of a version without it."""
+        """Restores its state from a checkpoint, which may come from a version without this callback."""
 
 
 CALLBACKS: Registry[type[Callback]] = Registry("callback", "zeuxis.training.callbacks", "zeuxis.evaluation.running")

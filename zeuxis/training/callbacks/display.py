@@ -1,4 +1,4 @@
-"""The live display of a training: a bar with rates and current terms, or lines where there is no terminal."""
+"""Display of a training: a live bar with rates and current terms, or lines if there is no terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Display"]
 
-# Where output is no terminal, a line is printed at most this often, in seconds.
+# Seconds between lines if the output is not a terminal.
 LINE_EVERY = 15.0
 
 
@@ -52,11 +52,11 @@ class Display(Callback):
 
     def logged(self, trainer: Trainer, line: Line) -> None:
         roles = trainer.journal.roles
-        shown = {name: value for name, value in line.items() if roles.get(name) in ("loss", "test")}
-        errors = {name: line.get(f"{name}_stderr") for name in shown}
+        terms = {name: value for name, value in line.items() if roles.get(name) in ("loss", "test")}
+        errors = {name: line.get(f"{name}_stderr") for name in terms}
         self._terms = "  ".join(
             f"{name.removesuffix('/loss')} {value:.4g}" + (f" ± {errors[name]:.2g}" if errors[name] is not None else "")
-            for name, value in shown.items()
+            for name, value in terms.items()
         )
 
     def warned(self, words: str) -> None:
@@ -68,10 +68,10 @@ class Display(Callback):
 
     def _status(self) -> str:
         trainer = self._trainer
-        began, images, progress = self._start
-        elapsed = max(time.perf_counter() - began, 1e-6)
+        start_time, images, progress = self._start
+        elapsed = max(time.perf_counter() - start_time, 1e-6)
         rate = (trainer.images - images) / elapsed
         gained = trainer.progress - progress
-        left = elapsed * (1 - trainer.progress) / gained if gained > 0 else 0
-        clock = f"{int(left) // 60}:{int(left) % 60:02d} left"
-        return f"epoch {trainer.epoch:.1f}  step {trainer.step}  {rate:,.0f} img/s  {clock}  {self._terms}"
+        seconds_left = elapsed * (1 - trainer.progress) / gained if gained > 0 else 0
+        time_left = f"{int(seconds_left) // 60}:{int(seconds_left) % 60:02d} left"
+        return f"epoch {trainer.epoch:.1f}  step {trainer.step}  {rate:,.0f} img/s  {time_left}  {self._terms}"

@@ -1,4 +1,4 @@
-"""Tells the user in words when the numbers show trouble."""
+"""Warns the user when the numbers show a problem."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Warnings"]
 
 
 class Warnings(Callback):
-    """Runs the monitors on every journal line, and writes what they say to `warnings.jsonl`."""
+    """Runs the monitors on every journal line and writes their warnings to `warnings.jsonl`."""
 
     def begin(self, trainer: Trainer) -> None:
         self.monitors = Monitors(trainer.journal.lines, trainer.journal.roles)

@@ -1,4 +1,4 @@
-"""Sets the learning rates by the recipe's schedule."""
+"""Sets the learning rates according to the recipe's schedule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Rates"]
 
 
 class Rates(Callback):
-    """Sets the rate of every phase for the iteration that comes, by the share of the budget that is used."""
+    """Sets the rate of every phase for the next iteration, from the used share of the budget."""
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule

@@ -25,11 +25,11 @@ __all__ = ["Records", "note"]
 
 
 class Records(Callback):
-    """Means of an iteration's numbers over the iterations since the line before, tests, rates and costs."""
+    """Writes journal lines: means of the numbers since the previous line, tests, rates and costs."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[Tensor, int, Role]] = {}
-        self._last: dict[str, float] = {}  # of what is written where it changes
+        self._last: dict[str, float] = {}  # last value of numbers that are written only on change
 
     def begin(self, trainer: Trainer) -> None:
         for line in trainer.journal.lines:
@@ -49,16 +49,16 @@ class Records(Callback):
             "seconds": round(trainer.seconds, 3),
         }  # fmt: skip
         roles: dict[str, Role] = {name: role for name, (_, _, role) in self._sums.items()}
-        # One transfer for all terms: a GPU is waited for once a line, not once a term.
+        # One transfer for all terms: waits for a GPU once per line, not once per term.
         means = torch.stack([(total / count).float() for total, count, _ in self._sums.values()]).tolist()
         line |= dict(zip(self._sums, means, strict=True))
         self._sums.clear()
         for name, value in trainer.tests.items():
             line[f"test/{name}"] = value
             roles[f"test/{name}"] = "error" if name.endswith("_stderr") else "test"
-        broken = not_finite(line)
-        if broken:
-            raise DivergedError(_divergence(trainer, broken))
+        broken_term = not_finite(line)
+        if broken_term:
+            raise DivergedError(_divergence(trainer, broken_term))
         changing: dict[str, tuple[float, Role]] = {
             f"{phase}/learning_rate": (update.rate, "rate") for phase, update in trainer.updates.items()
         }
@@ -74,21 +74,21 @@ class Records(Callback):
 
 
 def _divergence(trainer: Trainer, term: str) -> str:
-    """Notes why a training cannot go on, and returns it."""
-    kept = checkpoints(trainer.folder / "checkpoints")
-    safe = f"Its last good checkpoint, {kept[0].name}, is kept." if kept else "There is no checkpoint yet."
+    """Records why a training cannot continue, and returns the message."""
+    saved = checkpoints(trainer.folder / "checkpoints")
+    checkpoint_text = f"Its last good checkpoint, {saved[0].name}, is kept." if saved else "There is no checkpoint yet."
     update = trainer.updates.get(term.partition("/")[0])
     rate = update.full_rate if update else next(iter(trainer.updates.values())).full_rate
-    words = (
-        f"Training of {trainer.folder} stopped at step {trainer.step}: the term {term} became NaN or infinite. {safe} "
-        f"Try a lower learning rate (training.optimizer.learning_rate={rate / 4:g})."
+    message = (
+        f"Training of {trainer.folder} stopped at step {trainer.step}: the term {term} became NaN or infinite. "
+        f"{checkpoint_text} Try a lower learning rate (training.optimizer.learning_rate={rate / 4:g})."
     )
-    note(trainer, words)
-    return words
+    note(trainer, message)
+    return message
 
 
 def note(trainer: Trainer, words: str) -> None:
-    """Adds words to the run's warnings."""
+    """Adds a message to the run's warnings."""
     path = trainer.folder / "warnings.jsonl"
     lines = [*read_warnings(path), {"step": trainer.step, "epoch": round(trainer.epoch, 3), "warning": words}]
     write_file(path, "".join(json.dumps(line) + "\n" for line in lines))

@@ -1,4 +1,4 @@
-"""Draws snapshots and saves checkpoints when they are due."""
+"""Makes snapshots and saves checkpoints when they are due."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Checkpoints", "Snapshots"]
 
 
 class Snapshots(Callback):
-    """Draws the same latents at the start, when it is due, and at the end."""
+    """Makes snapshots of the same latents at the start, when they are due, and at the end."""
 
     def begin(self, trainer: Trainer) -> None:
         if trainer.step == 0:
@@ -36,7 +36,7 @@ class Snapshots(Callback):
 
 
 class Checkpoints(Callback):
-    """Saves when it is due, at the end, and where weights are the best so far; each has its journal line."""
+    """Saves checkpoints when they are due, at the end, and when the weights are the best so far."""
 
     def iterated(self, trainer: Trainer) -> None:
         if trainer.saves:

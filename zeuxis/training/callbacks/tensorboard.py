@@ -22,15 +22,15 @@ __all__ = ["TensorBoard"]
 class TensorBoardOptions(Section):
     """Options of the writer."""
 
-    images: bool = Field(True, description="write snapshots too")
+    images: bool = Field(True, description="also write snapshots")
 
 
 @CALLBACKS.add("tensorboard")
 class TensorBoard(Callback):
-    """Writes every journal line, and snapshots, into the run's `tensorboard` folder.
+    """Writes every journal line and the snapshots into the run's `tensorboard` folder.
 
     Args:
-        images: write snapshots too.
+        images: also write snapshots.
     """
 
     Options = TensorBoardOptions
@@ -43,13 +43,13 @@ class TensorBoard(Callback):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise UserError(
-                f"The callback tensorboard needs TensorBoard ({error}); install it by: pip install "
+                f"The callback tensorboard needs TensorBoard ({error}); install it with: pip install "
                 '"zeuxis[tensorboard]"'
             ) from error
         self._make: Any = SummaryWriter
 
     def begin(self, trainer: Trainer) -> None:
-        # What a killed run wrote after its last checkpoint is hidden from here on.
+        # Hides what a killed run wrote after its last checkpoint.
         self._writer = self._make(str(subfolder(trainer.folder, "tensorboard")), purge_step=trainer.step or None)
 
     def logged(self, trainer: Trainer, line: Line) -> None:

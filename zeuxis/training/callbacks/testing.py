@@ -1,4 +1,4 @@
-"""Measures the held-out images while a model trains."""
+"""Tests on the held-out images during training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHUNK = 256
 
 
 class Testing(Callback):
-    """Means of the model's test terms over the held-out images, and what other callbacks add to them."""
+    """Computes the means of the model's test terms over the held-out images; other callbacks add theirs."""
 
     def iterated(self, trainer: Trainer) -> None:
         if not trainer.is_due(trainer.options.test_every) and not trainer.complete:
@@ -32,23 +32,23 @@ class Testing(Callback):
 
 
 def held_out_terms(trainer: Trainer, most: int | None = None) -> dict[str, float]:
-    """The model's test terms, of the weights that are trained.
+    """Computes the model's test terms with the weights in training.
 
     Args:
-        trainer: with the model and the data.
-        most: images that are measured; all, if None.
+        trainer: the trainer, with model and data.
+        most: number of images to test; all if None.
     """
     totals: dict[str, Tensor] = {}
     indices, model = trainer.dataset.test[:most], trainer.model
     model.eval()
     with torch.no_grad():
         for start in paced(range(0, len(indices), CHUNK), "test"):
-            chosen = indices[start : start + CHUNK]
-            batch = make_batch(trainer.dataset, model.recipe.data, chosen, trainer.device)
+            part = indices[start : start + CHUNK]
+            batch = make_batch(trainer.dataset, model.recipe.data, part, trainer.device)
             terms = model.test(trainer.iteration_on(batch))
             if not terms:
                 break
             for name, value in terms.items():
-                totals[name] = totals.get(name, torch.zeros((), device=trainer.device)) + value * len(chosen)
+                totals[name] = totals.get(name, torch.zeros((), device=trainer.device)) + value * len(part)
     model.train()
     return {name: float(total / len(indices)) for name, total in totals.items()}

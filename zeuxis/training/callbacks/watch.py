@@ -1,4 +1,4 @@
-"""Follows the number that the recipe goes by: which weights are the best, and when it has settled."""
+"""Watches the number that decides which weights are the best and when a training has settled."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Watch(Callback):
         known = [*held_out_terms(trainer, 2), *(name for callback in trainer.callbacks for name in callback.measures)]
         if watched in known:
             return
-        # What measures something else at every test joins in where it is wanted.
+        # A callback that adds the number to every test joins if the recipe names it.
         others = {name: kind for kind in CALLBACKS.values() for name in kind.measures}
         if watched not in others:
             option = "until" if trainer.options.until else "best"
@@ -53,16 +53,16 @@ class Watch(Callback):
             trainer.say(f"{trainer.folder.name} has settled at epoch {trainer.epoch:.3g}: {name} no longer falls.")
 
     def _has_settled(self, trainer: Trainer) -> bool:
-        """Whether the number has not fallen by more than its error in as many tests as there is patience for."""
+        """Whether the number has not fallen by more than its error during the last `patience` tests."""
         name = trainer.options.until
-        past = [
+        previous = [
             (line["step"], line[f"test/{name}"], line.get(f"test/{name}_stderr", 0.0))
             for line in trainer.journal.lines
             if f"test/{name}" in line
         ]
-        now = (trainer.step, trainer.tests[name], trainer.tests.get(f"{name}_stderr", 0.0))
+        current = (trainer.step, trainer.tests[name], trainer.tests.get(f"{name}_stderr", 0.0))
         lowest, tests_since = math.inf, 0
-        for step, value, stderr in [*past, now]:
+        for step, value, stderr in [*previous, current]:
             if value < lowest - stderr:
                 lowest, tests_since = value, 0
             elif step > self.watched_from:
