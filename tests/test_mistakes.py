@@ -381,8 +381,11 @@ HUGE, LONG, RED = str(10**30), "a" * 5000, "\x1b[31mred"
             "model.kl_weight should be greater than or equal",
         ),
         (["sweep", "digits-vae", "--over", "model.kl_weight=-1..1", "--search", "random"], "model.kl_weight should be"),
-        (["data", "info", "digits", "--size", "8", "--out", "sheet.unknown"], "use one of .png, .svg, .pdf, .jpg"),
-        (["data", "info", "digits", "--size", "8", "--out", "sheet"], "no suffix of a picture; use one of .png"),
+        (
+            ["data", "info", "digits", "--size", "8", "--out", "sheet.unknown"],
+            "must end in one of .png, .svg, .pdf, .jpg",
+        ),
+        (["data", "info", "digits", "--size", "8", "--out", "sheet"], "must end in one of .png"),
     ],
 )
 def test_options_out_of_range(

@@ -32,7 +32,7 @@ __all__ = ["DCI", "dci", "mutual_information_gap"]
 
 BINS, GROUPS, FOLDS, TREES = 20, 10, 5, 50
 IMAGES = 5000
-# With fewer images, a forest would learn from less than sixteen.
+# With fewer images, a forest would learn from fewer than sixteen.
 FEWEST = 100
 
 

@@ -4,8 +4,8 @@ r"""Kernel distance (KID): the squared maximum mean discrepancy of features unde
     MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y),
 
 estimated without bias (x and x' are never the same sample) on blocks of samples. The distance is the mean over blocks,
-and their spread gives its standard error. Unlike the Frechet distance, it does not depend on the number of samples, and
-it can be negative where the two sets do not differ.
+and their spread gives its standard error. Unlike for the Frechet distance, its expectation does not depend on the
+number of samples. It can be negative where the two sets do not differ.
 
 Source: M. Binkowski, D. J. Sutherland, M. Arbel and A. Gretton, Demystifying MMD GANs, ICLR 2018, section 4.
 """
@@ -46,5 +46,5 @@ def kid(material: Material) -> Figures:
     x, y = material.sample_features, material.reference_features
     if reason := too_few(2, len(y), "images"):
         return {"kid": reason}
-    blocks = min(BLOCKS, len(x) // 2, len(y) // 2)  # of at least two images
+    blocks = min(BLOCKS, len(x) // 2, len(y) // 2)  # of at least two images each
     return {"kid": Value(*kernel_distance(x, y, blocks=blocks), len(x), material.space, groups=blocks)}

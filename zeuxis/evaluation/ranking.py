@@ -91,10 +91,13 @@ def ranked(evaluations: Sequence[Mapping[str, Any] | None]) -> list[Row]:
 
 def mean_ranks(rows: Sequence[Row]) -> list[float | None]:
     """Returns the mean rank of each run over the rows that rank every run; None where there is no such row."""
-    whole = [row for row in rows if all(cell.rank for cell in row.cells)]
-    if not whole:
+    complete_rows = [row for row in rows if all(cell.rank for cell in row.cells)]
+    if not complete_rows:
         return [None] * (len(rows[0].cells) if rows else 0)
-    return [sum(row.cells[i].rank or 0 for row in whole) / len(whole) for i in range(len(whole[0].cells))]
+    return [
+        sum(row.cells[i].rank or 0 for row in complete_rows) / len(complete_rows)
+        for i in range(len(complete_rows[0].cells))
+    ]
 
 
 def _value(evaluation: Mapping[str, Any] | None, name: str) -> Value | None:

@@ -98,7 +98,7 @@ def heading(fig: Figure, text: str, subtitle: str) -> None:
 def write(draw: Callable[[], Figure], target: Path | BinaryIO) -> None:
     """Draws a figure in this style and writes it as PNG, or in the format of the path's suffix."""
     if isinstance(target, Path) and target.suffix.lower() not in FORMATS:
-        raise UserError(f"{target} has no suffix of a picture; use one of {', '.join(FORMATS)}.")
+        raise UserError(f"{target} cannot be drawn: its name must end in one of {', '.join(FORMATS)}.")
     with mpl.rc_context(STYLE):
         fig = draw()
         save = partial(fig.savefig, dpi=160, bbox_inches="tight", pad_inches=0.15)

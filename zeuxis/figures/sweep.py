@@ -54,7 +54,7 @@ def sweep_figure(settings: Sequence[Setting], recipe: str, across: str, up: str,
         for label, color in zip(tiles.get_yticklabels(), colors, strict=True):
             label.set_color(color)
             label.set_fontsize(9)
-    heading(fig, "Measures by setting", f"{recipe}; bars are standard errors, uncurated samples from seed {seed}")
+    heading(fig, "Measures by setting", f"{recipe}; bars are standard errors; uncurated samples from seed {seed}")
     return fig
 
 

@@ -88,22 +88,22 @@ def comparison(
         UserError: for fewer than two runs.
     """
     groups = [[run] if isinstance(run, Run) else list(run) for run in runs]
-    first, everyone = [group[0] for group in groups], [run for group in groups for run in group]
+    first_runs, all_runs = [group[0] for group in groups], [run for group in groups for run in group]
     if len(groups) < 2:
         raise UserError(f"A comparison needs at least two runs, not {len(groups)}.")
-    if len({run.path.resolve() for run in everyone}) < len(everyone):
+    if len({run.path.resolve() for run in all_runs}) < len(all_runs):
         raise UserError("A comparison needs different runs, and one was named twice. Name each run once.")
-    path = out or first[0].path.parent / path_part(f"compare-{'-'.join(run.name for run in first)}")
+    path = out or first_runs[0].path.parent / path_part(f"compare-{'-'.join(run.name for run in first_runs)}")
     path = path.with_name(path.name.removesuffix(".html") + ".html")
     require_place(path)
     if not labels:
-        recipes = Counter(run.recipe.name for run in first)
-        labels = [run.recipe.name if recipes[run.recipe.name] == 1 else run.name for run in first]
+        recipes = Counter(run.recipe.name for run in first_runs)
+        labels = [run.recipe.name if recipes[run.recipe.name] == 1 else run.name for run in first_runs]
     rows = ranked([pooled([_evaluation(run, samples) for run in group]) for group in groups])
-    columns = [_column(run, label) for run, label in zip(first, labels, strict=True)]
+    columns = [_column(run, label) for run, label in zip(first_runs, labels, strict=True)]
     pictures = list(drawn)
-    if sum(run.generates for run in first) > 1:
-        pictures.append(partial(side_by_side, first))
+    if sum(run.generates for run in first_runs) > 1:
+        pictures.append(partial(side_by_side, first_runs))
     return _write(
         "compare.html", path, columns=columns, rows=rows,
         heading=heading or " · ".join(labels), pictures=[_picture(draw) for draw in pictures], ranks=mean_ranks(rows),

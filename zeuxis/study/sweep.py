@@ -201,7 +201,7 @@ def sweep(
         except DivergedError as error:
             say(f"{name} is left out: {error}")
             continue
-        shown = shown or _chosen(run)
+        shown = shown or _default_measures(run)
         better = known[shown[1]].better
         if search == "tpe" and not better:
             raise UserError(
@@ -243,7 +243,7 @@ def _require_buildable(recipe: Recipe, axes: Sequence[Axis], folder: Path) -> No
             build_model(candidate, load(candidate.data, recipe=candidate.name).classes)
 
 
-def _chosen(run: Run) -> list[str]:
+def _default_measures(run: Run) -> list[str]:
     available = applicable(run)
     names = [name for name in SHOWN if name in available][:2]
     if len(names) < 2:

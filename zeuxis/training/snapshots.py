@@ -63,7 +63,7 @@ def read_tiles(path: Path, size: int) -> np.ndarray:
     """
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            image.verify()  # checks checksums, which decoding ignores
+            image.verify()  # verifies checksums, which decoding ignores
         with Image.open(path, formats=["PNG"]) as image:
             sheet = np.asarray(image)
     except (OSError, ValueError, SyntaxError, struct.error, zlib.error, Image.DecompressionBombError) as error:

@@ -150,8 +150,8 @@ def finished(folder: Path) -> bool:
 def resolved(recipe: Recipe, runs: Path) -> Recipe:
     """Returns a recipe as its run would record it, except for the classes.
 
-    A model built on another run gets that run's networks, settings left to the hardware are filled in, and so are all
-    options of optimisers and schedule.
+    A model built on another run gets that run's networks. Settings that depend on the hardware and all options of
+    optimisers and schedule are filled in.
     """
     return _trained_networks(_as_hardware_allows(recipe), runs)[0]
 

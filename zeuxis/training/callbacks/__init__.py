@@ -22,7 +22,7 @@ __all__ = ["CALLBACKS", "Callback", "Display", "standard_callbacks"]
 def standard_callbacks(model: Model, *, visible: bool = True, more: Sequence[Callback] = ()) -> list[Callback]:
     """Returns all callbacks of a training of this model, in their order.
 
-    Weights are averaged first, so that tests use the average. Tests come before checkpoints, because they decide what
+    Weights are averaged first, so that tests see the average. Tests come before checkpoints, because they decide what
     is saved. A line is in the journal before the checkpoint of its step, which holds the state of all callbacks.
 
     Args:
