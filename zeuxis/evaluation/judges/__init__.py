@@ -1,7 +1,7 @@
 """Classifiers that come with the package: they judge samples, and distances are measured in their features.
 
-Each is a run reduced to its recipe, its tests and its weights, stored in half precision; `benchmarks/assets/judges.py` makes
-one from a trained run. Its journal gives its error.
+Each is a run reduced to its recipe, its tests and its weights, stored in half precision; `benchmarks/assets/judges.py`
+makes one from a trained run. Its journal gives its error.
 """
 
 from __future__ import annotations
