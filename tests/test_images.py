@@ -369,6 +369,7 @@ def test_everything_that_changes_an_image_is_told(tmp_path: Path) -> None:
         "1 of 35 images is partly transparent: the background is made white, such as clear.png.",
         "1 of 35 images is in CMYK colours: these are converted to RGB, such as print.jpg.",
         "1 of 35 images is not square: the middle square is used, such as upright.jpg (64x80).",
+        "1 of 35 images is scaled down to 8x8, such as upright.jpg (64x80).",
     ])  # fmt: skip
     assert set(dataset.left_out) == {"clip.mp4", "note.txt", ".hidden.png", "x.png"}
     assert said(read(tmp_path / "set")) == said(dataset), "the cache keeps them"

@@ -188,7 +188,7 @@ def test_class_folders(fails: Say, tmp_path: Path) -> None:
 def test_flat_images_have_no_classes(fails: Say, tmp_path: Path) -> None:
     for i in range(4):
         jpeg(tmp_path / "flat" / f"{'x' * (i + 1)}.png", "L")
-    assert "have no classes; drop --classes" in fails(
+    assert "have no classes; set data.classes to []" in fails(
         "train", "digits-gan", "--data", tmp_path / "flat", "--classes", "a"
     )
     assert "needs images of at least two classes" in fails("train", "digits-cgan", "--data", tmp_path / "flat")

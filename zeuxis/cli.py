@@ -63,6 +63,10 @@ Epochs = Annotated[float | None, typer.Option(help="train for this many passes o
 Steps = Annotated[int | None, typer.Option(help="train for this many iterations")]
 Minutes = Annotated[float | None, typer.Option(help="train for this many minutes")]
 Seed = Annotated[int, typer.Option(help="seed of the latents")]
+SamplingOptions = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="how the model samples, such as solver_steps=4 for a flow"),
+]
 Seeds = Annotated[int, typer.Option(min=1, max=1000, help="train each this many times, with different seeds")]
 Samples = Annotated[int, typer.Option(min=100, max=100_000, help="images to sample from each for the measures")]
 Out = Annotated[Path | None, typer.Option(help="where to write")]
@@ -320,6 +324,7 @@ def sample(
     scale: Annotated[
         float, typer.Option(min=0, max=1000, help="factor that spreads (above 1) or narrows the latents")
     ] = 1.0,
+    settings: SamplingOptions = None,
     out: Out = None,
     runs: Runs = None,
     trust: Trusted = False,
@@ -327,7 +332,7 @@ def sample(
     """Sample new images: a folder with nothing but PNG files, and a grid of them beside it."""
     from zeuxis.figures.export import save_images
 
-    opened = _open(run, runs, trust)
+    opened = _open(run, runs, trust, settings)
     images = opened.samples(n, seed=seed, label=label, scale=scale)
     suffix = f"-label-{label}" if label is not None else ""
     _echo(save_images(images, n, out or _samples(opened, f"seed-{seed}{suffix}")))
@@ -365,16 +370,22 @@ def interpolate(
     end: Annotated[str, typer.Option("--to", help="last image, in the same form")],
     steps: Annotated[int, typer.Option(min=2, max=1000, help="images in the row")] = 10,
     seed: Seed = 1,
+    settings: SamplingOptions = None,
     out: Out = None,
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
     """Draw a row of images that leads from one latent, or class, to another."""
     from zeuxis.figures.export import save_images
+    from zeuxis.progress import say
 
-    opened = _open(run, runs, trust)
+    opened = _open(run, runs, trust, settings)
     images = opened.interpolate(start, end, steps=steps, seed=seed)
-    _echo(save_images([images], steps, out or _samples(opened, f"from-{start}-to-{end}"), columns=steps))
+    seeds = not opened.conditional and "," not in start + end
+    if seeds:
+        say(f"{opened.name} has no classes: {start} and {end} are the seeds of two latents.")
+    name = f"from-seed-{start}-to-seed-{end}" if seeds else f"from-{start}-to-{end}"
+    _echo(save_images([images], steps, out or _samples(opened, name), columns=steps))
 
 
 @app.command()
@@ -421,6 +432,7 @@ def evaluate(
     from zeuxis.evaluation.evaluate import evaluate as measure
     from zeuxis.evaluation.features import JUDGES, judge_by_name
     from zeuxis.evaluation.measure import as_text, by_name
+    from zeuxis.evaluation.verdict import training_state, verdict
 
     names = _names(only)
     opened = _open(run, runs, trust)
@@ -436,6 +448,8 @@ def evaluate(
     if as_json:
         _echo(json.dumps(evaluation, indent=2))
         return
+    sentences = [*verdict(opened, evaluation), *training_state(opened)]
+    _echo("\n".join([*sentences, ""]) if sentences else "")
     arrows = {"low": " ↓", "high": " ↑", "": ""}
     definitions = by_name()
     table = Table("measure", box=None, pad_edge=False)
@@ -572,11 +586,15 @@ def demo(runs: Annotated[Path, typer.Option(help="folder for the demo's runs")] 
     _echo(run_demo(runs))
 
 
-def _open(name: str, runs: Path | None, trust: bool) -> Any:
+def _open(name: str, runs: Path | None, trust: bool, settings: list[str] | None = None) -> Any:
     from zeuxis import runs_dir
+    from zeuxis.recipe import parse_override
     from zeuxis.run import find_run
 
-    return find_run(name, runs_dir(runs), trust=Trust(trust))
+    run = find_run(name, runs_dir(runs), trust=Trust(trust))
+    if settings:
+        run.configure(**dict(parse_override(text) for text in settings))
+    return run
 
 
 def _samples(run: Any, name: str) -> Path:
@@ -599,15 +617,28 @@ def _echo(text: object) -> None:
 
 
 def _done(folder: Path, finished: bool) -> None:
-    if finished:
-        _echo(folder)
-        return
     from zeuxis.run import Run
 
-    last = Run(folder).journal[-1]
+    run = Run(folder)
+    if finished:
+        _after(run)
+        _echo(folder)
+        return
+    last = run.journal[-1]
     raise StoppedError(
         f"Stopped and saved at step {last['step']:,} (epoch {last['epoch']:.3g}). Continue with: zeuxis resume {folder}"
     )
+
+
+def _after(run: Any) -> None:
+    """Says on standard error which weights a finished run uses, and what to do with it next."""
+    from zeuxis.evaluation.verdict import training_state
+    from zeuxis.progress import say
+
+    for sentence in training_state(run):
+        say(sentence)
+    first = f"zeuxis sample {run.name}" if run.generates else f"zeuxis figures {run.name}"
+    say(f"Next: {first}, zeuxis evaluate {run.name}, zeuxis report {run.name}")
 
 
 def main() -> NoReturn:

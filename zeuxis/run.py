@@ -26,7 +26,7 @@ from zeuxis.models import Classifies, Code, Encodes, Generates, HasCodes, HasFea
 from zeuxis.models.base import Role
 from zeuxis.nets import summary
 from zeuxis.progress import TROUBLE, say
-from zeuxis.recipe import Recipe, run_recipe
+from zeuxis.recipe import ModelChoice, Recipe, run_recipe
 from zeuxis.threads import paced, threads
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights
 from zeuxis.training.hardware import pick_device
@@ -247,6 +247,24 @@ class Run:
         require_within("A seed", seed, 0, LAST_SEED)
         latents: np.ndarray = model.sample_latents(n, torch.Generator().manual_seed(seed)).numpy()
         return latents
+
+    def configure(self, **options: Any) -> None:
+        """Changes how the model samples from now on; nothing in the run folder changes.
+
+        Args:
+            options: of the model, such as `solver_steps=4` or `guidance=2.0` for a flow.
+
+        Raises:
+            UserError: for options that this model does not sample by, and for wrong values.
+        """
+        model = self.model
+        for name in options:
+            if not model.sampling_options:
+                raise UserError(f"The model '{self.recipe.model.name}' has no options for sampling; drop {name}.")
+            if name not in model.sampling_options:
+                raise one_of("option for sampling", name, model.sampling_options)
+        choice = ModelChoice(name=self.recipe.model.name, **(model.options.model_dump() | options))
+        model.options = choice.read(type(model.options), f"The model of {self.path}", "model")
 
     def sample(self, n: int = 16, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0) -> np.ndarray:
         """Samples new images in float32; inside `torch.autocast("cpu", torch.bfloat16)` it takes about half the time.

@@ -111,6 +111,7 @@ class Threads:
         finally:
             self._is_fixed = was_fixed
             self._set(before)
+            self._window()  # what happened meanwhile says nothing about the chosen number
 
     def _begin(self) -> None:
         """Starts with as many threads as cores that other processes have left free since the program started."""

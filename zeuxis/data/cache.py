@@ -272,6 +272,12 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
                 width, height = result.whole or result.size
                 if width != height:
                     tally.add("cropped", "not square: the middle square is used", f"{name} ({width}x{height})")
+                if min(width, height) >= 2 * options.stored_size:
+                    tally.add(
+                        "converted",
+                        f"scaled down to {options.stored_size}x{options.stored_size}",
+                        f"{name} ({width}x{height})",
+                    )
                 if not result.grey:
                     channels = 3
                 if result.grey != (mode == "L"):

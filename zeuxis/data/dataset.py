@@ -154,7 +154,7 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
     if labels is not None:
         selected, labels, classes = _select(labels, classes, options.classes, cache, whole=len(options.attributes) < 2)
     elif options.classes:
-        raise UserError(f"The images of '{options.path or options.source}' have no classes; drop --classes.")
+        raise UserError(f"The images of '{options.path or options.source}' have no classes; set data.classes to [].")
     if collection.split is not None:
         test = collection.split[indices][selected] == 1
     else:

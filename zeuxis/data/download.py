@@ -38,7 +38,7 @@ def fetch(url: str, known_hash: str, target: Path) -> Path:
     except (requests.RequestException, OSError) as error:
         raise UserError(
             f"{url} cannot be downloaded to {target} ({type(error).__name__}). Check the network and run the command "
-            f"again, which continues the download, or put the file there by hand."
+            f"again, which continues the download, or put the file there by hand. --data digits needs no download."
         ) from error
     except ValueError as error:
         raise UserError(

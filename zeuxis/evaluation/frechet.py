@@ -13,23 +13,32 @@ Unbiased FID and Inception Score, CVPR 2020, section 4 (the line).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from zeuxis.evaluation.measure import Figures, Material, Value, has_judge, jackknife, measure, too_few
 
-__all__ = ["Moments", "frechet_between", "frechet_distance"]
+__all__ = ["Moments", "distance_value", "extrapolated", "frechet_between", "frechet_distance"]
 
 GROUPS = 10
 POINTS, SMALLEST = 8, 0.25
 
 
-class Moments(NamedTuple):
+@dataclass(frozen=True)
+class Moments:
     """Mean `(F,)` and covariance `(F, F)` of features."""
 
     mean: np.ndarray
     covariance: np.ndarray
+
+    @cached_property
+    def root(self) -> np.ndarray:
+        """The symmetric root of the covariance, `(F, F)`."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        root: np.ndarray = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+        return root
 
     @classmethod
     def of(cls, features: np.ndarray) -> Moments:
@@ -39,10 +48,10 @@ class Moments(NamedTuple):
 
 
 def frechet_between(one: Moments, two: Moments) -> float:
-    """Computes the squared Frechet distance of two normal distributions."""
-    # Trace of the root of the product of covariances, whose eigenvalues are real and not negative.
-    root = np.sqrt(np.maximum(np.linalg.eigvals(one.covariance @ two.covariance).real, 0)).sum()
-    spread = np.trace(one.covariance) + np.trace(two.covariance) - 2 * root
+    """Computes the squared Frechet distance of two normal distributions; keeps the root of the second."""
+    # C_1 C_2 has the eigenvalues of R C_1 R with R^2 = C_2, which is symmetric: faster, and never complex.
+    eigenvalues = np.linalg.eigvalsh(two.root @ one.covariance @ two.root)
+    spread = np.trace(one.covariance) + np.trace(two.covariance) - 2 * np.sqrt(np.maximum(eigenvalues, 0)).sum()
     return float(max(np.square(one.mean - two.mean).sum() + spread, 0.0))
 
 
@@ -59,6 +68,28 @@ def extrapolated(x: np.ndarray, real: Moments, seed: int = 0) -> float:
     return float(np.polyfit(1 / sizes, distances, 1)[1])
 
 
+def distance_value(material: Material, images: np.ndarray | None = None) -> Value | str:
+    """The distance of a material's samples, or of other images, from the images that it compares with.
+
+    Args:
+        material: gives the samples, the images and their features.
+        images: bytes `(N, H, W, C)` to measure in place of the samples.
+
+    Returns:
+        The distance with its jackknife error, or the reason why it cannot be computed.
+    """
+    x = material.sample_features if images is None else material.features(images)
+    if reason := too_few(2, min(len(material.reference_features), len(x)), "images"):
+        return reason
+    real = material.once("reference moments", lambda: Moments.of(material.reference_features))
+
+    def distance(mask: np.ndarray) -> float:
+        return frechet_between(Moments.of(x[mask]), real)
+
+    error = jackknife(min(GROUPS, len(x) // 2), len(x), distance)
+    return Value(distance(np.ones(len(x), bool)), error, len(x), material.space, groups=GROUPS)
+
+
 @measure(
     gives={
         "fid": "Frechet distance between the features of samples and of images",
@@ -70,16 +101,12 @@ def extrapolated(x: np.ndarray, real: Moments, seed: int = 0) -> float:
 def fid(material: Material) -> Figures:
     if reason := too_few(2, len(material.reference_features), "images"):
         return {"fid": reason, "fid_infinity": reason}
-    x, real = material.sample_features, Moments.of(material.reference_features)
-
-    def distance(mask: np.ndarray) -> float:
-        return frechet_between(Moments.of(x[mask]), real)
+    distance, x = distance_value(material), material.sample_features
+    real = material.once("reference moments", lambda: Moments.of(material.reference_features))
 
     def limit(mask: np.ndarray) -> float:
         return extrapolated(x[mask], real)
 
-    all_samples = np.ones(len(x), bool)
-    return {
-        name: Value(statistic(all_samples), jackknife(GROUPS, len(x), statistic), len(x), material.space, groups=GROUPS)
-        for name, statistic in (("fid", distance), ("fid_infinity", limit))
-    }
+    error = jackknife(GROUPS, len(x), limit)
+    infinite = Value(limit(np.ones(len(x), bool)), error, len(x), material.space, groups=GROUPS)
+    return {"fid": distance, "fid_infinity": infinite}

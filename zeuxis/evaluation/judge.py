@@ -4,9 +4,10 @@ The first of these that there is:
 
 1. a classifier that came with the package, trained on the same set of images (`zeuxis.evaluation.judges`);
 2. a classifier of the images' own classes, trained when it is first needed and kept in the cache;
-3. where images have no classes, or such as no classifier can tell, a network of convolutions whose weights stay as
-   they were drawn. Its features say how alike two sets of images are in edges, textures and colours, not in what
-   they show, and they name no class.
+3. for images in colour without classes, or with classes that no classifier can learn, a general network
+   (`zeuxis.evaluation.efficientnet`), if it is installed;
+4. for others a convolutional network with random weights. Its features say how alike two sets of images are in edges,
+   textures and colours, not in what they show, and they name no class.
 
 Others are asked for by name (`zeuxis.evaluation.features`): a general network trained on photographs, `efficientnet`,
 the network of the literature, `inception`, and any of timm's.
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from zeuxis.data import load
 from zeuxis.data.registry import cache_dir
 from zeuxis.errors import StoppedError, UserError
+from zeuxis.evaluation.efficientnet import EfficientNet, installed
 from zeuxis.evaluation.features import JUDGES, FeatureJudge
 from zeuxis.evaluation.judges import judges
 from zeuxis.files import WriteError, make_folder, path_part, unfinished
@@ -106,13 +108,13 @@ def find_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str)
     if alike:
         return alike[0]
     if len(classes) < 2:
-        return _random(options.shape)
+        return _general(options.shape)
     folder = _folder(classifier_recipe(options, fingerprint))
     if not folder.is_dir():
         return None
     judge = Run(folder)
     able = min(judge.series("test/error")[1], default=1.0) < MOST_WRONG * (1 - 1 / len(classes))
-    return judge if able else _random(options.shape)
+    return judge if able else _general(options.shape)
 
 
 def train_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str) -> Judge:
@@ -136,16 +138,17 @@ def train_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str
         except (StoppedError, WriteError):
             raise
         except UserError as error:
-            say(f"No classifier can be trained on these images, so distances are measured in random features. {error}")
-            return _random(options.shape)
+            say(f"No classifier can be trained on these images, so a fixed network measures them. {error}")
+            return _general(options.shape)
         with suppress(OSError):  # another process was there first: its judge is as good
             (aside / recipe.name).rename(folder)
-    return find_judge(options, classes, fingerprint) or _random(options.shape)
+    return find_judge(options, classes, fingerprint) or _general(options.shape)
 
 
 @cache
-def _random(shape: Shape) -> RandomFeatures:
-    return RandomFeatures(shape)
+def _general(shape: Shape) -> FeatureJudge:
+    """The judge of images whose classes cannot be told apart."""
+    return EfficientNet(shape) if shape[0] == 3 and installed() else RandomFeatures(shape)
 
 
 def _kind(data: DataOptions) -> tuple[str, str, Shape]:

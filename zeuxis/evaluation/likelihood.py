@@ -1,4 +1,6 @@
-r"""Likelihood of held-out images under a VAE: two lower bounds, bits per dimension, and the use of its latents.
+r"""Likelihood of held-out images: bounds of VAEs, densities of flows, bits per dimension, and the use of latents.
+
+A VAE gives two lower bounds,
 
     ELBO = E_q[log p(x|z) + log p(z) - log q(z|x)]  <=  E_q log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x)  <=  log p(x),
 
@@ -13,11 +15,15 @@ density of pixels in the recipe's range. Bytes, whose steps have width d in that
 A Bernoulli decoder (``bce``) gives no density of grey values. Its bounds are comparable only with those of other
 Bernoulli decoders, and there are no bits per dimension.
 
+A flow gives the density of an image itself (`zeuxis.models.flow`), for which bytes are spread evenly over their steps.
+The mean over the spread is a lower bound of the log-probability of the bytes, so both families stand in one column.
+
 The divergence of posterior and prior is E_q[log q(z|x) - log p(z)]: in closed form for N(0, 1), else estimated from one
 latent sample per image. A latent is active if the variance of its posterior mean over images exceeds 0.01.
 
 Sources: D. P. Kingma and M. Welling, Auto-Encoding Variational Bayes, ICLR 2014, section 2.2; Y. Burda, R. Grosse and
-R. Salakhutdinov, Importance Weighted Autoencoders, ICLR 2016, equation 8 and section 5.3 (active units).
+R. Salakhutdinov, Importance Weighted Autoencoders, ICLR 2016, equation 8 and section 5.3 (active units); L. Theis, A.
+van den Oord and M. Bethge, A Note on the Evaluation of Generative Models, ICLR 2016, section 3.1 (spread bytes).
 """
 
 from __future__ import annotations
@@ -29,10 +35,10 @@ import torch
 
 from zeuxis.data.batches import from_unit
 from zeuxis.evaluation.measure import Figures, Material, Value, measure, pieces, too_few
-from zeuxis.models import HasLikelihood, HasPrior
+from zeuxis.models import HasDensity, HasLikelihood, HasPrior
 from zeuxis.run import Run
 
-__all__ = ["bounds"]
+__all__ = ["bounds", "densities"]
 
 POSTERIOR_SAMPLES, MOST, CHUNK = 64, 1000, 50
 # A density without a formula takes hundreds of network passes per latent.
@@ -75,6 +81,29 @@ def bounds(
     return np.concatenate(bounds_of_parts)
 
 
+def densities(run: Run, images: np.ndarray, labels: np.ndarray | None, *, seed: int = 0) -> np.ndarray:
+    """Estimates log p(x) of images whose bytes are spread over their steps, `(N,)` in nats, in the recipe's range.
+
+    Args:
+        run: of a model that gives a density.
+        images: `(N, H, W, C)` in 0..1, from bytes.
+        labels: class indices `(N,)`, for a conditional model.
+        seed: of the spread and of the estimate.
+    """
+    model = run.model
+    assert isinstance(model, HasDensity)
+    generator = torch.Generator().manual_seed(seed)
+    conditions = run.condition(labels)
+    parts = []
+    for indices in pieces(np.arange(len(images)), CHUNK):
+        pixels = torch.from_numpy(images[indices]).permute(0, 3, 1, 2)
+        spread = (pixels * 255 + torch.rand(pixels.shape, generator=generator)) / 256
+        condition = None if conditions is None else torch.from_numpy(conditions[indices]).to(run.device)
+        x = from_unit(spread, run.recipe.data.range).to(run.device)
+        parts.append(model.log_density(x, generator, condition).double().cpu().numpy())
+    return np.concatenate(parts)
+
+
 def _pixels(material: Material) -> str:
     """Returns the distribution that the decoder gives a pixel; "" where it gives none."""
     model = material.run.model
@@ -104,16 +133,22 @@ def likelihood(material: Material) -> Figures:
 
 
 @measure(
-    gives={"bits_per_dimension": "bits per dimension of bytes, from the importance-weighted bound"},
+    gives={"bits_per_dimension": "bits per dimension of bytes, by the importance-weighted bound or a flow's density"},
     better="low",
-    applies=lambda material: _pixels(material) == "gaussian",
+    applies=lambda material: _pixels(material) == "gaussian" or isinstance(material.run.model, HasDensity),
 )
 def bits(material: Material) -> Figures:
-    if not _has_exact_prior(material):
+    run = material.run
+    if isinstance(run.model, HasDensity):
+        indices = run.choose_images("test", min(MOST_LEARNED, material.n))
+        nats = densities(run, run.images(indices), run.labels(indices), seed=material.seed)
+    elif _has_exact_prior(material):
+        nats = _bounds(material)[:, 1]
+    else:
         return {"bits_per_dimension": NO_BOUND}
-    options = material.run.recipe.data
+    options = run.recipe.data
     step = (2 if options.range == "-1..1" else 1) / 256
-    per_image = -_bounds(material)[:, 1] / (math.prod(options.shape) * math.log(2)) - math.log2(step)
+    per_image = -nats / (math.prod(options.shape) * math.log(2)) - math.log2(step)
     return {"bits_per_dimension": Value.mean(per_image)}
 
 

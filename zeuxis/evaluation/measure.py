@@ -94,6 +94,12 @@ class Material:
         made: T = self._made[name]
         return made
 
+    def with_judge(self, judge: Judge) -> Material:
+        """The same samples and images, with another judge."""
+        other = Material(self.run, samples=self.n, seed=self.seed, judge=judge)
+        other.samples, other.reference = self.samples, self.reference
+        return other
+
     @cached_property
     def samples(self) -> np.ndarray:
         """New images, `(N, H, W, C)` of bytes, as they would be saved; of all classes in turn."""

@@ -31,6 +31,7 @@ __all__ = [
     "Encodes",
     "Generates",
     "HasCodes",
+    "HasDensity",
     "HasFeatures",
     "HasLikelihood",
     "HasPrior",
@@ -261,6 +262,8 @@ class Model(nn.Module):
     # Networks that samples pass through, of which a moving average is kept where the recipe says so.
     generating_networks: ClassVar[tuple[str, ...]] = ()
     conditional: ClassVar[bool] = False
+    # Options that change how a trained model samples, and may be changed for a trained run.
+    sampling_options: ClassVar[tuple[str, ...]] = ()
     # Whether it learns from the classes of its images; a conditional model does in any case.
     labelled: ClassVar[bool] = False
     # Networks that come, trained, from another run, and the option that names it; no phase updates them.
@@ -484,6 +487,21 @@ class HasLikelihood(HasPrior, Protocol):
 
     def log_likelihood(self, images: Tensor, latents: Tensor, condition: Tensor | None) -> Tensor:
         """Log p(x|z) `(B,)` of `(B, C, H, W)` images, in nats: densities of pixels in the recipe's range, or masses."""
+        ...
+
+
+@runtime_checkable
+class HasDensity(Protocol):
+    """A model that estimates the density of an image itself, without latents."""
+
+    def log_density(self, images: Tensor, generator: torch.Generator, condition: Tensor | None = None) -> Tensor:
+        """Estimates log p(x) `(B,)` of `(B, C, H, W)` images, in nats, without bias.
+
+        Args:
+            images: in the recipe's range.
+            generator: samples what the estimate needs, on the CPU.
+            condition: `(B, K)`, of a conditional model.
+        """
         ...
 
 

@@ -62,6 +62,7 @@ class TwoStageVAE(VAE):
     Options = TwoStageVAEOptions
     options: TwoStageVAEOptions
     generating_networks = ("decoder", "prior")
+    sampling_options = ("solver_steps",)
 
     def inputs(self) -> Inputs:
         return {**super().inputs(), "prior": Input((self.options.latent,), Conditioning(time=True))}

@@ -21,6 +21,7 @@ from zeuxis.evaluation import Cost, cost
 from zeuxis.evaluation.evaluate import evaluate_cached, read_evaluation
 from zeuxis.evaluation.measure import as_text
 from zeuxis.evaluation.ranking import Row, mean_ranks, pooled, ranked
+from zeuxis.evaluation.verdict import training_state, verdict
 from zeuxis.figures import draw_all, kinds
 from zeuxis.figures.side_by_side import side_by_side
 from zeuxis.figures.style import write
@@ -56,8 +57,9 @@ def run_report(run: Run, out: Path | None = None) -> Path:
     """
     path = require_place(out or run.path / "report.html")
     evaluation = read_evaluation(run)
+    sentences = [*(verdict(run, evaluation) if evaluation else []), *training_state(run)]
     return _write(
-        "run.html", path, column=_column(run, run.name), rows=ranked([evaluation]),
+        "run.html", path, verdict=sentences, column=_column(run, run.name), rows=ranked([evaluation]),
         samples=evaluation["samples"] if evaluation else 0, left_out=evaluation["left_out"] if evaluation else {},
     )  # fmt: skip
 

@@ -27,6 +27,9 @@ from zeuxis.training.schedules import schedule_of
 from zeuxis.training.trainer import Trainer
 from zeuxis.trust import NOTHING, Trust, remember
 
+# Below so many training images, a warning says what to look out for.
+FEW = 500
+
 __all__ = ["completed", "finished", "resolved", "resume", "start"]
 
 
@@ -53,6 +56,11 @@ def start(
     dataset = data.load(recipe.data, recipe=recipe.name)
     for note in dataset.notes if visible else ():
         warn(str(note))
+    if visible and len(dataset.train) < FEW:
+        warn(
+            f"There are only {len(dataset.train)} images to train on. A model soon learns so few by heart: compare "
+            "samples with the nearest training images."
+        )
     model = build_model(recipe, dataset.classes)
     for network, weights in trained.items():
         # A learned decoder variance belongs to the other run's loss.
@@ -125,8 +133,8 @@ def resume(
             reason = f"{recipe.training.until} no longer falls" if trainer.settled else ""
             raise UserError(
                 f"{folder} {f'has settled: {reason}' if reason else 'has used up its budget'} (step {trainer.step}, "
-                f"epoch {trainer.epoch:g}); to train it further, give a larger budget, such as --{budget} "
-                f"{math.ceil(2 * used_budget)}."
+                f"epoch {trainer.epoch:g}); to train it longer, give a larger budget for all of the training, such as "
+                f"--{budget} {math.ceil(2 * used_budget)}."
             )
         if overrides:
             write_file(folder / "recipe.toml", trainer.model.recipe.to_toml())

@@ -1,0 +1,94 @@
+"""Two distances that give the others a scale: of real images from one another, and of noise from the images.
+
+The floor is the distance between as many training images as there are samples and the held-out images: what a generator
+would score whose samples are as good as the training images. Where held-out images are few, samples are compared with
+the N training images, and the floor comes from two halves of these: n and N images of one distribution are apart by
+about c (1/n + 1/N), and two halves by c (2/N + 2/N). Noise has the mean and the deviation of the images in every pixel
+and channel, and nothing else of them: samples as far away as noise have learned nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zeuxis.data import to_bytes
+from zeuxis.evaluation.frechet import distance_value, frechet_distance
+from zeuxis.evaluation.general import by_general_judge, general_applies
+from zeuxis.evaluation.measure import (
+    ENOUGH,
+    Figures,
+    Material,
+    Value,
+    has_judge,
+    measure,
+    pieces,
+    too_few,
+)
+
+__all__ = ["noise_like", "training_images"]
+
+FEWEST, SPLITS = 100, 3
+
+
+def training_images(material: Material) -> np.ndarray:
+    """As many training images as there are samples, or all there are, `(M, H, W, C)` of bytes."""
+
+    def make() -> np.ndarray:
+        run = material.run
+        chosen = run.choose_images("train", material.n)
+        return np.concatenate([to_bytes(run.images(indices)) for indices in pieces(chosen)])
+
+    return material.once("training images", make)
+
+
+def noise_like(images: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Noise `(N, H, W, C)` with the mean and deviation of every pixel and channel of `(N, H, W, C)` bytes."""
+    mean, deviation = images.mean(axis=0), images.std(axis=0)
+    noise = np.random.default_rng(seed).normal(size=images.shape) * deviation + mean
+    pixels: np.ndarray = np.rint(noise).clip(0, 255).astype(np.uint8)
+    return pixels
+
+
+def _floor(material: Material, judged: Material) -> Value | str:
+    """The floor, in the features of a judge."""
+    if len(material.run.dataset.test) >= ENOUGH:  # the images that samples are compared with
+        return distance_value(judged, training_images(material))
+    features = judged.reference_features
+    if reason := too_few(FEWEST, count := len(features), "images"):
+        return reason
+    numbers, distances = np.random.default_rng(material.seed), []
+    for _ in range(SPLITS):
+        shuffled = features[numbers.permutation(count)]
+        distances.append(frechet_distance(shuffled[: count // 2], shuffled[count // 2 :]))
+    share = (1 / material.n + 1 / count) / (4 / count)
+    return Value(share * float(np.mean(distances)), share * float(np.std(distances)), count, judged.space)
+
+
+def _noise(material: Material, judged: Material) -> Value | str:
+    """The distance of noise, in the features of a judge."""
+    return distance_value(judged, noise_like(material.reference, material.seed))
+
+
+@measure(
+    gives={
+        "fid_floor": "the Frechet distance of training images from held-out images",
+        "fid_noise": "the Frechet distance of noise with the images' means and deviations",
+    },
+    better="",
+    applies=has_judge,
+)
+def scale(material: Material) -> Figures:
+    return {"fid_floor": _floor(material, material), "fid_noise": _noise(material, material)}
+
+
+@measure(
+    gives={
+        "general_fid_floor": "the same floor in the features of a general network",
+        "general_fid_noise": "the same distance of noise in the features of a general network",
+    },
+    better="",
+    applies=general_applies,
+)
+def general_scale(material: Material) -> Figures:
+    judged = by_general_judge(material)
+    return {"general_fid_floor": _floor(material, judged), "general_fid_noise": _noise(material, judged)}

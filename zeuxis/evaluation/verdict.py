@@ -1,0 +1,96 @@
+"""Says in plain sentences what the numbers of an evaluation mean, and how far the training is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zeuxis.recipe import BUDGETS
+from zeuxis.run import Run
+
+__all__ = ["training_state", "verdict"]
+
+# Up to which multiple of the floor samples are called so; beyond the last, they are far from the images.
+CLOSENESS = ((1.3, "as close to the images as the training images are"), (3.0, "close to the images"),
+             (10.0, "some way from the images"))  # fmt: skip
+# From this share of the distance of noise on, nothing has been learned.
+LIKE_NOISE = 0.6
+# Shares that are worth a sentence.
+LOW_COVERAGE, LOW_AGREEMENT, MANY_SUSPECTS = 0.6, 0.9, 0.05
+
+
+def verdict(run: Run, evaluation: Mapping[str, Any]) -> list[str]:
+    """Returns sentences on the samples of a run, most important first.
+
+    Args:
+        run: that was measured.
+        evaluation: as `evaluate` returns it.
+    """
+    figures: Mapping[str, Mapping[str, Any]] = evaluation["measures"]
+    values = {name: float(figure["value"]) for name, figure in figures.items()}
+    sentences = _distance(values)
+    if sentences and str(evaluation["features"]).startswith("random") and "general_fid" not in values:
+        sentences.append(
+            "This distance compares edges, textures and colours only: it does not tell whether the samples show what "
+            "the images show. `--judge efficientnet` does, for photographs."
+        )
+    classes = len(run.classes)
+    covered = values.get("classes_covered", classes)
+    if covered < classes:
+        sentences.append(f"They show {covered:.0f} of the {classes} classes.")
+    coverage = values.get("general_coverage", values.get("coverage", 1.0))
+    if coverage < LOW_COVERAGE:
+        sentences.append(f"Only {coverage:.0%} of the images have a sample in their neighbourhood: variety is missing.")
+    if (agreement := values.get("label_agreement", 1.0)) < LOW_AGREEMENT:
+        sentences.append(f"{agreement:.0%} of the samples show the class that was asked for.")
+    if (suspects := values.get("suspects", 0.0)) > MANY_SUSPECTS:
+        sentences.append(f"{suspects:.0%} of the samples lie suspiciously close to a training image.")
+    return sentences
+
+
+def _distance(values: Mapping[str, float]) -> list[str]:
+    name = "general_fid" if "general_fid" in values else "fid"
+    distance, floor, noise = (values.get(key) for key in (name, f"{name}_floor", f"{name}_noise"))
+    if distance is None:
+        return []
+    if noise and distance > LIKE_NOISE * noise:
+        return [
+            f"The samples are nearly as far from the images as noise is ({distance:.3g} and {noise:.3g}): little has "
+            "been learned yet."
+        ]
+    if not floor or floor <= 0:
+        return []
+    ratio = distance / floor
+    closeness = next((words for most, words in CLOSENESS if ratio <= most), "far from the images")
+    return [f"The samples are {closeness}: their distance is {ratio:.2g} times that of real images."]
+
+
+def training_state(run: Run) -> list[str]:
+    """Returns sentences on how much of the budget is trained, what the rest takes, and which weights are used."""
+    if not run.journal:
+        return []
+    last, options = run.journal[-1], run.recipe.training
+    used = {"epochs": last["epoch"], "steps": last["step"], "minutes": last["seconds"] / 60}
+    budget = next(name for name in BUDGETS if getattr(options, name) is not None)
+    whole, sentences = float(getattr(options, budget)), []
+    if used[budget] < 0.99 * whole and used[budget] > 0:
+        minutes = last["seconds"] / 60 * (whole / used[budget] - 1)
+        sentences.append(
+            f"{used[budget]:.3g} of the recipe's {whole:g} {budget} are trained; at this speed the rest takes "
+            f"{_duration(minutes)}."
+        )
+    if run.step != last["step"]:
+        sentences.append(
+            f"The weights of step {run.step:,} are used, which had the lowest {options.watched} in the tests; training "
+            f"ended at step {last['step']:,}."
+        )
+    return sentences
+
+
+def _duration(minutes: float) -> str:
+    """A rough duration in words."""
+    if minutes < 1:
+        return f"{60 * minutes:.0f} seconds"
+    if minutes < 90:
+        return f"{minutes:.0f} minutes"
+    return f"{minutes / 60:.1f} hours"
