@@ -1,4 +1,4 @@
-"""What a conditional model is told: classes, and several attributes at once."""
+"""What a conditional model is given: classes, several attributes at once, numbers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ import zeuxis
 from zeuxis import cli
 from zeuxis.data import Batch, combinations, load
 from zeuxis.errors import UserError
+from zeuxis.evaluation.evaluate import applicable, evaluate
+from zeuxis.evaluation.judge import RandomFeatures
+from zeuxis.figures import draw_all
 from zeuxis.models import Iteration, build_model
 from zeuxis.models.conditions import of_attributes, of_classes, of_two
 from zeuxis.recipe import DataOptions, load_recipe
@@ -157,3 +160,84 @@ def test_an_auxiliary_classifier_names_every_attribute_by_itself() -> None:
     loss = model._class_loss(step, {"class": named})  # type: ignore[operator]
     torch.testing.assert_close(loss, F.binary_cross_entropy_with_logits(named, bits))
     assert model._agreement(step, {"class": bits * 2 - 1}) == 1  # type: ignore[operator]
+
+
+# -- numbers ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of a bar whose place and brightness stand in a CSV; one has no place."""
+    folder = tmp_path_factory.mktemp("bars")
+    generator, rows = np.random.default_rng(0), ["file_name,place,light,word"]
+    for i in range(300):
+        place, light = generator.uniform(10, 50), generator.uniform(0.4, 1)
+        pixels = np.zeros((8, 8), np.uint8)
+        pixels[:, round((place - 10) / 40 * 7)] = round(255 * light)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        rows.append(f"{i}.png,{'' if i == 7 else place},{light},w{i % 3}")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    return folder
+
+
+NUMBERS = {"data.source": "folder", "data.attribute": "", "data.numbers": ["place", "light"], "data.convert": False}
+
+
+def test_numbers_are_read_and_scaled(bars: Path) -> None:
+    dataset = load(DataOptions(source="folder", path=str(bars), size=8, numbers=["place", "light"]), progress=False)
+    assert dataset.labels is not None and dataset.labels.shape == (300, 2) and dataset.classes == ()
+    assert len(dataset.train) + len(dataset.test) == 299
+    assert any("without a value of place, light" in str(note) for note in dataset.notes)
+    np.testing.assert_allclose(dataset.labels[dataset.train].mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(dataset.labels[dataset.train].std(axis=0), 1, atol=1e-5)
+    name, mean, deviation = dataset.scales[0]
+    assert name == "place" and 25 < mean < 35 and 9 < deviation < 14
+
+
+def test_a_model_learns_numbers_and_is_asked_for_others(bars: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "bars.toml"
+    recipe.write_text(RECIPE.replace('attribute = "Top,Bottom"', ""), "utf-8")
+    run = zeuxis.train(recipe, settings=NUMBERS | {"data.path": str(bars)}, runs=tmp_path, progress=False)
+    run = Run(run.path)
+    for place in (12.0, 30.0, 48.0):
+        image = run.sample(1, label=f"place={place},light=0.9")[0, :, :, 0]
+        assert abs(image.mean(axis=0).argmax() - (place - 10) / 40 * 7) <= 1.01
+    dark, light = (run.sample(1, label=f"light={light}").max() for light in (0.5, 0.95))
+    assert light > 1.2 * dark
+    assert run.sample(5).shape == (5, 8, 8, 1) and run.interpolate("place=15", "place=45").shape == (10, 8, 8, 1)
+    for text, words in (
+        ("plcae=3", r"no number 'plcae'. Did you mean 'place'\?"),
+        ("place=far", r"place is a number, as in place=\d.*, not 'far'"),
+        ("place=inf", "place is a finite number"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run.sample(1, label=text)
+
+
+def test_every_figure_and_measure_takes_numbers_for_a_condition(bars: Path, tmp_path: Path) -> None:
+    settings = {"data.source": "sprites", "data.numbers": ["across", "down"], "data.classes": [], "data.path": "",
+                "data.size": 16, "data.channels": 3, "data.convert": True}  # fmt: skip
+    run = zeuxis.train("digits-flow", steps=2, settings=settings | {"model.solver_steps": 1}, runs=tmp_path,
+                       progress=False)  # fmt: skip
+    figures = draw_all(run)
+    assert {"samples", "interpolations"} <= figures.keys() and "classes" not in figures
+    assert "label_agreement" not in applicable(run, RandomFeatures((3, 16, 16)))
+    assert evaluate(run, samples=100, judge=RandomFeatures((3, 16, 16)), only=["fid"], progress=False)["measures"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "words"),
+    [
+        ("digits-cgan", {"data.numbers": ["size"]}, r"These images have no numbers; drop data.numbers = \['size'\]"),
+        ("mnist-acgan", {"data.source": "sprites", "data.numbers": ["across"]}, "learns classes, and data.numbers"),
+        ("digits-flow", {"data.source": "sprites", "data.numbers": ["acros"]}, "Did you mean 'across'"),
+        ("digits-flow", {"data.source": "sprites", "data.numbers": ["across"], "model.coupling": "optimal-transport"},
+         "set it to 'independent'"),
+    ],
+)  # fmt: skip
+def test_numbers_that_do_not_fit_are_named(
+    recipe: str, settings: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    chosen = {"data.convert": True, "data.channels": 1} | settings
+    with pytest.raises(UserError, match=words):
+        zeuxis.train(recipe, steps=1, settings=chosen, runs=tmp_path, progress=False)

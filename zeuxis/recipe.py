@@ -78,6 +78,9 @@ class DataOptions(Section):
     range: Literal["0..1", "-1..1"] = Field("0..1", description="range of pixel values that the networks see")
     classes: list[str] = Field([], description="train only on these classes; empty for all")
     attribute: str = Field("", description="binary attribute to use as the class, or several, separated by commas")
+    numbers: list[str] = Field(
+        [], max_length=100, description="numeric columns that a conditional model is given in place of the class"
+    )
     flip: bool = Field(False, description="mirror half of the training images")
     convert: bool = Field(False, description="turn colour images grey, or grey ones into colour")
     options: dict[str, Any] = Field({}, description="options of the source, if it has any")
@@ -115,6 +118,14 @@ class DataOptions(Section):
     def _attributes_are_few(self) -> DataOptions:
         if len(self.attributes) > MOST_ATTRIBUTES or len(set(self.attributes)) < len(self.attributes):
             raise ValueError(f"data.attribute may name at most {MOST_ATTRIBUTES} attributes, each once")
+        return self
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> DataOptions:
+        if self.numbers and self.attribute:
+            raise ValueError("give either data.numbers or data.attribute, not both")
+        if len(set(self.numbers)) < len(self.numbers):
+            raise ValueError("data.numbers may name each column once")
         return self
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from zeuxis.errors import UserError, nearest, one_of, require_within
 from zeuxis.files import exists, why
 from zeuxis.models import Classifies, Code, Encodes, Generates, HasCodes, HasFeatures, Model, Posterior, build_model
 from zeuxis.models.base import Role
+from zeuxis.models.conditions import of_numbers
 from zeuxis.nets import summary
 from zeuxis.progress import TROUBLE, say
 from zeuxis.recipe import ModelChoice, Recipe, run_recipe
@@ -55,6 +56,8 @@ class _Data(_Record):
     classes: list[str]
     attributes: list[str] = []
     factors: list[str] = []
+    # Name, mean and deviation of each.
+    numbers: list[tuple[str, float, float]] = []
     train_images: int = Field(ge=1)
     test_images: int = Field(ge=1)
     sizes: str
@@ -155,6 +158,8 @@ class Run:
     @cached_property
     def _loaded(self) -> tuple[Model, int]:
         model = build_model(self.recipe, self.classes)
+        if numbers := self.environment["data"].get("numbers"):
+            model.conditions = of_numbers([name for name, *_ in numbers], [(mean, dev) for _, mean, dev in numbers])
         path = best_checkpoint(self.path / "checkpoints")
         if path is None:
             raise UserError(f"{self.path} has no checkpoint yet; let it train longer, or resume it.")
@@ -303,13 +308,11 @@ class Run:
         """
         if not self.conditional:
             return None
-        names = self.model.class_names
-        return np.repeat(self.condition_of([names[i % len(names)] for i in range(n)]), each, axis=0)
+        return np.repeat(self.model.conditions.in_turn(n), each, axis=0)
 
     def condition_of(self, names: list[str]) -> np.ndarray:
-        """Returns the class weights `(len(names), K)` of named classes, or of attributes such as `Smiling=1,Male=0`."""
-        indices = [self.model.conditions.index(name) for name in names]
-        return self.model.condition_of(indices).cpu().numpy()
+        """Returns the conditions `(N, K)` of N classes, attributes (`Smiling=1,Male=0`) or numbers (`angle=30`)."""
+        return self.model.conditions.vectors_of(names)
 
     def decode(self, latents: np.ndarray, condition: np.ndarray | None = None) -> np.ndarray:
         """Decodes latents to `(N, H, W, C)` images in 0..1.
@@ -395,7 +398,7 @@ class Run:
         return self._chunks(images, model.read_codes)
 
     def condition(self, labels: np.ndarray | None) -> np.ndarray | None:
-        """Returns class weights `(N, K)` for class indices `(N,)`; None if the model is not conditional."""
+        """Returns conditions `(N, K)` for what `labels` returns; None if the model is not conditional."""
         if not self.conditional or labels is None:
             return None
         return self.model.condition_of(torch.from_numpy(np.asarray(labels))).cpu().numpy()
@@ -415,7 +418,7 @@ class Run:
         return pixels
 
     def labels(self, indices: np.ndarray) -> np.ndarray | None:
-        """Returns the class indices of images by index, `(n,)`; None if the data has no classes."""
+        """Returns the class indices of images by index, `(n,)`, or their numbers, `(n, K)`; None without either."""
         return None if self.dataset.labels is None else self.dataset.labels[indices]
 
     def attribute(self, name: str, indices: np.ndarray) -> np.ndarray:

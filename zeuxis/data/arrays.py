@@ -100,8 +100,14 @@ def arrays(path: Path) -> Collection:
         read=read,
         labels=labels,
         classes=classes,
+        numbers={name: values for name in tables if len(values := _column(tables[name])) == len(pixels)},
         split=split,
     )
+
+
+def _column(array: np.ndarray) -> np.ndarray:
+    """The array as a column of numbers; an empty one if it is none."""
+    return array.astype(np.float64) if array.ndim == 1 and array.dtype.kind in "iuf" else np.empty(0)
 
 
 def _tables(path: Path) -> dict[str, np.ndarray]:

@@ -31,7 +31,8 @@ class Dataset:
 
     Attributes:
         images: `(N, H, W, C)` bytes, memory-mapped.
-        labels: `(N,)` class indices, or None.
+        labels: `(N,)` class indices, or `(N, K)` float32 numbers that stand in their place, or None.
+        scales: name, mean and standard deviation of each of the K numbers, which the labels have been scaled by.
         classes: names of the classes.
         attributes: `(N, A)` zeros and ones, or None.
         attribute_names: A names.
@@ -60,6 +61,7 @@ class Dataset:
     left_out: dict[str, str]
     notes: tuple[Note, ...]
     source: dict[str, Any]
+    scales: tuple[tuple[str, float, float], ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """Returns what a run records about its data."""
@@ -70,6 +72,7 @@ class Dataset:
             "classes": list(self.classes),
             "attributes": list(self.attribute_names),
             "factors": list(self.factor_names),
+            "numbers": [list(scale) for scale in self.scales],
             "notes": [str(note) for note in self.notes],
             "sizes": self.source["sizes"],
         }
@@ -150,8 +153,16 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
     if options.attributes:
         labels, classes = _attributes_as_classes(collection, options.attributes)
     labels = None if labels is None else labels[indices]
-    selected = np.arange(len(indices))
-    if labels is not None:
+    selected, numbers = np.arange(len(indices)), None
+    if options.numbers:
+        numbers = _numbers(collection, options.numbers)[indices]
+        selected = np.flatnonzero(np.isfinite(numbers).all(axis=1))
+        if missing := len(numbers) - len(selected):
+            bare = names[int(np.flatnonzero(~np.isfinite(numbers).all(axis=1))[0])]
+            what = f"left out (without a value of {', '.join(options.numbers)})"
+            notes.append(Note("left out", missing, what, bare, len(numbers)))
+        labels, classes = None, []
+    elif labels is not None:
         selected, labels, classes = _select(labels, classes, options.classes, cache, whole=len(options.attributes) < 2)
     elif options.classes:
         raise UserError(f"The images of '{options.path or options.source}' have no classes; set data.classes to [].")
@@ -176,6 +187,13 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
         )
     key = hashlib.sha256(cache.digests[train_index].tobytes() + b"|" + cache.digests[test_index].tobytes())
     key.update(b"" if labels is None else labels[selected].tobytes())
+    scales: tuple[tuple[str, float, float], ...] = ()
+    if numbers is not None:
+        mean = numbers[train_index].mean(axis=0)
+        deviation = np.maximum(numbers[train_index].std(axis=0), 1e-12)
+        labels = np.nan_to_num((numbers - mean) / deviation).astype(np.float32)
+        scales = tuple(zip(options.numbers, mean.tolist(), deviation.tolist(), strict=True))
+        key.update(labels[selected].tobytes())
     return Dataset(
         images=cache.images,
         labels=labels,
@@ -191,6 +209,7 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
         left_out=collection.left_out | cache.left_out,
         notes=tuple(notes),
         source={"channels": cache.channels, "sizes": cache.sizes},
+        scales=scales,
     )
 
 
@@ -214,6 +233,19 @@ def combinations(attributes: Sequence[str]) -> list[str]:
         ", ".join(name if index >> place & 1 else f"not {name}" for place, name in enumerate(attributes))
         for index in range(2 ** len(attributes))
     ]
+
+
+def _numbers(collection: Collection, names: Sequence[str]) -> np.ndarray:
+    """Returns the columns of these names, `(N, K)`, NaN where an image has no value."""
+    if not collection.numbers:
+        raise UserError(
+            f"These images have no numbers; drop data.numbers = {list(names)}. Numbers come from a column of a CSV or "
+            "metadata.jsonl, or from an array in an .npz."
+        )
+    for name in names:
+        if name not in collection.numbers:
+            raise one_of("column of numbers", name, collection.numbers)
+    return np.stack([np.asarray(collection.numbers[name], np.float64) for name in names], axis=1)
 
 
 def _attributes_as_classes(collection: Collection, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from zeuxis.data.arrays import ARRAYS, arrays
 from zeuxis.data.files import Archive, path_parts, readable
-from zeuxis.data.labels import read_labels
+from zeuxis.data.labels import read_labels, read_numbers
 from zeuxis.data.registry import Collection, locate, source
 from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions
@@ -59,6 +59,7 @@ def folder(options: DataOptions) -> Collection:
         read=lambda i, size: archive.image(archive.names[i], size),
         labels=labels,
         classes=classes,
+        numbers=read_numbers(archive) if options.numbers else {},
         split=split,
         sampled=survey.sampled,
         notes=[*archive.notes(used), *(named.notes if named else ())],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import posixpath
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from zeuxis.data.files import Archive, path_parts, readable
 from zeuxis.data.notes import Note
 from zeuxis.errors import UserError
 
-__all__ = ["Labels", "read_labels"]
+__all__ = ["Labels", "read_labels", "read_numbers"]
 
 # Files used only for labels or captions; other CSVs may contain anything.
 OWN = {"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv"}
@@ -108,6 +109,36 @@ def read_labels(archive: Archive, folders: Sequence[str]) -> Labels | None:
     return Labels(labels, classes, tuple(used), notes)
 
 
+def read_numbers(archive: Archive) -> dict[str, np.ndarray]:
+    """Reads the numeric columns of an archive's label files, `(N,)` each, with NaN where an image has no value."""
+    places = _Places([readable(name) for name in archive.names])
+    columns: dict[str, np.ndarray] = {}
+    for file in archive.others:
+        if not file.lower().endswith((".csv", ".jsonl")):
+            continue
+        where = f"{archive.path}/{readable(file)}"
+        table = _table(file, _text(archive, file, where), where)
+        head = [cell.strip() for cell in table[0]] if table else []
+        lower = [cell.lower() for cell in head]
+        names = next((lower.index(name) for name in FILE_COLUMNS if name in lower), 0)
+        folder = readable(posixpath.dirname(file))
+        for row in table[1:]:
+            place = places.find(row[names], folder) if len(row) > names else None
+            for i, cell in enumerate(row[: len(head)]) if place is not None else ():
+                value = _number(cell)
+                if i != names and value is not None:
+                    columns.setdefault(head[i], np.full(len(archive.names), np.nan))[place] = value
+    return columns
+
+
+def _number(cell: str) -> float | None:
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
 class _Places:
     """Finds an image's index in the list of names by its path, its file name, or either without the suffix."""
 
@@ -145,17 +176,23 @@ def _rows(file: str, text: str, where: str, places: _Places) -> Rows:
             labels = tree.get("labels") if isinstance(tree, dict) else None
             pairs = labels.items() if isinstance(labels, dict) else labels or []
             return [(str(name), _word(label)) for name, label in pairs if not isinstance(label, list | dict)]
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{where} cannot be read: {error}.") from error
+    return _columns(_table(file, text, where), places)
+
+
+def _table(file: str, text: str, where: str) -> list[list[str]]:
+    """Returns the rows of a CSV, or of a JSON Lines file below a row of its keys."""
+    try:
         if file.lower().endswith(".jsonl"):
             lines = [json.loads(line) for line in text.splitlines() if line.strip()]
             names = list(dict.fromkeys(str(key) for line in lines for key in line))
-            table = [names, *([_word(line.get(name)) for name in names] for line in lines)]
-        else:
-            first = text.partition("\n")[0]
-            delimiter = max(",;\t", key=first.count)
-            table = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
+            return [names, *([_word(line.get(name)) for name in names] for line in lines)]
+        first = text.partition("\n")[0]
+        delimiter = max(",;\t", key=first.count)
+        return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
     except (ValueError, TypeError, AttributeError, RecursionError, csv.Error) as error:
         raise UserError(f"{where} cannot be read: {error}.") from error
-    return _columns(table, places)
 
 
 def _columns(table: list[list[str]], places: _Places) -> Rows:

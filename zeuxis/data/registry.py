@@ -7,7 +7,7 @@ and their classes; decoding, resizing, caching and splitting are common to all s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +42,7 @@ class Collection:
         attribute_names: A names.
         factors: `(N, F)` indices of the factor values that each image was drawn from, if they are known.
         factor_names: F names.
+        numbers: numeric columns by name, `(N,)` each; NaN where an image has no value.
         split: 0 for train and 1 for test, if a split is published.
         sampled: whether channels and sizes were read from a sample of the images; decoding reads all.
         notes: what the source has left out, in sentences.
@@ -59,6 +60,7 @@ class Collection:
     attribute_names: list[str] = field(default_factory=list)
     factors: np.ndarray | None = None
     factor_names: list[str] = field(default_factory=list)
+    numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
     split: np.ndarray | None = None
     sampled: bool = False
     notes: list[Note] = field(default_factory=list)

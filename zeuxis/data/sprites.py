@@ -65,4 +65,5 @@ def sprites(options: DataOptions) -> Collection:
         classes=list(SHAPES),
         factors=table,
         factor_names=list(FACTORS),
+        numbers={name: table[:, i] / (count - 1) for i, (name, count) in enumerate(FACTORS.items())},
     )

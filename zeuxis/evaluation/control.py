@@ -34,6 +34,7 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     applies=lambda material: (
         has_classifier(material)
         and material.run.conditional
+        and bool(material.run.model.class_names)
         and set(material.run.model.class_names) <= set(material.classifier.model.class_names)
     ),
 )

@@ -109,7 +109,7 @@ class _Operations(TorchDispatchMode):
 def sampling_multiply_adds(run: Run) -> int:
     """Counts the multiply-adds to generate one image."""
     latents = run.latents(BATCH)
-    condition = run.condition_of([run.model.class_names[0]] * BATCH) if run.conditional else None
+    condition = run.in_turn(BATCH)
     counter = _Operations()
     with counter:
         run.decode(latents, condition)

@@ -23,9 +23,14 @@ def interpolations(run: Run) -> Figure:
     rows, labels = [], []
     names = run.model.class_names
     for row in range(ROWS):
-        if run.conditional:
+        if names and run.conditional:
             start, end = names[row % len(names)], names[(row + 1) % len(names)]
             labels.append(f"{start} to {end}")
+        elif run.conditional:
+            parts, scales = run.model.conditions.parts, run.model.conditions.scales
+            name, (mean, deviation) = parts[row % len(parts)], scales[row % len(parts)]
+            start, end = (f"{name}={mean + side * deviation:.3g}" for side in (-1.5, 1.5))
+            labels.append(f"{start} to {end.removeprefix(f'{name}=')}")
         else:
             start, end = str(2 * row + 1), str(2 * row + 2)
         rows.append(run.interpolate(start, end, steps=STEPS, seed=row + 1))

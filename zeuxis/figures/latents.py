@@ -38,6 +38,8 @@ def latents(run: Run, points: int = TSNE_POINTS, attribute: str = "") -> Figure:
     places = run.encode(run.images(indices), run.condition(labels))
     if not is_plane:
         places = embed(places)
+    if labels is not None and labels.ndim > 1:  # numbers are no classes
+        labels = None
     if labels is None and run.attributes:
         attribute = attribute or choose_attribute(run, "Male")  # the attribute of the reports' own map
     if attribute:

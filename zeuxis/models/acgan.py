@@ -45,6 +45,7 @@ class ACGAN(GAN):
     Options = ACGANOptions
     options: ACGANOptions
     conditional = True
+    needs_classes = True
 
     def make_condition(self) -> Condition:
         """One number where there are two classes."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from zeuxis.data import Batch, combinations
 from zeuxis.errors import UserError, quoted
-from zeuxis.models.conditions import Condition, of_attributes, of_classes
+from zeuxis.models.conditions import Condition, of_attributes, of_classes, of_numbers
 from zeuxis.nets import Conditioning, Network, Shape
 from zeuxis.recipe import Choice, NetworkOptions, Recipe, Section
 from zeuxis.registry import Registry
@@ -141,7 +141,7 @@ class Iteration:
 
     @property
     def labels(self) -> Tensor:
-        """Class indices, `(B,)`."""
+        """Class indices, `(B,)`, or numbers in their place, `(B, K)`."""
         if self.batch.labels is None:
             raise UserError(
                 "This model learns classes and needs images with classes or an attribute (--attribute NAME)."
@@ -264,6 +264,8 @@ class Model(nn.Module):
     conditional: ClassVar[bool] = False
     # Options that change how a trained model samples, and may be changed for a trained run.
     sampling_options: ClassVar[tuple[str, ...]] = ()
+    # Whether it needs classes themselves, where a conditional model may also be given numbers.
+    needs_classes: ClassVar[bool] = False
     # Whether it learns from the classes of its images; a conditional model does in any case.
     labelled: ClassVar[bool] = False
     # Networks that come, trained, from another run, and the option that names it; no phase updates them.
@@ -277,7 +279,12 @@ class Model(nn.Module):
         # Everything needed to run it again: the defaults of this version are written out.
         self.recipe = recipe.model_copy(update={"model": recipe.model.completed(self.options)})
         self.image_shape = recipe.data.shape
-        if (self.conditional or self.labelled) and classes is not None and len(classes) < 2:
+        numbers = recipe.data.numbers
+        if numbers and self.needs_classes:
+            raise UserError(
+                f"The model '{recipe.model.name}' learns classes, and data.numbers gives it numbers; drop data.numbers."
+            )
+        if (self.conditional or self.labelled) and classes is not None and len(classes) < 2 and not numbers:
             raise UserError(
                 f"The model '{recipe.model.name}' learns classes and needs images of at least two classes, or an "
                 f"attribute (--attribute NAME); this data has {len(classes) or 'none'}."
@@ -321,6 +328,8 @@ class Model(nn.Module):
     def default_classes(self) -> tuple[str, ...]:
         """Class names assumed where no data is at hand."""
         data = self.recipe.data
+        if data.numbers:
+            return ()
         if data.attributes:
             return tuple(combinations(data.attributes))
         return tuple(data.classes) or tuple(map(str, range(getattr(self.options, "classes", 0))))
@@ -366,6 +375,8 @@ class Model(nn.Module):
 
     def make_condition(self) -> Condition:
         """How classes become the vectors that its networks take."""
+        if self.recipe.data.numbers:
+            return of_numbers(self.recipe.data.numbers)
         several = len(self.recipe.data.attributes) > 1
         return of_attributes(self.recipe.data.attributes) if several else of_classes(self.class_names)
 
@@ -375,8 +386,10 @@ class Model(nn.Module):
         return self.conditions.size if self.conditional else 0
 
     def condition_of(self, classes: Sequence[int] | Tensor) -> Tensor:
-        """The condition `(N, K)` of classes by their indices."""
+        """The condition `(N, K)` of classes by their indices; numbers `(N, K)` are a condition as they are."""
         vectors: Any = self.condition_vectors
+        if isinstance(classes, Tensor) and classes.is_floating_point():
+            return classes.to(vectors.device)
         chosen: Tensor = vectors[torch.as_tensor(classes, device=vectors.device)]
         return chosen
 

@@ -34,6 +34,7 @@ class Classifier(Model):
     Options = ClassifierOptions
     options: ClassifierOptions
     labelled = True
+    needs_classes = True
 
     def inputs(self) -> Inputs:
         return {"classifier": self.image_shape}

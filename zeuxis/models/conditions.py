@@ -3,11 +3,14 @@
 - Of classes: one-hot vectors; what lies between two is a mixture of them.
 - Of several attributes at once, `data.attribute = "Smiling,Male"`: a number for each, 1 for an image that has it. A
   class is then a combination, and one that no image shows can be asked for all the same.
+- Of numbers, `data.numbers = ["angle", "scale"]`: the numbers themselves, scaled to mean 0 and deviation 1 over the
+  training images. There are no classes.
 - Of two classes, where a model has one number for them: 0 and 1.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from unicodedata import normalize
@@ -17,7 +20,7 @@ import numpy as np
 from zeuxis.data import combinations
 from zeuxis.errors import UserError, one_of, quoted
 
-__all__ = ["Condition", "of_attributes", "of_classes", "of_two"]
+__all__ = ["Condition", "of_attributes", "of_classes", "of_numbers", "of_two"]
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,13 @@ class Condition:
         classes: names of the C classes.
         parts: names of the K numbers.
         vectors: `(C, K)` float32.
+        scales: mean and deviation of each number, where the parts are numbers; else empty.
     """
 
     classes: tuple[str, ...]
     parts: tuple[str, ...]
     vectors: np.ndarray
+    scales: tuple[tuple[float, float], ...] = ()
 
     @property
     def size(self) -> int:
@@ -69,6 +74,40 @@ class Condition:
         wanted = np.array(list(values.values()), np.float32)
         return int((self.vectors == wanted).all(axis=1).argmax())
 
+    def vectors_of(self, texts: Sequence[str]) -> np.ndarray:
+        """The vectors `(N, K)` that words ask for: of classes, or of numbers as in `"angle=0.5,scale=1"`.
+
+        A number that is left out has its mean.
+
+        Raises:
+            UserError: as `index`, and for a value that is not a number.
+        """
+        if not self.scales:
+            return np.asarray(self.vectors[[self.index(text) for text in texts]])
+        return np.array([self._scaled(text) for text in texts], np.float32)
+
+    def _scaled(self, text: str) -> list[float]:
+        values = dict.fromkeys(self.parts, 0.0)
+        for piece in text.split(","):
+            name, _, value = (part.strip() for part in piece.partition("="))
+            if name not in values:
+                raise one_of("number", name, self.parts)
+            mean, deviation = self.scales[self.parts.index(name)]
+            try:
+                values[name] = (float(value) - mean) / deviation
+            except ValueError:
+                raise UserError(f"{name} is a number, as in {name}={mean:.3g}, not '{quoted(value)}'.") from None
+            if not math.isfinite(values[name]):
+                raise UserError(f"{name} is a finite number, as in {name}={mean:.3g}, not '{quoted(value)}'.")
+        return list(values.values())
+
+    def in_turn(self, count: int) -> np.ndarray:
+        """Vectors `(count, K)`: of the classes in turn, or of numbers as the training images have them on average."""
+        if not self.scales:
+            return np.asarray(self.vectors[np.arange(count) % len(self.classes)])
+        # The same for every count, so that the first of many are the few.
+        return np.random.default_rng(0).normal(size=(count, self.size)).clip(-2, 2).astype(np.float32)
+
 
 def of_classes(classes: Sequence[str]) -> Condition:
     """One-hot vectors."""
@@ -78,6 +117,12 @@ def of_classes(classes: Sequence[str]) -> Condition:
 def of_two(classes: Sequence[str]) -> Condition:
     """One number, 0 for the first class and 1 for the second."""
     return Condition(tuple(classes), (classes[1],), np.array([[0], [1]], np.float32))
+
+
+def of_numbers(names: Sequence[str], scales: Sequence[tuple[float, float]] = ()) -> Condition:
+    """Numbers by their names; without scales, they are taken as scaled already."""
+    known = tuple(scales) or ((0.0, 1.0),) * len(names)
+    return Condition((), tuple(names), np.empty((0, len(names)), np.float32), known)
 
 
 def of_attributes(attributes: Sequence[str]) -> Condition:

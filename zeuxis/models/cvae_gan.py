@@ -41,6 +41,7 @@ class CVAEGAN(VAEGAN):
     Options = CVAEGANOptions
     options: CVAEGANOptions
     conditional = True
+    needs_classes = True
 
     def inputs(self) -> Inputs:
         return {**super().inputs(), "classifier": self.image_shape}

@@ -40,7 +40,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from zeuxis.errors import one_of
+from zeuxis.errors import UserError, one_of
 from zeuxis.models.base import (
     ConditionalOptions,
     Input,
@@ -90,6 +90,11 @@ class Flow(Model):
         return {"velocity": Input(self.image_shape, Conditioning(condition=self.told_size, time=True))}
 
     def check(self) -> None:
+        if self.recipe.data.numbers and self.conditional and self.options.coupling != "independent":
+            raise UserError(
+                f"Recipe {self.recipe.name}: model.coupling = '{self.options.coupling}' pairs noise and images of one "
+                "class, and data.numbers has no classes; set it to 'independent'."
+            )
         self.net("velocity").require_output(self.image_shape, "the velocity of the recipe's image")
 
     @property

@@ -37,8 +37,7 @@ def generate(model: Model, device: torch.device, count: int = TILES, seed: int |
     # Always on the CPU: the same seed gives the same latents on every device.
     generator = torch.Generator().manual_seed(model.recipe.training.seed if seed is None else seed)
     latents = model.sample_latents(count, generator).to(device)
-    classes = len(model.class_names)
-    condition = model.condition_of([i % classes for i in range(count)]) if model.conditional else None
+    condition = torch.from_numpy(model.conditions.in_turn(count)).to(device) if model.conditional else None
     with torch.no_grad():
         images = to_unit(model.generate(latents, condition), model.recipe.data.range)
     return to_bytes(images.permute(0, 2, 3, 1).float().cpu().numpy())
