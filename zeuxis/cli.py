@@ -35,14 +35,16 @@ class Search(StrEnum):
 
 
 app = typer.Typer(
-    help="A laboratory for generative image models: train VAEs and GANs, watch them learn, compare them.",
+    help="A laboratory for generative image models: train VAEs, GANs and flows, watch them learn, compare them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    add_completion=False,
+    add_completion=True,
 )
 data_app = typer.Typer(help="List data sources, or inspect a data set.", invoke_without_command=True)
 app.add_typer(data_app, name="data")
+runs_app = typer.Typer(help="List runs; rename, annotate, star, prune or remove them.", invoke_without_command=True)
+app.add_typer(runs_app, name="runs")
 
 RecipeName = Annotated[str, typer.Argument(help="a recipe's name (`zeuxis recipes`), or a TOML file")]
 RunName = Annotated[str, typer.Argument(help="a run's folder, or its name in the folder of runs")]
@@ -73,6 +75,23 @@ Out = Annotated[Path | None, typer.Option(help="where to write")]
 Trusted = Annotated[
     bool, typer.Option("--trust", help="run the Python code that a run or recipe from elsewhere contains or names")
 ]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from zeuxis import __version__
+
+        _echo(f"zeuxis {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
 
 
 def _load_plugins(paths: list[Path] | None) -> list[Path]:
@@ -154,7 +173,7 @@ def summary(
     trust: Trusted = False,
     plugin: Plugins = None,
 ) -> None:
-    """Print the networks of a recipe: layers, output shapes, parameters."""
+    """Print a recipe's layers, output shapes and parameters."""
     from zeuxis.recipe import load_recipe, parse_override
 
     # Before importing PyTorch, which takes seconds, so that a mistake is reported at once.
@@ -222,7 +241,7 @@ def data_info(
     out: Out = None,
     plugin: Plugins = None,
 ) -> None:
-    """Print counts, sizes and classes or attributes of a data set, and draw a sample sheet."""
+    """Describe a data set and draw a sample sheet. Prints counts, sizes and classes or attributes."""
     from zeuxis.data import TO_COLOUR, choose, load
     from zeuxis.data.notes import LONGEST
     from zeuxis.figures.datasheet import datasheet
@@ -305,11 +324,141 @@ def resume(
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
-    """Resume a run that was interrupted or killed, or train it further with a larger budget."""
+    """Resume a stopped run, or train a finished one longer."""
     from zeuxis.training import resume as resume_run
 
     opened = _open(run, runs, trust)
     _done(opened.path, resume_run(opened.path, _budget(epochs, steps, minutes), trust=opened.trust))
+
+
+@runs_app.callback()
+def list_runs(
+    context: typer.Context,
+    sort: Annotated[str, typer.Option(help="name, date, recipe, state, distance, mse, size or step")] = "name",
+    matching: Annotated[str, typer.Option("--filter", metavar="TEXT", help="only runs that mention this text")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="print CSV")] = False,
+    runs: Runs = None,
+) -> None:
+    if context.invoked_subcommand:
+        return
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    from zeuxis import runs_dir
+    from zeuxis.listing import SORTS, Entry, entries
+
+    if sort not in SORTS:
+        raise one_of("way to sort", sort, SORTS)
+    listed = entries(runs_dir(runs), sort=sort, matching=matching)
+    if as_json:
+        _echo(json.dumps([entry.row() for entry in listed], indent=1))
+        return
+    if as_csv:
+        import csv
+
+        text = StringIO()
+        writer = csv.DictWriter(text, list(Entry.__dataclass_fields__), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(entry.row() for entry in listed)
+        _echo(text.getvalue().rstrip("\n"))
+        return
+    if not listed:
+        _echo(f"There are no runs in {runs_dir(runs)}{f' that mention {matching!r}' if matching else ''}.")
+        return
+    table = Table("run", "state", "progress", "recipe", "data", box=None, pad_edge=False)
+    for column in ("distance", "test MSE", "size"):
+        table.add_column(column, justify="right")
+    table.add_column("started, UTC")
+    table.add_column("note")
+    for entry in listed:
+        table.add_row(
+            ("* " if entry.star else "") + entry.name, entry.state, entry.progress, entry.recipe, entry.data,
+            f"{entry.distance:.3g}" if entry.distance is not None else "",
+            f"{entry.test_mse:.4f}" if entry.test_mse is not None else "", decimal(entry.bytes), entry.started,
+            entry.note,
+        )  # fmt: skip
+    _print(table)
+
+
+RunNames = Annotated[list[str], typer.Argument(help="names of runs")]
+
+
+@runs_app.command("rm")
+def remove_runs(
+    names: RunNames,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    runs: Runs = None,
+) -> None:
+    """Delete runs for good. Asks first."""
+    from zeuxis import runs_dir
+    from zeuxis.listing import folder_of, remove
+
+    folders = [folder_of(name, runs_dir(runs)) for name in dict.fromkeys(names)]
+    if not yes and not typer.confirm(f"Delete {', '.join(map(str, folders))} for good?"):
+        raise UserError("Nothing was deleted.")
+    remove(folders)
+    _echo("\n".join(f"deleted {folder}" for folder in folders))
+
+
+@runs_app.command("rename")
+def rename_run(name: RunName, new: Annotated[str, typer.Argument(help="its new name")], runs: Runs = None) -> None:
+    """Give a run another name."""
+    from zeuxis import runs_dir
+    from zeuxis.listing import folder_of
+    from zeuxis.listing import rename as rename_folder
+
+    _echo(rename_folder(folder_of(name, runs_dir(runs)), new))
+
+
+@runs_app.command("note")
+def note_run(
+    name: RunName, text: Annotated[str, typer.Argument(help="the note; an empty one removes it")], runs: Runs = None
+) -> None:
+    """Write a note on a run, which lists show."""
+    from zeuxis import runs_dir
+    from zeuxis.listing import annotate, folder_of
+
+    annotate(folder_of(name, runs_dir(runs)), note=text)
+
+
+@runs_app.command("star")
+def star_run(
+    names: RunNames,
+    off: Annotated[bool, typer.Option("--off", help="remove the star")] = False,
+    runs: Runs = None,
+) -> None:
+    """Star runs, which lists show first."""
+    from zeuxis import runs_dir
+    from zeuxis.listing import annotate, folder_of
+
+    for folder in [folder_of(name, runs_dir(runs)) for name in names]:
+        annotate(folder, star=not off)
+
+
+@runs_app.command("prune")
+def prune_runs(names: RunNames, runs: Runs = None) -> None:
+    """Keep only a run's best weights. It takes a fraction of the space, and cannot be resumed."""
+    from rich.filesize import decimal
+
+    from zeuxis import runs_dir
+    from zeuxis.listing import folder_of, prune
+
+    for folder in [folder_of(name, runs_dir(runs)) for name in dict.fromkeys(names)]:
+        _echo(f"{folder}: {decimal(prune(folder))} freed")
+
+
+@app.command()
+def pretrained() -> None:
+    """List the trained runs that come with the package. `zeuxis sample pretrained/NAME` uses one."""
+    from rich.table import Table
+
+    from zeuxis.pretrained import PREFIX, cards
+
+    table = Table("run", "what it generates", "trained on", "licence", "measured", box=None, pad_edge=False)
+    for card in cards():
+        table.add_row(PREFIX + card.name, card.description, card.images, card.licence, card.measured)
+    _print(table)
 
 
 @app.command()
@@ -329,7 +478,7 @@ def sample(
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
-    """Sample new images: a folder with nothing but PNG files, and a grid of them beside it."""
+    """Sample new images. Writes a folder with nothing but PNG files, and a grid beside it."""
     from zeuxis.figures.export import save_images
 
     opened = _open(run, runs, trust, settings)
@@ -346,7 +495,7 @@ def reconstruct(
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
-    """Draw test images above their reconstructions, and print the test MSE."""
+    """Draw test images above their reconstructions. Prints the test MSE."""
     import numpy as np
 
     from zeuxis.evaluation import mean_squared_error
@@ -375,7 +524,7 @@ def interpolate(
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
-    """Draw a row of images that leads from one latent, or class, to another."""
+    """Draw a row of images from one latent or class to another."""
     from zeuxis.figures.export import save_images
     from zeuxis.progress import say
 
@@ -426,7 +575,7 @@ def evaluate(
     trust: Trusted = False,
     plugin: Plugins = None,
 ) -> None:
-    """Take all measures that apply to a run, and write them to evaluation.json in its folder."""
+    """Measure a run. Writes evaluation.json into its folder."""
     from rich.table import Table
 
     from zeuxis.evaluation.evaluate import evaluate as measure
@@ -499,7 +648,7 @@ def compare(
     trust: Trusted = False,
     plugin: Plugins = None,
 ) -> None:
-    """Measure runs and compare them in a report: one self-contained HTML file."""
+    """Compare runs in a report: one self-contained HTML file."""
     from zeuxis.study import compare as side_by_side
 
     _echo(side_by_side([_open(name, runs, trust) for name in names], out, seeds=seeds, samples=samples))
@@ -520,7 +669,7 @@ def benchmark(
     trust: Trusted = False,
     plugin: Plugins = None,
 ) -> None:
-    """Train models on the same images with the same budget, and compare them; continues where it was stopped."""
+    """Train models on one budget and compare them. Continues where it was stopped."""
     from zeuxis import runs_dir
     from zeuxis.recipe import parse_override
     from zeuxis.study import benchmark as run_benchmark
@@ -559,7 +708,7 @@ def sweep(
     trust: Trusted = False,
     plugin: Plugins = None,
 ) -> None:
-    """Train a recipe with varied settings, and plot two measures of each; continues where it was stopped."""
+    """Train a recipe with varied settings. Plots two measures; continues where it was stopped."""
     from zeuxis.recipe import load_recipe
 
     overrides = _overrides(settings, data, None) | _budget(epochs, steps, minutes)
@@ -580,7 +729,7 @@ def sweep(
 
 @app.command()
 def demo(runs: Annotated[Path, typer.Option(help="folder for the demo's runs")] = Path("demo")) -> None:
-    """Train a VAE, a GAN and a conditional GAN on handwritten digits, and compare them."""
+    """Train three small models on digits and compare them."""
     from zeuxis.demo import run_demo
 
     _echo(run_demo(runs))

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from zeuxis import data
+from zeuxis import data, pretrained
 from zeuxis.data import Dataset, to_unit
 from zeuxis.data.batches import from_unit, make_batch
 from zeuxis.errors import UserError, nearest, one_of, require_within
@@ -526,11 +526,13 @@ def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
 
 
 def find_run(name: str | Path, runs: Path, *, trust: Trust = NOTHING) -> Run:
-    """Opens a run by its path, or by its name below `runs`.
+    """Opens a run by its path, by its name below `runs`, or a pretrained one as `pretrained/NAME`.
 
     Raises:
         UserError: if there is none; the message names the nearest.
     """
+    if str(name).startswith(pretrained.PREFIX) and not exists(Path(name)):
+        return Run(pretrained.unpack(str(name).removeprefix(pretrained.PREFIX), runs), trust=trust)
     candidates = [path for path in (Path(name), runs / name) if exists(path)]
     if candidates:
         # Another folder of the same name, such as the training images, must not hide the run.

@@ -122,6 +122,10 @@ def resume(
         trainer = Trainer(folder, model, dataset, device, taking_part)
         tidy(subfolder(folder, "checkpoints"))
         checkpoint = _last_good(folder)
+        if checkpoint is None and best_checkpoint(folder / "checkpoints"):
+            raise UserError(
+                f"{folder} holds only its weights, without the state of its optimisers: it cannot be resumed."
+            )
         if checkpoint is not None:
             for change in changes(checkpoint.state, recorded_recipe):
                 warn(f"{folder / 'recipe.toml'} was changed since step {checkpoint.state['step']}: {change}.")

@@ -1,0 +1,130 @@
+"""The list of runs, and what one does with a run: every state is named, nothing is lost by mistake."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import zeuxis
+from zeuxis.cli import app
+from zeuxis.errors import UserError
+from zeuxis.files import locked
+from zeuxis.listing import entries, entry, prune
+from zeuxis.run import Run
+from zeuxis.training import resume
+
+SETTINGS = {"training.test_every": "2 steps", "training.checkpoint_every": "2 steps", "training.log_every": 1}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    zeuxis.train("digits-vae", steps=4, settings=SETTINGS, runs=folder, name="a-vae", progress=False)
+    zeuxis.train("digits-gan", steps=2, settings=SETTINGS, runs=folder, name="b-gan", progress=False)
+    return folder
+
+
+@pytest.fixture
+def runs(trained: Path, tmp_path: Path) -> Path:
+    return copytree(trained, tmp_path / "runs")
+
+
+def call(runs: Path, *words: str, answer: str = "") -> Result:
+    return CliRunner().invoke(app, ["runs", *words, "--runs", str(runs)], input=answer, catch_exceptions=True)
+
+
+def test_a_list_names_recipe_progress_and_numbers(runs: Path) -> None:
+    vae, gan = entries(runs)
+    assert (vae.name, vae.state, vae.progress) == ("a-vae", "finished", "4 of 4 steps")
+    assert vae.test_mse == Run(runs / "a-vae").journal[-1]["test/mse"] and vae.distance is None
+    assert (gan.recipe, gan.model, gan.data, gan.step) == ("digits-gan", "gan", "digits", 2)
+    assert vae.bytes == sum(path.stat().st_size for path in (runs / "a-vae").rglob("*") if path.is_file())
+    assert vae.started.startswith("20")
+
+
+def test_every_state_is_told(runs: Path) -> None:
+    recipe = runs / "a-vae" / "recipe.toml"
+    recipe.write_text(recipe.read_text("utf-8").replace("steps = 4", "steps = 40"), "utf-8")
+    assert entry(runs / "a-vae").state == "stopped" and entry(runs / "a-vae").progress == "4 of 40 steps"
+    with locked(runs / "b-gan"):
+        assert entry(runs / "b-gan").state == "running"
+    recipe.write_text("not toml [", "utf-8")
+    assert entry(runs / "a-vae").state == "broken"
+    (runs / "b-gan" / "journal.jsonl").write_bytes(b"\xff\x00{")
+    assert entry(runs / "b-gan").step == 0
+    (runs / "b-gan" / "evaluation.json").write_text("[]", "utf-8")
+    (runs / "b-gan" / "notes.json").write_text('{"note": 3}', "utf-8")
+    assert entry(runs / "b-gan").note == "3"
+    output = call(runs).output
+    assert "broken" in output and "b-gan" in output
+
+
+def test_a_training_that_settled_is_not_called_stopped(tmp_path: Path) -> None:
+    settings = {**SETTINGS, "training.until": "mse", "training.patience": 1, "training.optimizer.learning_rate": 1.0}
+    zeuxis.train("digits-vae", steps=60, settings=settings, runs=tmp_path, name="s", progress=False)
+    assert entry(tmp_path / "s").state == "settled"
+
+
+def test_lists_are_sorted_filtered_and_written_for_programs(runs: Path) -> None:
+    assert next(e.name for e in entries(runs, sort="size")) == max(entries(runs), key=lambda e: e.bytes).name
+    assert [e.name for e in entries(runs, sort="mse")] == ["a-vae", "b-gan"], "what has no number comes last"
+    assert [e.name for e in entries(runs, matching="GAN")] == ["b-gan"]
+    as_json = json.loads(call(runs, "--json").output)
+    assert as_json[0]["name"] == "a-vae" and as_json[1]["test_mse"] is None
+    rows = list(csv.DictReader(io.StringIO(call(runs, "--csv").output)))
+    assert rows[1]["recipe"] == "digits-gan"
+    assert "There are no runs" in call(runs / "nowhere").output
+    error = call(runs, "--sort", "dat").exception
+    assert isinstance(error, UserError) and "Did you mean 'date'" in str(error)
+
+
+def test_notes_and_stars_are_shown(runs: Path) -> None:
+    assert call(runs, "note", "b-gan", "blurred, but whole").exit_code == 0
+    assert call(runs, "star", "b-gan").exit_code == 0
+    assert [e.name for e in entries(runs)] == ["b-gan", "a-vae"] and entries(runs)[0].note == "blurred, but whole"
+    assert "* b-gan" in call(runs).output
+    assert call(runs, "star", "b-gan", "--off").exit_code == 0
+    assert entries(runs)[0].name == "a-vae" and entries(runs)[1].note == "blurred, but whole"
+
+
+def test_a_run_is_renamed_and_opens(runs: Path) -> None:
+    assert call(runs, "rename", "a-vae", "best").exit_code == 0
+    assert Run(runs / "best").sample(2).shape == (2, 16, 16, 1)
+    for words, expected in (
+        (("rename", "best", "b-gan"), "exists already"),
+        (("rename", "best", "../out"), "cannot name a run"),
+        (("rename", "a-vea", "x"), "There is no run 'a-vea'"),
+    ):
+        error = call(runs, *words).exception
+        assert isinstance(error, UserError) and expected in str(error)
+    with locked(runs / "best"):
+        assert isinstance(call(runs, "rename", "best", "other").exception, UserError)
+    assert (runs / "best").is_dir()
+
+
+def test_removing_asks_first_and_spares_what_is_trained(runs: Path) -> None:
+    assert isinstance(call(runs, "rm", "a-vae", answer="n\n").exception, UserError)
+    with locked(runs / "b-gan"):
+        assert isinstance(call(runs, "rm", "a-vae", "b-gan", "--yes").exception, UserError)
+    assert {e.name for e in entries(runs)} == {"a-vae", "b-gan"}
+    assert isinstance(call(runs, "rm", "../runs", "--yes").exception, UserError) and runs.is_dir()
+    assert call(runs, "rm", "a-vae", answer="y\n").exit_code == 0
+    assert [e.name for e in entries(runs)] == ["b-gan"]
+
+
+def test_a_pruned_run_is_small_samples_the_same_and_cannot_be_resumed(runs: Path) -> None:
+    before = Run(runs / "a-vae")
+    images, step = before.sample(3), before.step
+    freed = prune(runs / "a-vae")
+    after = Run(runs / "a-vae")
+    assert freed > 0 and after.step == step and (after.sample(3) == images).all()
+    assert [path.name for path in (runs / "a-vae" / "checkpoints").iterdir()] == ["best.safetensors"]
+    with pytest.raises(UserError, match="holds only its weights"):
+        resume(runs / "a-vae", {"training.steps": 9}, visible=False)
+    assert prune(runs / "a-vae") == 0, "there is nothing left to drop"

@@ -1,0 +1,254 @@
+"""Lists the runs in a folder, and keeps order among them: rename, annotate, star, prune, remove.
+
+Reads recipes, journals, evaluations and checkpoint headers alone, so that a list of a thousand runs takes seconds and
+needs no PyTorch. A run that cannot be read is listed as broken.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from zeuxis.errors import UserError, nearest, quoted
+from zeuxis.files import exists, is_locked, is_name, locked, write_file
+from zeuxis.recipe import BUDGETS, run_recipe
+
+__all__ = ["SORTS", "Entry", "annotate", "entries", "entry", "folder_of", "prune", "remove", "rename"]
+
+NOTES = "notes.json"
+# As much of a journal's end as the newest line and the newest test are looked for in.
+TAIL = 2**16
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run of a list.
+
+    Attributes:
+        name: of its folder.
+        state: running, finished, settled (ended early, as its recipe says), stopped, or broken.
+        recipe: name of its recipe.
+        model: name of its model.
+        data: where its images come from.
+        used: how much of the budget is used.
+        budget: the whole budget.
+        unit: what the budget counts: epochs, steps or minutes.
+        step: of its newest journal line.
+        distance: Frechet distance of its last evaluation, or of its last test; None without either.
+        test_mse: test MSE of its last test.
+        started: date and time, UTC.
+        bytes: its size on disk.
+        star: whether it is starred.
+        note: what the user wrote about it.
+    """
+
+    name: str
+    state: str
+    recipe: str = ""
+    model: str = ""
+    data: str = ""
+    used: float = 0.0
+    budget: float = 0.0
+    unit: str = ""
+    step: int = 0
+    distance: float | None = None
+    test_mse: float | None = None
+    started: str = ""
+    bytes: int = 0
+    star: bool = False
+    note: str = ""
+
+    @property
+    def progress(self) -> str:
+        """How far it is, such as `2.1 of 50 epochs`."""
+        return f"{self.used:.3g} of {self.budget:g} {self.unit}" if self.unit else ""
+
+    def row(self) -> dict[str, Any]:
+        """The entry as plain values, for JSON and CSV."""
+        return asdict(self)
+
+
+# What a list can be sorted by; the second value says whether large ones come first.
+SORTS: dict[str, tuple[str, bool]] = {
+    "name": ("name", False), "date": ("started", True), "recipe": ("recipe", False), "state": ("state", False),
+    "distance": ("distance", False), "mse": ("test_mse", False), "size": ("bytes", True), "step": ("step", True),
+}  # fmt: skip
+
+
+def entries(runs: Path, *, sort: str = "name", matching: str = "") -> list[Entry]:
+    """Returns the runs in a folder; starred ones first.
+
+    Args:
+        runs: the folder of runs.
+        sort: one of `SORTS`.
+        matching: keep those whose name, recipe, model, data, state or note contains this text.
+    """
+    folders = sorted(path.parent for path in runs.glob("*/recipe.toml")) if runs.is_dir() else []
+    found = [entry(folder) for folder in folders]
+    text = matching.lower()
+    kept = [e for e in found if text in " ".join((e.name, e.recipe, e.model, e.data, e.state, e.note)).lower()]
+    key, descending = SORTS[sort]
+    known = [e for e in kept if getattr(e, key) is not None]
+    known.sort(key=lambda e: getattr(e, key), reverse=descending)
+    ordered = known + [e for e in kept if getattr(e, key) is None]
+    return sorted(ordered, key=lambda e: not e.star)
+
+
+def entry(folder: Path) -> Entry:
+    """Reads what a list shows of a run."""
+    notes = _json(folder / NOTES)
+    more: dict[str, Any] = {
+        "star": notes.get("star") is True, "note": str(notes.get("note", "")),
+        "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()),
+    }  # fmt: skip
+    try:
+        recipe = run_recipe(folder)
+    except UserError:
+        return Entry(folder.name, "broken", **more)
+    lines = _tail(folder / "journal.jsonl")
+    last = lines[-1] if lines else {}
+    unit = next(name for name in BUDGETS if getattr(recipe.training, name) is not None)
+    used = {"epochs": last.get("epoch", 0), "steps": last.get("step", 0), "minutes": last.get("seconds", 0) / 60}[unit]
+    budget = float(getattr(recipe.training, unit))
+    evaluated = _json(folder / "evaluation.json").get("measures", {}).get("fid", {})
+    distance = evaluated.get("value") if isinstance(evaluated, dict) else None
+    return Entry(
+        folder.name, _state(folder, used, budget), recipe.name, recipe.model.name,
+        Path(recipe.data.path).name or recipe.data.source, used, budget, unit, last.get("step", 0),
+        distance if distance is not None else _newest(lines, "test/fid"), _newest(lines, "test/mse"),
+        str(_json(folder / "environment.json").get("started", ""))[:16].replace("T", " "), **more,
+    )  # fmt: skip
+
+
+def _state(folder: Path, used: float, budget: float) -> str:
+    if is_locked(folder):
+        return "running"
+    if used >= 0.999 * budget:
+        return "finished"
+    return "settled" if _header(folder).get("settled") else "stopped"
+
+
+def _header(folder: Path) -> dict[str, Any]:
+    """The counters of a run's newest checkpoint; empty without one."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted((folder / "checkpoints").glob("step-*.safetensors"), reverse=True):
+        try:
+            with safe_open(path, framework="numpy") as file:
+                state = json.loads((file.metadata() or {}).get("zeuxis", "{}"))
+                return state if isinstance(state, dict) else {}
+        except (SafetensorError, OSError, ValueError):
+            continue
+    return {}
+
+
+def _tail(path: Path) -> list[dict[str, Any]]:
+    """The last lines of a journal that can be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(file.seek(0, 2) - TAIL, 0))
+            pieces = file.read().split(b"\n")
+    except OSError:
+        return []
+    lines = []
+    for piece in pieces:
+        try:
+            line = json.loads(piece)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and all(
+            isinstance(line.get(key), int | float) for key in ("step", "epoch", "seconds")
+        ):
+            lines.append(line)
+    return lines
+
+
+def _newest(lines: list[dict[str, Any]], key: str) -> float | None:
+    value = next((line[key] for line in reversed(lines) if key in line), None)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A file of one JSON object; empty if there is none, or if it is damaged."""
+    try:
+        tree = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return tree if isinstance(tree, dict) else {}
+
+
+def folder_of(name: str, runs: Path) -> Path:
+    """Returns the folder of a run in a list.
+
+    Raises:
+        UserError: if there is none of this name.
+    """
+    if not is_name(name) or not exists(runs / name / "recipe.toml"):
+        known = [path.parent.name for path in runs.glob("*/recipe.toml")] if runs.is_dir() else []
+        raise UserError(f"There is no run '{quoted(name)}' in {runs}.{nearest(name, known)}")
+    return runs / name
+
+
+def annotate(folder: Path, *, note: str | None = None, star: bool | None = None) -> None:
+    """Changes a run's note or its star."""
+    notes = _json(folder / NOTES) | {key: v for key, v in (("note", note), ("star", star)) if v is not None}
+    write_file(folder / NOTES, json.dumps(notes, indent=1) + "\n")
+
+
+def rename(folder: Path, name: str) -> Path:
+    """Renames a run that nothing is training, and returns its new folder.
+
+    Raises:
+        UserError: for a name that is taken or not allowed, and for a run that is being trained.
+    """
+    target = folder.parent / name
+    if not is_name(name):
+        raise UserError(f"'{quoted(name)}' cannot name a run; use letters, digits, '-' and '_'.")
+    if exists(target):
+        raise UserError(f"{target} exists already; choose another name.")
+    with locked(folder):
+        pass
+    folder.rename(target)
+    return target
+
+
+def remove(folders: Iterable[Path]) -> None:
+    """Deletes runs, none of which is being trained.
+
+    Raises:
+        LockedError: for the first that is being trained; nothing is deleted.
+    """
+    chosen = list(folders)
+    for folder in chosen:
+        with locked(folder):
+            pass
+    for folder in chosen:
+        shutil.rmtree(folder)
+
+
+def prune(folder: Path) -> int:
+    """Keeps a run's weights alone, of its best or newest checkpoint, and returns the bytes that are freed.
+
+    Such a run still samples, evaluates and reports; it cannot be resumed.
+    """
+    from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, checkpoints
+
+    with locked(folder):
+        place = folder / "checkpoints"
+        before = sum(path.stat().st_size for path in place.glob("*"))
+        path = best_checkpoint(place)
+        if path is None:
+            return 0
+        whole = Checkpoint.read(path, parts=("networks/", "average/"))
+        state = whole.state | {"best": [0.0, whole.state["step"]]}
+        for old in checkpoints(place):
+            if old.name != f"step-{whole.state['step']:08d}.safetensors":
+                old.unlink()
+        written = Checkpoint(whole.tensors, state).save(place)
+        (place / "best.safetensors").unlink(missing_ok=True)
+        written.rename(place / "best.safetensors")
+        return before - sum(path.stat().st_size for path in place.glob("*"))
