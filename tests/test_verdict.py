@@ -101,6 +101,7 @@ def test_colour_images_without_classes_have_a_general_judge(monkeypatch: pytest.
 CASES: list[tuple[dict[str, float], list[str]]] = [
     ({"fid": 5.0, "fid_floor": 4.0, "fid_noise": 900.0},
      ["The samples are as close to the images as the training images are: their distance is 1.2 times that of real"]),
+    ({"fid": 2.0, "fid_floor": 4.0, "fid_noise": 900.0}, ["closer to the training images than new .* 0.5 times"]),
     ({"fid": 8.0, "fid_floor": 4.0, "fid_noise": 900.0}, ["The samples are close to the images: .* 2 times"]),
     ({"fid": 30.0, "fid_floor": 4.0, "fid_noise": 900.0}, ["The samples are some way from the images: .* 7.5 times"]),
     ({"fid": 160.0, "fid_floor": 4.0, "fid_noise": 900.0}, ["The samples are far from the images: .* 40 times"]),

@@ -451,14 +451,11 @@ def prune_runs(names: RunNames, runs: Runs = None) -> None:
 @app.command()
 def pretrained() -> None:
     """List the trained runs that come with the package. `zeuxis sample pretrained/NAME` uses one."""
-    from rich.table import Table
-
     from zeuxis.pretrained import PREFIX, cards
 
-    table = Table("run", "what it generates", "trained on", "licence", "measured", box=None, pad_edge=False)
     for card in cards():
-        table.add_row(PREFIX + card.name, card.description, card.images, card.licence, card.measured)
-    _print(table)
+        _echo(f"{PREFIX}{card.name}\n  {card.description}.")
+        _echo(f"  Trained on {card.images}; licence: {card.licence}.\n  Measured: {card.measured}.\n")
 
 
 @app.command()

@@ -15,6 +15,8 @@ CLOSENESS = ((1.3, "as close to the images as the training images are"), (3.0, "
              (10.0, "some way from the images"))  # fmt: skip
 # From this share of the distance of noise on, nothing has been learned.
 LIKE_NOISE = 0.6
+# Below this multiple of the floor, samples are closer to the training images than real ones.
+COPIES = 0.7
 # Shares that are worth a sentence.
 LOW_COVERAGE, LOW_AGREEMENT, MANY_SUSPECTS = 0.6, 0.9, 0.05
 
@@ -61,6 +63,11 @@ def _distance(values: Mapping[str, float]) -> list[str]:
     if not floor or floor <= 0:
         return []
     ratio = distance / floor
+    if ratio < COPIES:
+        return [
+            f"The samples are closer to the training images than new images are: their distance is {ratio:.2g} times "
+            "that of real images. Look at the nearest training images for copies."
+        ]
     closeness = next((words for most, words in CLOSENESS if ratio <= most), "far from the images")
     return [f"The samples are {closeness}: their distance is {ratio:.2g} times that of real images."]
 
