@@ -155,7 +155,7 @@ def test_a_trained_run_samples_with_other_options(tmp_path: Path) -> None:
     before = run.sample(4)
     run.configure(solver="euler", solver_steps=2)
     assert np.abs(run.sample(4) - before).max() > 1e-3
-    run.configure(solver="heun", solver_steps=10)
+    run.configure(solver="midpoint", solver_steps=6)
     np.testing.assert_allclose(run.sample(4), before, atol=1e-6)
     with pytest.raises(UserError, match=r"no option for sampling 'guidence'. Did you mean 'guidance'\?"):
         run.configure(guidence=2)

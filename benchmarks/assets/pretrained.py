@@ -31,8 +31,8 @@ def pack(run: Run, target: Path, images: str, licence: str) -> None:
     measures = evaluate(run, samples=SAMPLES)["measures"]
     shutil.rmtree(target, ignore_errors=True)
     (target / "checkpoints").mkdir(parents=True)
-    for name in ("recipe.toml", "evaluation.json"):
-        shutil.copyfile(run.path / name, target / name)
+    shutil.copyfile(run.path / "evaluation.json", target / "evaluation.json")
+    (target / "recipe.toml").write_text(run.recipe.to_toml(), "utf-8")
     known = {key: run.environment[key] for key in ("versions", "processor", "data")}
     (target / "environment.json").write_text(json.dumps(known, indent=1) + "\n", "utf-8")
     lines, every = run.journal, max(len(run.journal) // LINES, 1)
@@ -47,7 +47,8 @@ def pack(run: Run, target: Path, images: str, licence: str) -> None:
         f"networks/{name}": value.to(torch.float16) if value.is_floating_point() else value.clone()
         for name, value in run.model.networks.state_dict().items()
     }
-    written = Checkpoint(weights, Checkpoint.read(path, parts=()).state).save(target / "checkpoints")
+    state = Checkpoint.read(path, parts=()).state | {"recipe": run.recipe.model_dump(mode="json", exclude_none=True)}
+    written = Checkpoint(weights, state).save(target / "checkpoints")
     written.rename(target / "checkpoints" / "best.safetensors")
     told = ", ".join(f"{name} {as_text(measures[name]['value'])}" for name in TOLD if name in measures)
     features = next((f" in the features of {measures[n]['features']}" for n in TOLD if n in measures

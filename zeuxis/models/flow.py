@@ -66,8 +66,8 @@ class FlowOptions(ModelOptions):
     coupling: Literal["independent", "optimal-transport"] = Field(
         "independent", description="which noise goes with which image of a batch"
     )
-    solver: str = Field("heun", description="see `zeuxis.models.samplers`")
-    solver_steps: int = Field(10, ge=1, le=10_000, description="from noise to image when sampling")
+    solver: str = Field("midpoint", description="see `zeuxis.models.samplers`")
+    solver_steps: int = Field(6, ge=1, le=10_000, description="from noise to image when sampling")
 
     @field_validator("solver")
     @classmethod
