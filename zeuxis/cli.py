@@ -277,8 +277,13 @@ def data_info(
 
 @app.command()
 def train(
-    recipe: RecipeName,
+    recipe: Annotated[
+        str, typer.Argument(help="a recipe's name (`zeuxis recipes`), or a TOML file; chosen for --data if left out")
+    ] = "",
     data: DataOption = None,
+    size: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="side of the images, where the recipe is chosen")
+    ] = None,
     classes: Classes = None,
     attribute: Attribute = None,
     epochs: Epochs = None,
@@ -295,14 +300,19 @@ def train(
     trust: Trusted = False,
     plugin: Plugins = None,
 ) -> None:
-    """Train a recipe into a new run folder."""
+    """Train a recipe, or images without one, into a new run folder."""
     from zeuxis.recipe import load_recipe
 
     overrides = _overrides(settings, data, attribute) | _budget(epochs, steps, minutes)
     options = {"seed": seed, "device": device, "until": until}
     overrides |= {f"training.{key}": value for key, value in options.items() if value is not None}
     # Before importing PyTorch, which takes seconds, so that a mistake is reported at once.
-    loaded = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
+    if recipe:
+        if size is not None:
+            raise UserError("--size is for a recipe that is chosen for the images; a named recipe has its own size.")
+        loaded = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
+    else:
+        loaded = _chosen(overrides, minutes, size)
     if classes is not None:
         from zeuxis.data import choose_classes
 
@@ -774,6 +784,19 @@ def _done(folder: Path, finished: bool) -> None:
     raise StoppedError(
         f"Stopped and saved at step {last['step']:,} (epoch {last['epoch']:.3g}). Continue with: zeuxis resume {folder}"
     )
+
+
+def _chosen(overrides: dict[str, Any], minutes: float | None, size: int | None) -> Any:
+    """The recipe for the images that are named, which standard error says."""
+    from zeuxis.choosing import choose_recipe
+    from zeuxis.progress import say
+
+    images = {key: value for key, value in overrides.items() if key.startswith("data.")}
+    if "data.source" not in images:
+        raise UserError("Name a recipe (`zeuxis recipes` lists them), or images to choose one for: --data PATH.")
+    recipe, sentences = choose_recipe(images, minutes=minutes, size=size)
+    say(sentences)
+    return recipe.updated({key: value for key, value in overrides.items() if key not in images})
 
 
 def _after(run: Any) -> None:

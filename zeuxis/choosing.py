@@ -1,0 +1,111 @@
+"""Chooses a recipe for images of the user's own, where none is named.
+
+What is chosen is a flow with a U-Net: one network, a loss that falls steadily, nothing to balance. It is conditional
+where images have classes, so that each can be asked for. What follows from the images and the time:
+
+- size: the largest of 16, 32, 64, 128 and 256 pixels that most images have and that the minutes allow. An image of
+  twice the side takes four times the work, and needs more of it.
+- network: at 64 pixels and more the U-Net works on patches, so that its first resolution stays at 32 pixels or less.
+- mirroring: images in colour are mirrored, unless their source says that a mirrored one is no longer valid.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zeuxis.data import SOURCES
+from zeuxis.errors import UserError
+from zeuxis.files import path_part
+from zeuxis.recipe import DataOptions, Recipe
+
+__all__ = ["SIZES", "choose_recipe"]
+
+SIZES = (16, 32, 64, 128, 256)
+# Minutes from which on a size is chosen, on a CPU.
+MINUTES = {16: 0.0, 32: 5.0, 64: 60.0, 128: 600.0, 256: 6000.0}
+DEFAULT_MINUTES = 30.0
+# A class needs so many images to be asked for, and more classes than the last are not told apart in this time.
+FEWEST_OF_CLASS, MOST_CLASSES = 10, 200
+
+
+def choose_recipe(
+    data: Mapping[str, Any], *, minutes: float | None = None, size: int | None = None
+) -> tuple[Recipe, str]:
+    """Chooses a recipe for some images.
+
+    Args:
+        data: keys of the recipe's data section as `zeuxis.data.choose` returns them, such as `data.source`.
+        minutes: for which it is chosen; 30 if None.
+        size: side of the generated images; chosen if None.
+
+    Returns:
+        The recipe, and sentences that say what was chosen and why.
+
+    Raises:
+        UserError: if the images are not available, or for a size that the network cannot have.
+    """
+    options = DataOptions(**{key.removeprefix("data."): value for key, value in data.items()})
+    origin = SOURCES[options.source]
+    collection = origin.open(options.model_copy(update={"convert": True}))
+    time = minutes or DEFAULT_MINUTES
+    sides = [int(side) for side in re.findall(r"\d+", collection.sizes)]
+    smallest = min(sides, default=32)
+    chosen = size or max(s for s in SIZES if s == SIZES[0] or (s <= max(smallest, 16) * 1.5 and MINUTES[s] <= time))
+    if chosen % 8 or not SIZES[0] <= chosen <= 512:
+        raise UserError(f"The size of images should be a multiple of 8 from {SIZES[0]} to 512, not {chosen}.")
+    conditional = bool(options.numbers or options.attributes) or _has_classes(collection.labels, collection.classes)
+    channels = collection.channels
+    patch = max(chosen // 32, 1)
+    flips = channels == 3 and origin.mirrors
+    name = path_part(f"{Path(options.path).stem or options.source}-flow-{chosen}")
+    recipe = Recipe.model_validate({
+        "name": name,
+        "description": f"Flow matching on {Path(options.path).name or options.source}, chosen for these images",
+        "data": options.model_dump() | {
+            "size": chosen, "channels": channels, "range": "-1..1", "convert": True, "flip": flips,
+        },
+        "model": {"name": "conditional-flow" if conditional else "flow"},
+        "networks": {"velocity": {"init": "he", "layers": _layers(patch)}},
+        "training": {
+            "minutes": time, "batch_size": 64, "ema": 0.998, "snapshot_every": _every(time / 12),
+            "checkpoint_every": _every(min(time / 6, 10)), "test_every": _every(time / 6),
+            "optimizer": {"learning_rate": 1e-3}, "schedule": {"name": "cosine"},
+        },
+    })  # fmt: skip
+    kind = "in colour" if channels == 3 else "grey"
+    asked = (
+        f"in {len(collection.classes)} classes, each of which can be asked for" if conditional and collection.classes
+        else "given what the recipe names" if conditional else "without classes"
+    )  # fmt: skip
+    sentences = (
+        f"{len(collection.names):,} images of {collection.sizes} pixels, {kind}, {asked}. Chosen: a flow with a U-Net "
+        f"at {chosen}x{chosen} pixels, for {time:g} minutes{'' if minutes else ' (--minutes changes that)'}"
+        f"{'' if size else '; --size asks for another size'}. Ctrl-C stops at any time and keeps what is trained."
+    )
+    return recipe, sentences
+
+
+def _every(minutes: float) -> str:
+    return f"{max(minutes, 0.05):.2f} minutes"
+
+
+def _has_classes(labels: np.ndarray | None, classes: list[str]) -> bool:
+    """Whether images have classes that are worth asking for."""
+    if labels is None or not 2 <= len(classes) <= MOST_CLASSES:
+        return False
+    return bool(np.bincount(labels[labels >= 0], minlength=len(classes)).min() >= FEWEST_OF_CLASS)
+
+
+def _layers(patch: int) -> list[str]:
+    """Layers of the velocity for patches of so many pixels a side."""
+    if patch == 1:
+        return ["unet 32 d3 h4", "conv channels k3"]
+    return [
+        f"conv 64 k{2 * patch} s{patch}", "silu", "unet 64 d3 h4",
+        f"deconv 32 k{2 * patch} s{patch}", "silu", "conv channels k3",
+    ]  # fmt: skip
