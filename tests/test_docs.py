@@ -114,7 +114,8 @@ def test_the_callback_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.Monke
 def test_commands_of_the_readme_exist() -> None:
     from zeuxis.cli import app
 
-    known = {command.callback.__name__ for command in app.registered_commands} | {"data"}
+    groups = {group.name for group in app.registered_groups}
+    known = {command.callback.__name__ for command in app.registered_commands} | groups
     used = set(re.findall(r"^zeuxis (\w+)", (ROOT / "README.md").read_text("utf-8"), flags=re.M))
     assert used
     assert used <= known
