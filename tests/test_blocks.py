@@ -150,19 +150,19 @@ def test_a_unet_is_summarised_as_a_chain_is() -> None:
     ("layers", "conditioning", "message"),
     [
         (["keep high", "down 2", "cat high"], None, r"layer 3 \('cat high'\) at input 4x4x1: 'high' was kept at 8x8x1"),
-        (["keep high", "cat hihg"], CONDITIONING, "nothing is kept under the name 'hihg'.*'high'"),
+        (["keep high", "cat hihg"], CONDITIONING, "no earlier layer is 'keep hihg'.*'high'"),
         (["keep a", "conv 2 k3", "add a"], None, "'a' was kept at 8x8x1, which cannot be added to 8x8x2"),
         (["keep"], CONDITIONING, "'keep' needs a name"),
-        (["res 8 k3 film"], None, "'film' modulates by a time or a condition, and this network takes neither"),
+        (["res 8 k3 film"], None, "'film' modulates by a time or a condition, but this network takes neither"),
         (
             ["conv 6 k3", "attend 4"],
             CONDITIONING,
-            "'attend' with 4 heads needs channels that 4 divides, and there are 6",
+            "'attend' with 4 heads needs a multiple of 4 channels, but there are 6",
         ),
-        (["unet 8 d5"], CONDITIONING, "'unet' of 5 resolutions halves the side 4 times, and 8x8x1 does not"),
+        (["unet 8 d5"], CONDITIONING, "'unet' of 5 resolutions needs sides divisible by 16, not 8x8x1"),
         (["dit 16 p3"], CONDITIONING, "'dit' cuts patches of 3x3 pixels"),
-        (["dit 18 h3"], CONDITIONING, "'dit' needs a width that 4 divides"),
-        (["gn 8"], None, "'gn 8' needs channels that 8 divides, and meets 1"),
+        (["dit 18 h3"], CONDITIONING, "'dit' needs a width that is a multiple of 4, not 18"),
+        (["gn 8"], None, "'gn 8' needs a multiple of 8 channels, but gets 1"),
         (["flatten", "unet 8"], CONDITIONING, "'unet' needs an image"),
     ],
 )
@@ -233,7 +233,7 @@ def test_a_word_of_ones_own_takes_options_and_the_context(monkeypatch: pytest.Mo
     made = network(["shift b3", "shift"], conditioning=None)
     x = torch.rand(1, 1, 8, 8)
     assert torch.allclose(made(x).value, x + 4)
-    with pytest.raises(UserError, match=r"'c3' is no option of 'shift'|is no size|c3"):
+    with pytest.raises(UserError, match=r"'shift' has no option 'c3'|is not a size|c3"):
         network(["shift x c3"], conditioning=None)
 
 

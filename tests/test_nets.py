@@ -144,10 +144,10 @@ def own(kind: type[nn.Module], **arguments: object) -> Network:
     [
         ("raises", "fails at input 3: KeyError: 'key'"),
         ("wrong shape", "fails at input 3: RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
-        ("no tensor", "gives a list, not a tensor"),
-        ("nothing", "gives a NoneType, not a tensor"),
-        ("whole numbers", "a network gives floating numbers|backwards"),
-        ("no batch", r"gives \(4,\)"),
+        ("no tensor", "returns a list, not a tensor"),
+        ("nothing", "returns a NoneType, not a tensor"),
+        ("whole numbers", "a network returns floating-point numbers|backwards"),
+        ("no batch", r"returns \(4,\)"),
         ("detached", "fails at input 3, backwards"),
     ],
 )
@@ -170,7 +170,7 @@ def test_and_so_are_those_of_later(does: str, message: str) -> None:
 def test_only_a_class_of_modules_is_called(tmp_path: Path) -> None:
     for module, arguments in (("os.mkdir", {"path": str(tmp_path / "x")}), ("pathlib.Path", {}), ("torch.nn", {})):
         options = NetworkOptions(module=module, arguments=arguments)
-        with pytest.raises(UserError, match=r"no class of torch.nn.Module"):
+        with pytest.raises(UserError, match=r"not a subclass of torch.nn.Module"):
             Network(options, (3,), {}, "here", trust=Trust(True))
     assert not (tmp_path / "x").exists()
     with pytest.raises(UserError, match="cannot be made: TypeError"):
@@ -198,19 +198,19 @@ def test_a_dotted_path_gives_a_module() -> None:
         (["conv 4 k3", "cnov 4 k3"], r"recipe r, network n, layer 2 \('cnov 4 k3'\) at input 8x8x4.*'conv'"),
         (["dense 4"], "needs a vector.*put 'flatten' before it"),
         (["flatten", "conv 4 k3"], "needs an image.*put 'reshape"),
-        (["reshape 3x3x3"], "holds 27 values but meets 64"),
+        (["reshape 3x3x3"], "needs 27 values but gets 64"),
         (["conv k3"], "needs a size"),
         (["conv 4"], "needs a kernel size"),
-        (["conv latnet k3"], "no size for 'conv'. Did you mean 'latent'"),
-        (["conv 4 k3 valdi"], "no option of 'conv'. Did you mean 'valid'"),
+        (["conv latnet k3"], "not a size for 'conv'. Did you mean 'latent'"),
+        (["conv 4 k3 valdi"], "'conv' has no option 'valdi'. Did you mean 'valid'"),
         (["conv 4 k9 valid"], "nothing is left"),
         (["dropout 2"], "from 0 to 0.99"),
         ([""], "there is no layer ''"),
-        (["conv ² k3"], "'²' is no size"),
+        (["conv ² k3"], "'²' is not a size"),
         (["reshape ²x4x8"], "needs channels x height x width"),
-        (["conv 4 k³"], "'k³' is no size|no option"),
+        (["conv 4 k³"], "'k³' is not a size|no option"),
         (["conv 4 k999"], "at most 255"),
-        (["conv 99999999999999999999 k3"], "no size"),
+        (["conv 99999999999999999999 k3"], "not a size"),
         (["flatten", "dense 60000000"], "layer 2.*parameters are more than"),
         (["conv 99999 k255"], "parameters are more than"),
         (["up 100000"], "too large"),

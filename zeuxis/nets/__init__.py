@@ -1,4 +1,4 @@
-"""What networks are made of: layer specs become modules, with shapes inferred from the input."""
+"""Networks: modules built from layer specs, with shapes inferred from the input."""
 
 from zeuxis.nets.context import Conditioning, Context
 from zeuxis.nets.layers import LAYERS, Shape, layer

@@ -1,7 +1,8 @@
-"""One switch for the kernels of our own that layers use on a CPU.
+"""One switch for the package's own CPU kernels.
 
-They are on unless the environment says `ZEUXIS_KERNELS=plain`, or code says `with plain():`. Switched off, layers are
-PyTorch's alone and compute the same up to rounding: for an exporter, a compiler, or a look at what our kernels gain.
+They are on unless the environment sets `ZEUXIS_KERNELS=plain` or code runs inside `with plain():`. When they are off,
+layers use only PyTorch's operations, with the same results up to rounding: for an exporter, a compiler, or to measure
+what the kernels gain.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ _own: ContextVar[bool] = ContextVar("own_kernels", default=os.environ.get("ZEUXI
 
 
 def own_kernels(x: Tensor) -> bool:
-    """Whether a layer computes with kernels of our own for this input."""
+    """Returns whether a layer uses the package's own kernels for this input."""
     return x.device.type == "cpu" and _own.get()
 
 
 @contextmanager
 def plain() -> Iterator[None]:
-    """While it holds, layers use PyTorch's operations alone."""
+    """Makes layers use only PyTorch's operations inside a `with` block."""
     token = _own.set(False)
     try:
         yield

@@ -1,7 +1,7 @@
-r"""Words beyond a chain: skips, modulation, attention, and whole networks in a word.
+r"""Layer words that go beyond a chain: skips, modulation, attention, and whole networks.
 
-Layers that read the context are called with it, `module(x, context)` (`zeuxis.nets.context`). Blocks are sized by the
-same symbols as layers are, and written as plain modules.
+A layer that reads the context is called with it, `module(x, context)` (`zeuxis.nets.context`). Blocks are plain
+modules, and their sizes may be symbols, as for other layers.
 
 Sources: O. Ronneberger, P. Fischer and T. Brox, U-Net, MICCAI 2015; J. Ho, A. Jain and P. Abbeel, Denoising Diffusion
 Probabilistic Models, NeurIPS 2020, appendix B (its residual blocks and attention); W. Peebles and S. Xie, Scalable
@@ -28,7 +28,7 @@ __all__ = ["Attention", "DiT", "Film", "ResidualNorm", "UNet"]
 
 
 class Keep(nn.Module):
-    """Keeps its input, `(B, *)`, under a name."""
+    """Stores its input, `(B, *)`, in the context under a name."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -40,15 +40,15 @@ class Keep(nn.Module):
 
 
 class Join(nn.Module):
-    """Puts what was kept beside its input's channels, or adds it."""
+    """Concatenates a stored output to its input along the channels, or adds it."""
 
     def __init__(self, name: str, add: bool) -> None:
         super().__init__()
         self.name, self.add = name, add
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        kept = context.kept[self.name]
-        return x + kept if self.add else torch.cat([x, kept], dim=1)
+        skip = context.kept[self.name]
+        return x + skip if self.add else torch.cat([x, skip], dim=1)
 
 
 @layer("keep")
@@ -60,23 +60,23 @@ def _keep(spec: Spec, shape: Shape) -> Made:
 def _kept(spec: Spec) -> Shape:
     name = spec.name()
     if name not in spec.kept:
-        raise UserError(f"nothing is kept under the name '{name}' before it.{nearest(name, spec.kept)}")
+        raise UserError(f"no earlier layer is 'keep {name}'.{nearest(name, spec.kept)}")
     return spec.kept[name]
 
 
 @layer("cat")
 def _cat(spec: Spec, shape: Shape) -> Made:
-    kept = _kept(spec)
-    if kept[1:] != shape[1:]:
-        raise UserError(f"'{spec.name()}' was kept at {show(kept)}, which does not fit beside {show(shape)}")
-    return Join(spec.name(), add=False), (shape[0] + kept[0], *shape[1:])
+    skip = _kept(spec)
+    if skip[1:] != shape[1:]:
+        raise UserError(f"'{spec.name()}' was kept at {show(skip)}, which cannot be concatenated to {show(shape)}")
+    return Join(spec.name(), add=False), (shape[0] + skip[0], *shape[1:])
 
 
 @layer("add")
 def _add(spec: Spec, shape: Shape) -> Made:
-    kept = _kept(spec)
-    if kept != shape:
-        raise UserError(f"'{spec.name()}' was kept at {show(kept)}, which cannot be added to {show(shape)}")
+    skip = _kept(spec)
+    if skip != shape:
+        raise UserError(f"'{spec.name()}' was kept at {show(skip)}, which cannot be added to {show(shape)}")
     return Join(spec.name(), add=True), shape
 
 
@@ -84,11 +84,11 @@ def _add(spec: Spec, shape: Shape) -> Made:
 
 
 class Film(nn.Module):
-    """`x (1 + s) + t` with a scale and a shift for each channel from the embedding; both begin at zero.
+    """Computes `x (1 + s) + t`, with scale s and shift t of each channel projected from the embedding; both start at 0.
 
     Args:
-        channels: of `(B, C, *)`.
-        width: of the embedding, `(B, E)`.
+        channels: C of the input, `(B, C, *)`.
+        width: E of the embedding, `(B, E)`.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -98,13 +98,13 @@ class Film(nn.Module):
     def forward(self, x: Tensor, context: Context) -> Tensor:
         assert context.embedding is not None, "a network with modulated layers embeds its conditioning"
         scale, shift = self.project(F.silu(context.embedding)).chunk(2, dim=1)
-        over = (slice(None), slice(None), *[None] * (x.dim() - 2))
-        modulated: Tensor = x * (1 + scale[over]) + shift[over]
+        broadcast = (slice(None), slice(None), *[None] * (x.dim() - 2))
+        modulated: Tensor = x * (1 + scale[broadcast]) + shift[broadcast]
         return modulated
 
 
 class Zero(nn.Linear):
-    """A dense layer that begins at zero, whatever the network's `init`."""
+    """A dense layer that starts at zero, whatever the network's `init`."""
 
     def reset_parameters(self) -> None:
         nn.init.zeros_(self.weight)
@@ -120,7 +120,7 @@ def _film(spec: Spec, shape: Shape) -> Made:
 
 def _width(spec: Spec) -> int:
     if not spec.embedding:
-        raise UserError("'film' modulates by a time or a condition, and this network takes neither")
+        raise UserError("'film' modulates by a time or a condition, but this network takes neither")
     return spec.embedding
 
 
@@ -128,19 +128,19 @@ def _width(spec: Spec) -> int:
 
 
 def _groups(channels: int) -> int:
-    """Groups of a group normalisation: as many as 32, of four channels at least."""
+    """Returns the number of groups for group normalisation: at most 32, of at least four channels each."""
     fitting = (groups for groups in (32, 16, 8, 4, 2) if channels % groups == 0 and channels // groups >= 4)
     return next(fitting, 1)
 
 
 class ResidualNorm(nn.Module):
-    """Twice group normalisation, SiLU and a convolution, added to the input; modulated after the second norm.
+    """Residual block: group normalisation, SiLU and convolution, twice; may be modulated after the second norm.
 
-    The last convolution begins at zero, so a block begins as its shortcut.
+    The last convolution starts at zero, so the block starts as its shortcut.
 
     Args:
-        channels: of the input, `(B, C, H, W)`.
-        filters: of the output.
+        channels: C of the input, `(B, C, H, W)`.
+        filters: channels of the output.
         kernel: side of the kernel, odd.
         width: of the embedding; 0 for a block that is not modulated.
     """
@@ -154,7 +154,7 @@ class ResidualNorm(nn.Module):
         self.shortcut = Conv(channels, filters, 1, bias=False) if channels != filters else nn.Identity()
 
     def begin(self) -> None:
-        """Every block begins as its shortcut, so depth costs nothing at first."""
+        """Sets the last convolution to zero: the block starts as its shortcut, so depth costs nothing at first."""
         nn.init.zeros_(self.last.weight)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
@@ -178,11 +178,11 @@ def _res(spec: Spec, shape: Shape) -> Made:
 
 
 class Attention(nn.Module):
-    """Self-attention of all places of `(B, C, H, W)` after a group normalisation, added to the input.
+    """Group normalisation and self-attention over all positions of `(B, C, H, W)`, added to the input.
 
     Args:
         channels: C.
-        heads: divides C.
+        heads: number of heads; must divide C.
     """
 
     def __init__(self, channels: int, heads: int) -> None:
@@ -196,20 +196,20 @@ class Attention(nn.Module):
         batch, channels, height, width = x.shape
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, P, C)
         attended = self.out(attend(self.mix(tokens), self.heads))
-        back: Tensor = x + attended.transpose(1, 2).reshape(batch, channels, height, width)
-        return back
+        joined: Tensor = x + attended.transpose(1, 2).reshape(batch, channels, height, width)
+        return joined
 
 
 def attend(mixed: Tensor, heads: int) -> Tensor:
-    """Scaled dot-product attention of `(B, P, 3 C)` queries, keys and values, `(B, P, C)`."""
-    batch, places, triple = mixed.shape
-    q, k, v = mixed.reshape(batch, places, 3, heads, triple // 3 // heads).permute(2, 0, 3, 1, 4)
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, places, triple // 3)
+    """Returns scaled dot-product attention, `(B, P, C)`, for queries, keys and values in one tensor, `(B, P, 3 C)`."""
+    batch, positions, triple = mixed.shape
+    q, k, v = mixed.reshape(batch, positions, 3, heads, triple // 3 // heads).permute(2, 0, 3, 1, 4)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, positions, triple // 3)
 
 
 def _require_heads(channels: int, heads: int, word: str) -> None:
     if channels % heads:
-        raise UserError(f"'{word}' with {heads} heads needs channels that {heads} divides, and there are {channels}")
+        raise UserError(f"'{word}' with {heads} heads needs a multiple of {heads} channels, but there are {channels}")
 
 
 @layer("attend")
@@ -224,13 +224,13 @@ def _attend(spec: Spec, shape: Shape) -> Made:
 
 
 class UNet(nn.Module):
-    """Residual blocks down and up again, with a skip at each resolution, and attention at the lowest.
+    """U-Net of residual blocks, with a skip connection at each resolution and attention at the lowest.
 
     Args:
-        channels: of the input, `(B, C, H, W)`.
-        filters: N at the first resolution, doubled at each next; also the output's.
-        depth: resolutions, each of half the side of the one before.
-        heads: of the attention.
+        channels: C of the input, `(B, C, H, W)`.
+        filters: N at the first resolution and in the output; doubled at each further resolution.
+        depth: number of resolutions; each has half the side of the one before.
+        heads: number of attention heads.
         width: of the embedding; 0 where there is no conditioning.
     """
 
@@ -266,17 +266,17 @@ def _unet(spec: Spec, shape: Shape) -> Made:
     channels, *sides = image_shape(shape, "unet")
     depth, heads, filters = spec.numbers.get("d", 3), spec.numbers.get("h", 4), spec.size()
     if any(side % 2 ** (depth - 1) for side in sides):
-        raise UserError(f"'unet' of {depth} resolutions halves the side {depth - 1} times, and {show(shape)} does not")
+        raise UserError(f"'unet' of {depth} resolutions needs sides divisible by {2 ** (depth - 1)}, not {show(shape)}")
     _require_heads(filters * 2 ** (depth - 1), heads, "unet")
     return UNet(channels, filters, depth, heads, spec.embedding), (filters, *sides)
 
 
 class DiTBlock(nn.Module):
-    """Attention and a dense layer over tokens, each scaled, shifted and gated by the embedding.
+    """Self-attention and an MLP over tokens, each scaled, shifted and gated by the embedding.
 
     Args:
-        size: of a token.
-        heads: of the attention.
+        size: numbers in a token.
+        heads: number of attention heads.
         width: of the embedding; 0 where there is no conditioning.
     """
 
@@ -293,28 +293,28 @@ class DiTBlock(nn.Module):
             tokens = tokens + self.out(attend(self.mix(self.norm(tokens)), self.heads))
             return torch.add(tokens, self.dense(self.norm(tokens)))
         parts = self.modulate(F.silu(context.embedding))[:, None].chunk(6, dim=2)
-        seen = self.norm(tokens) * (1 + parts[0]) + parts[1]
-        tokens = tokens + parts[2] * self.out(attend(self.mix(seen), self.heads))
-        seen = self.norm(tokens) * (1 + parts[3]) + parts[4]
-        return torch.add(tokens, parts[5] * self.dense(seen))
+        modulated = self.norm(tokens) * (1 + parts[0]) + parts[1]
+        tokens = tokens + parts[2] * self.out(attend(self.mix(modulated), self.heads))
+        modulated = self.norm(tokens) * (1 + parts[3]) + parts[4]
+        return torch.add(tokens, parts[5] * self.dense(modulated))
 
 
 class DiT(nn.Module):
-    """A transformer over patches, `(B, C, H, W)` to the same shape.
+    """A transformer over patches; the output has the shape of the input, `(B, C, H, W)`.
 
     Args:
         shape: C, H and W.
-        size: of a token.
-        depth: blocks.
+        size: numbers in a token.
+        depth: number of blocks.
         patch: side of a patch in pixels.
-        heads: of the attention.
+        heads: number of attention heads.
         width: of the embedding; 0 where there is no conditioning.
     """
 
     def __init__(self, shape: Shape, size: int, depth: int, patch: int, heads: int, width: int) -> None:
         super().__init__()
-        channels, height, side = shape
-        self.patch, self.rows, self.columns = patch, height // patch, side // patch
+        channels, height, columns = shape
+        self.patch, self.rows, self.columns = patch, height // patch, columns // patch
         self.enter = nn.Linear(channels * patch**2, size)
         self.places = nn.Parameter(_places(self.rows, self.columns, size))
         self.blocks = nn.ModuleList(DiTBlock(size, heads, width) for _ in range(depth))
@@ -331,13 +331,13 @@ class DiT(nn.Module):
 
 
 def _places(rows: int, columns: int, size: int) -> Tensor:
-    """Waves that tell a token its row and column, `(P, size)`, where learning of places begins."""
+    """Returns initial position embeddings, `(P, size)`: sines and cosines of each token's row and column."""
     if torch.get_default_device().type == "meta":
         return torch.empty(rows * columns, size)
     quarter = size // 4
     rates = torch.exp(-math.log(10_000) * torch.arange(quarter) / quarter)
     down, right = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    angles = [place.flatten()[:, None] * rates for place in (down, right)]
+    angles = [index.flatten()[:, None] * rates for index in (down, right)]
     return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
 
 
@@ -346,8 +346,8 @@ def _dit(spec: Spec, shape: Shape) -> Made:
     _, *sides = image_shape(shape, "dit")
     depth, patch, heads, size = (*(spec.numbers.get(key, 4) for key in "dph"), spec.size())
     if any(side % patch for side in sides):
-        raise UserError(f"'dit' cuts patches of {patch}x{patch} pixels, and {show(shape)} does not divide into them")
+        raise UserError(f"'dit' cuts patches of {patch}x{patch} pixels, but {show(shape)} does not divide into them")
     if size % 4:
-        raise UserError(f"'dit' needs a width that 4 divides, not {size}")
+        raise UserError(f"'dit' needs a width that is a multiple of 4, not {size}")
     _require_heads(size, heads, "dit")
     return DiT(shape, size, depth, patch, heads, spec.embedding), shape

@@ -1,13 +1,14 @@
-r"""The conditioning: what a network takes beside its main input. And what its layers keep for later ones.
+r"""The conditioning of a network, and the outputs that its layers store for later layers.
 
-A network may take a time t in 0..1 and a condition, weights of classes or other numbers. It uses them in one of two
-ways, which its layers decide:
+A network may take a time t in 0..1 and a condition: weights of classes, or other numbers. Its layers decide which of
+two ways it uses them:
 
-- A layer that is modulated (``film``) takes an embedding e of width E, the sum of an embedding of each:
+- A modulated layer (``film``) takes an embedding e of width E, the sum of the embeddings of time and condition:
   e = W2 silu(W1 waves(t)) + V c. The width is ``networks.NAME.embedding``.
-- If no layer takes it, time and condition stand beside the input: more values beside a vector, planes beside an image.
+- If no layer takes the embedding, time and condition are concatenated to the input: as further values of a vector, or
+  as further planes of an image.
 
-A time enters as itself and as waves, sin(2^k pi t) and cos(2^k pi t): more than a network makes of one number.
+A time enters as t together with waves, sin(2^k pi t) and cos(2^k pi t), because a network makes little of one number.
 
 Sources: A. Vaswani et al., Attention Is All You Need, NeurIPS 2017, section 3.5 (waves); E. Perez et al., FiLM, AAAI
 2018 (modulation by scale and shift).
@@ -26,17 +27,17 @@ __all__ = ["TIME_SIZE", "Conditioning", "Context", "Embedding", "as_vectors", "b
 
 WAVES = 4
 TIME_SIZE = 1 + 2 * WAVES
-# A fine embedding of time, for networks whose layers take one.
+# Waves of the finer time embedding, for networks whose layers take one.
 FINE = 16
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a network takes beside its input.
+    """Which conditioning a network takes.
 
     Attributes:
-        condition: numbers of the condition, `(B, K)`; 0 for none.
-        time: whether there is a time, `(B, 1)` in 0..1.
+        condition: K of the condition, `(B, K)`; 0 for none.
+        time: whether it takes a time, `(B, 1)` in 0..1.
     """
 
     condition: int = 0
@@ -44,17 +45,17 @@ class Conditioning:
 
     @property
     def size(self) -> int:
-        """Numbers that stand beside the input, where no layer takes an embedding."""
+        """How many numbers are concatenated to the input where no layer takes an embedding."""
         return self.condition + TIME_SIZE * self.time
 
 
 @dataclass
 class Context:
-    """What layers receive beside their input.
+    """What layers receive in addition to their input.
 
     Attributes:
-        embedding: `(B, E)` of the conditioning; None where no layer takes it.
-        kept: outputs of layers, by the names that `keep` gave them.
+        embedding: of the conditioning, `(B, E)`; None where no layer takes it.
+        kept: outputs of earlier layers, by the name given to `keep`.
     """
 
     embedding: Tensor | None = None
@@ -62,19 +63,19 @@ class Context:
 
 
 def waves(time: Tensor, count: int = WAVES) -> Tensor:
-    """A time `(B, 1)` as itself, sines and cosines, `(B, 1 + 2 count)`."""
+    """Returns a time, `(B, 1)`, with its sines and cosines, `(B, 1 + 2 count)`."""
     angles = math.pi * time * 2.0 ** torch.arange(count, device=time.device)
     return torch.cat([time, angles.sin(), angles.cos()], dim=1)
 
 
 def as_vectors(conditioning: Mapping[str, Tensor | None]) -> list[Tensor]:
-    """Time and condition as they stand beside an input: `(B, N)` each."""
+    """Returns time and condition as vectors to concatenate to an input, `(B, N)` each."""
     time, condition = conditioning.get("time"), conditioning.get("condition")
     return [*([] if time is None else [waves(time)]), *([] if condition is None else [condition])]
 
 
 def beside(x: Tensor, conditioning: list[Tensor]) -> Tensor:
-    """Puts the conditioning beside an input: more values beside a vector, a plane for each beside an image.
+    """Concatenates the conditioning to an input: as further values of a vector, or one plane each of an image.
 
     Args:
         x: `(B, N)` or `(B, C, H, W)`.
@@ -92,7 +93,7 @@ class Embedding(nn.Module):
     """Embeds the conditioning: `(B, 1)` time and `(B, K)` condition to `(B, E)`.
 
     Args:
-        conditioning: which of them the network takes.
+        conditioning: whether there is a time, and the size of the condition.
         width: E.
     """
 
@@ -108,7 +109,7 @@ class Embedding(nn.Module):
     def forward(self, time: Tensor | None, condition: Tensor | None) -> Tensor:
         parts: list[Tensor] = []
         if self.time is not None and time is not None:
-            # Waves up to 2^7: differences of a hundredth of the whole are seen.
+            # Frequencies up to 2^7 resolve differences in time of 0.01.
             steps = 2.0 ** torch.linspace(0, 7, FINE, device=time.device)
             angles = math.pi * time * steps
             parts.append(self.time(torch.cat([time, angles.sin(), angles.cos()], dim=1)))

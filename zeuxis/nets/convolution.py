@@ -1,4 +1,4 @@
-"""Convolution layers: PyTorch's, which on a CPU may use kernels of our own (`zeuxis.nets.backend`)."""
+"""PyTorch's convolution layers, which on a CPU may use the package's own kernels (`zeuxis.nets.backend`)."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Deconv(nn.ConvTranspose2d):
 
 
 def _cast(*tensors: Tensor | None) -> Any:
-    """The tensors in the number format that autocast asks for, where it does, and none of them a leaf of the graph.
+    """Casts tensors as autocast asks, if it is enabled, and replaces leaves of the graph by views.
 
-    Of a leaf, the engine does not say whether a backward pass needs its gradient.
+    The reason for the views: the autograd engine does not say of a leaf whether a backward pass needs its gradient.
     """
     reduced = torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu")

@@ -1,27 +1,27 @@
-"""The words a layer spec may use.
+"""The words of layer specs.
 
-A spec is a word, its arguments and its options: `conv 64 k3 s2 nobias`. Shapes are `(C, H, W)` or `(N,)`.
+A spec is a word followed by arguments and options: `conv 64 k3 s2 nobias`. Shapes are `(C, H, W)` or `(N,)`.
 
-Padding is "same" unless `valid` is said: a convolution at stride s gives ceil(in / s) pixels, a transposed
-convolution in * s. With kernel k the latter needs p and q (output padding) in
+Padding is "same" unless `valid` is given: a convolution of stride s outputs ceil(in / s) pixels, a transposed
+convolution in * s. For kernel k, the transposed convolution needs a padding p and an output padding q with
 `out = (in - 1) s - 2 p + k + q`, so `p = ceil((k - s) / 2)` and `q = 2 p - (k - s)`.
 
-| spec | what it is |
+| spec | layer |
 |---|---|
 | `dense N` | fully connected, N outputs |
 | `conv N kK sS` | convolution, N filters |
 | `deconv N kK sS` | transposed convolution |
-| `res N kK` | residual block, N filters: twice a leaky ReLU and a convolution, added to the input |
-| `res N kK gn` | the same with group normalisation and SiLU before each convolution; with `film` also modulated |
-| `film` | scale and shift of every channel by the embedding of time and condition |
-| `attend H` | self-attention of all places with H heads, added to the input |
-| `up S`, `down S` | nearest-neighbour up-sampling, and means of S x S pixels |
-| `keep NAME` | the output so far is kept under a name |
-| `cat NAME`, `add NAME` | what was kept stands beside the channels, or is added |
-| `unet N dD hH` | U-Net of D resolutions, N filters at the first and twice as many at each next; H heads at the last |
+| `res N kK` | residual block, N filters: leaky ReLU and convolution, twice, added to the input |
+| `res N kK gn` | the same with group normalisation and SiLU before each convolution; with `film`, also modulated |
+| `film` | scales and shifts every channel by the embedding of time and condition |
+| `attend H` | self-attention over all positions with H heads, added to the input |
+| `up S`, `down S` | nearest-neighbour upsampling; means of S x S pixels |
+| `keep NAME` | stores the output so far under a name |
+| `cat NAME`, `add NAME` | concatenates a stored output along the channels, or adds it |
+| `unet N dD hH` | U-Net of D resolutions, N filters at the first, doubled at each further one; H heads at the last |
 | `dit N dD pP hH` | diffusion transformer: patches of P x P pixels, width N, D blocks of H heads |
 | `reshape CxHxW`, `flatten` | |
-| `bn`, `ln`, `gn G` | batch and layer normalisation, and group normalisation in G groups |
+| `bn`, `ln`, `gn G` | batch normalisation, layer normalisation, group normalisation in G groups |
 | `dropout P` | |
 | `maxpool K`, `avgpool K`, `globalmax`, `globalavg` | |
 | `relu`, `lrelu A`, `elu`, `silu`, `gelu`, `tanh`, `sigmoid`, `softmax` | |
@@ -55,16 +55,16 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Spec:
-    """A layer spec, taken apart.
+    """A parsed layer spec.
 
     Attributes:
         word: its first word.
-        arguments: what follows and is no option.
-        numbers: of options such as `k3`, by their letter.
+        arguments: the following words that are not options.
+        numbers: values of options such as `k3`, by letter.
         flags: options without a number.
         symbols: sizes of the recipe that may be written by name.
         embedding: width of the conditioning's embedding; 0 where the network has no conditioning.
-        kept: shapes of what layers before have kept, by name; a layer that keeps its input adds it here.
+        kept: shapes of the outputs that earlier layers have stored, by name; a layer that stores its input adds it.
     """
 
     word: str
@@ -82,17 +82,17 @@ class Spec:
 
     @property
     def stride(self) -> int:
-        """Stride; 1 if it is not given."""
+        """Stride, 1 by default."""
         return self.numbers.get("s", 1)
 
     def name(self) -> str:
-        """The first argument as a name."""
+        """Returns the first argument as a name."""
         if not self.arguments:
             raise UserError(f"'{self.word}' needs a name, as in '{self.word} a'")
         return self.arguments[0]
 
     def size(self, default: int | None = None) -> int:
-        """The first argument as a positive whole number or a symbol of the recipe."""
+        """Returns the first argument, a positive integer or a symbol of the recipe."""
         if not self.arguments:
             if default is None:
                 raise UserError(f"'{self.word}' needs a size, as in '{self.word} 64'")
@@ -100,11 +100,11 @@ class Spec:
         text = self.arguments[0]
         value = self.symbols.get(text, _whole(text))
         if value < 1:
-            raise UserError(f"'{text}' is no size for '{self.word}'.{nearest(text, self.symbols)}")
+            raise UserError(f"'{text}' is not a size for '{self.word}'.{nearest(text, self.symbols)}")
         return value
 
     def number(self, default: float, low: float, high: float) -> float:
-        """The first argument as a number in `low..high`."""
+        """Returns the first argument as a number in `low..high`."""
         if not self.arguments:
             return default
         try:
@@ -116,9 +116,9 @@ class Spec:
         return value
 
 
-# With gradients and Adam's moments they take 4 GiB; the largest recipe has 70 million.
+# So many take 4 GiB with gradients and Adam's moments; the largest recipe has 70 million.
 MOST_PARAMETERS = 2**28
-# Of one image at one place of a network: 256 MiB, for a batch as often.
+# In one layer's output for one image: 256 MiB, times the batch size.
 MOST_VALUES = 2**26
 # The largest kernel, and the largest stride.
 WIDEST = 255
@@ -131,8 +131,8 @@ class Word:
     """A word of a layer spec.
 
     Attributes:
-        make: from a spec and the shape of the input to a module and the shape of its output.
-        options: letters of options with a number, such as `k`, and options without.
+        make: takes a spec and the shape of the input; returns a module and the shape of its output.
+        options: letters of options with a number, such as `k`, and names of options without.
         embeds: whether its module takes the conditioning's embedding.
     """
 
@@ -145,14 +145,14 @@ LAYERS: Registry[Word] = Registry("layer", "zeuxis.nets.layers", "zeuxis.nets.bl
 
 
 def layer(name: str, *options: str, embeds: bool = False) -> Callable[[Maker], Maker]:
-    """Registers a function that makes a layer, as a word of layer specs.
+    """Registers a function that makes a layer as a word of layer specs.
 
-    A module whose `forward` has an argument `context` is called with it, `module(x, context)`.
+    A module whose `forward` has an argument `context` is called as `module(x, context)`.
 
     Args:
         name: the word.
-        *options: what may follow it: a letter that takes a number, as `k` in `k3`, or a word.
-        embeds: its module takes the conditioning's embedding, `context.embedding`.
+        *options: its options: a letter that takes a number, as `k` in `k3`, or a word.
+        embeds: whether its module takes the conditioning's embedding, `context.embedding`.
     """
 
     def register(maker: Maker) -> Maker:
@@ -162,9 +162,9 @@ def layer(name: str, *options: str, embeds: bool = False) -> Callable[[Maker], M
     return register
 
 
-# Those after which a network's `dropout` takes effect.
+# A network's `dropout` acts after these.
 ACTIVATIONS = frozenset({"relu", "lrelu", "elu", "silu", "gelu", "tanh"})
-# Those that a network's `spectral_norm` normalises.
+# A network's `spectral_norm` normalises these.
 WEIGHTED = frozenset({"dense", "conv", "deconv"})
 
 
@@ -178,13 +178,13 @@ def make_layer(
         shape: shape of its input without the batch dimension.
         symbols: sizes that may be written by name.
         embedding: width of the conditioning's embedding.
-        kept: shapes of what layers before have kept; one that keeps its input adds to it.
+        kept: shapes of the outputs that earlier layers have stored; a layer that stores its input adds it.
 
     Returns:
         The module and the shape of its output.
 
     Raises:
-        UserError: for a wrong word, option or size, or an input of the wrong shape.
+        UserError: if a word, option or size is wrong, or the input has the wrong shape.
     """
     word, *rest = text.split() or [""]
     if word not in LAYERS:
@@ -202,55 +202,55 @@ def make_layer(
         else:
             arguments.append(part)
     if len(arguments) > 1:
-        raise UserError(f"'{arguments[1]}' is no option of '{word}'.{nearest(arguments[1], known.options or {'none'})}")
+        raise UserError(f"'{word}' has no option '{arguments[1]}'.{nearest(arguments[1], known.options or {'none'})}")
     if "k" in known.options and "k" not in numbers:
         raise UserError(f"'{word}' needs a kernel size, as in '{word} 64 k3'")
     spec = Spec(word, tuple(arguments), numbers, frozenset(flags), symbols, embedding, {} if kept is None else kept)
-    with torch.device("meta"):  # to see its size before it takes any memory
+    with torch.device("meta"):  # gives the size without taking any memory
         planned, out = known.make(spec, shape)
     if min(out) < 1:
         raise UserError(f"nothing is left of a {show(shape)} input")
     if math.prod(out) > MOST_VALUES:
-        raise UserError(f"an output of {show(out)} is too large: an image may have {MOST_VALUES:,} values")
+        raise UserError(f"an output of {show(out)} is too large: at most {MOST_VALUES:,} values are allowed")
     require_parameters(sum(p.numel() for p in planned.parameters()))
     module, _ = known.make(spec, shape)
-    if "sn" in flags:  # a layer that needs padding or cutting is a pair with it
+    if "sn" in flags:  # a layer that needs padding or cropping is a Sequential with it
         inner = [m for m in (module, *module.children()) if hasattr(m, "weight")]
         nn.utils.parametrizations.spectral_norm(inner[0])
     return module, out
 
 
 def embeds(layers: Iterable[str]) -> bool:
-    """Whether any of these layers takes the conditioning's embedding."""
+    """Returns whether any of these layers takes the conditioning's embedding."""
     words = [text.split() for text in layers]
     return any("film" in parts or (parts[0] in LAYERS and LAYERS[parts[0]].embeds) for parts in words if parts)
 
 
 def require_parameters(count: int) -> None:
-    """Raises a `UserError` where a layer, or a network, has more parameters than can be trained."""
+    """Raises a `UserError` if a layer or a network has too many parameters."""
     if count > MOST_PARAMETERS:
         raise UserError(f"{count:,} parameters are more than the {MOST_PARAMETERS:,} that a network may have")
 
 
 def show(shape: Shape) -> str:
-    """`28x28x1` for an image shape `(1, 28, 28)`, `100` for a vector."""
+    """Returns a shape as text: `28x28x1` for an image shape `(1, 28, 28)`, `100` for a vector."""
     return "x".join(map(str, (*shape[1:], shape[0])))
 
 
 def _whole(text: str) -> int:
-    """A whole number above 0 in plain digits; 0 for anything else, and where it is larger than any size."""
+    """Returns a positive integer of up to nine digits; 0 for anything else."""
     return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
 
 
 def _vector(shape: Shape, word: str) -> int:
     if len(shape) != 1:
-        raise UserError(f"'{word}' needs a vector but meets {show(shape)}; put 'flatten' before it")
+        raise UserError(f"'{word}' needs a vector but gets {show(shape)}; put 'flatten' before it")
     return shape[0]
 
 
 def image_shape(shape: Shape, word: str) -> tuple[int, int, int]:
     if len(shape) != 3:
-        raise UserError(f"'{word}' needs an image but meets a vector of {shape[0]}; put 'reshape CxHxW' before it")
+        raise UserError(f"'{word}' needs an image but gets a vector of {shape[0]}; put 'reshape CxHxW' before it")
     return shape[0], shape[1], shape[2]
 
 
@@ -269,8 +269,8 @@ def _conv(spec: Spec, shape: Shape) -> Made:
         out = [(side - k) // s + 1 for side in sides]
         return Conv(channels, filters, k, s, bias=bias), (filters, *out)
     out = [math.ceil(side / s) for side in sides]
-    # A symmetric padding that gives ceil(in / s) is built into the convolution; an even kernel may have
-    # none, and is padded one pixel more at the far side, as TensorFlow does.
+    # If a symmetric padding gives ceil(in / s), the convolution does it itself. An even kernel may have none; then one
+    # more pixel is padded at the far side, as TensorFlow does.
     for padding in ((k - 1) // 2, k // 2):
         if all((side + 2 * padding - k) // s + 1 == o for side, o in zip(sides, out, strict=True)):
             return Conv(channels, filters, k, s, padding, bias=bias), (filters, *out)
@@ -287,7 +287,7 @@ def _deconv(spec: Spec, shape: Shape) -> Made:
     padding = max(math.ceil((k - s) / 2), 0)
     extra = 2 * padding - (k - s)
     bias, out = "nobias" not in spec.flags, (filters, height * s, width * s)
-    if extra >= s:  # an even kernel at stride 1, for which torch allows no output padding: one pixel is cut off
+    if extra >= s:  # an even kernel at stride 1: torch allows no output padding there, so one pixel is cut off
         whole = Deconv(channels, filters, k, s, padding - 1, bias=bias)
         return nn.Sequential(whole, nn.ZeroPad2d((0, -1, 0, -1))), out
     return Deconv(channels, filters, k, s, padding, extra, bias=bias), out
@@ -296,7 +296,7 @@ def _deconv(spec: Spec, shape: Shape) -> Made:
 class Residual(nn.Module):
     """`x + conv(lrelu(conv(lrelu(x))))`, with a 1x1 convolution on the shortcut where the channels change.
 
-    No normalisation: the last convolution begins at zero instead. Source: K. He et al., Identity Mappings in
+    No normalisation: instead, the last convolution starts at zero. Source: K. He et al., Identity Mappings in
     Deep Residual Networks, ECCV 2016, figure 4e; H. Zhang, Y. N. Dauphin and T. Ma, Fixup, ICLR 2019 (the zeros).
     """
 
@@ -307,7 +307,7 @@ class Residual(nn.Module):
         self.shortcut = Conv(channels, filters, 1, bias=False) if channels != filters else nn.Identity()
 
     def begin(self) -> None:
-        """Every block begins as its shortcut, so depth costs nothing at first."""
+        """Sets the last convolution to zero: the block starts as its shortcut, so depth costs nothing at first."""
         nn.init.zeros_(self.last.weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -330,13 +330,13 @@ def _reshape(spec: Spec, shape: Shape) -> Made:
     if len(sizes) != 3 or min(sizes) < 1:
         raise UserError("'reshape' needs channels x height x width, as in 'reshape 128x8x8'")
     if math.prod(sizes) != math.prod(shape):
-        given = "x".join(map(str, sizes))
-        raise UserError(f"'reshape {given}' holds {math.prod(sizes)} values but meets {math.prod(shape)}")
+        target = "x".join(map(str, sizes))
+        raise UserError(f"'reshape {target}' needs {math.prod(sizes)} values but gets {math.prod(shape)}")
     return Reshape(tuple(sizes)), tuple(sizes)
 
 
 class Reshape(nn.Module):
-    """`(B, *)` to `(B, C, H, W)`, channels last in memory as convolutions will have it: 3 % of a GAN's step."""
+    """Reshapes `(B, *)` to `(B, C, H, W)`, channels last in memory, as convolutions need it (3 % of a GAN's step)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -352,11 +352,11 @@ def _flatten(spec: Spec, shape: Shape) -> Made:
 
 
 class Flatten(nn.Module):
-    """`(B, *)` to `(B, N)`; the gradient of an image comes back in the image's layout."""
+    """Flattens `(B, *)` to `(B, N)`; the gradient of an image is returned in channels-last layout."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad and x.dim() == 4:
-            x = x.view_as(x)  # so that the hook goes with this pass, and does not stay on somebody's images
+            x = x.view_as(x)  # so that the hook belongs to this pass and does not stay on the caller's images
             x.register_hook(lambda grad: grad.contiguous(memory_format=torch.channels_last))  # type: ignore[no-untyped-call]
         return x.flatten(1)
 
@@ -376,7 +376,7 @@ def _ln(spec: Spec, shape: Shape) -> Made:
 def _gn(spec: Spec, shape: Shape) -> Made:
     groups = spec.size(8)
     if shape[0] % groups:
-        raise UserError(f"'gn {groups}' needs channels that {groups} divides, and meets {shape[0]}")
+        raise UserError(f"'gn {groups}' needs a multiple of {groups} channels, but gets {shape[0]}")
     return nn.GroupNorm(groups, shape[0]), shape
 
 
@@ -386,10 +386,10 @@ def _dropout(spec: Spec, shape: Shape) -> Made:
 
 
 class Dropout(nn.Dropout):
-    """Dropout that on a CPU takes a byte of randomness an element: the probability is rounded to a multiple of 1/256.
+    """Dropout that on a CPU uses one random byte per element: the probability is rounded to a multiple of 1/256.
 
-    PyTorch draws a number an element and walks channels-last tensors against their layout: 32x64x14x14 took 21 ms
-    forwards and backwards in float32 and 4.3 ms in bfloat16, on one core, where this takes 1.2 ms in both.
+    PyTorch samples one number per element and reads channels-last tensors against their layout: forward and backward
+    pass of 32x64x14x14 took 21 ms in float32 and 4.3 ms in bfloat16 on one core; this takes 1.2 ms in both.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -397,9 +397,9 @@ class Dropout(nn.Dropout):
         if not self.training or not dropped or not own_kernels(x):
             return super().forward(x)
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-        laid = torch.empty_like(x, device="meta").stride()
-        kept = words.view(torch.uint8)[: x.numel()].as_strided(x.shape, laid) >= dropped
-        return x * kept.to(x.dtype).mul_(256 / (256 - dropped))
+        strides = torch.empty_like(x, device="meta").stride()
+        mask = words.view(torch.uint8)[: x.numel()].as_strided(x.shape, strides) >= dropped
+        return x * mask.to(x.dtype).mul_(256 / (256 - dropped))
 
 
 def _pool(kind: type[nn.MaxPool2d] | type[nn.AvgPool2d]) -> Maker:
@@ -417,7 +417,7 @@ layer("down")(_pool(nn.AvgPool2d))
 
 
 class GlobalPool(nn.Module):
-    """Maximum or mean over positions, `(B, C, H, W)` to `(B, C)`."""
+    """Takes the maximum or mean over positions: `(B, C, H, W)` to `(B, C)`."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()

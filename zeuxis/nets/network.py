@@ -1,4 +1,4 @@
-"""A network built from layer specs: a trunk, and optional named heads that share it."""
+"""A network built from layer specs: a trunk and optional named heads on top of it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from zeuxis.trust import NOTHING, Call, Trust
 
 __all__ = ["Network", "Output", "Reading", "Row"]
 
-# Activations that can overwrite what the layer before put out, which neither that layer's backward pass nor anybody
-# else reads: 2.4 ms of memory traffic become 0.7 ms for 128x32x28x28 in bfloat16 on two cores.
+# Activations that may overwrite the output of the layer before: neither its backward pass nor anything else reads that
+# output. For 128x32x28x28 in bfloat16 on two cores, memory traffic falls from 2.4 ms to 0.7 ms.
 IN_PLACE = (nn.ReLU, nn.LeakyReLU)
 OVERWRITABLE = WEIGHTED | {"bn", "ln", "gn", "res"}
-# Last activations, computed in float32 whatever the precision: in bfloat16 a tanh above 0.998 is 1, and its slope 0.
+# Final activations are computed in float32 at any precision: in bfloat16, a tanh above 0.998 is 1 and its slope 0.
 SQUASHING = (nn.Tanh, nn.Sigmoid, nn.Softmax)
 
 
@@ -41,14 +41,14 @@ class Row:
 
 
 class Reading:
-    """An output of a network, with and without the sigmoid or softmax that it ends in."""
+    """An output of a network, with and without its final sigmoid or softmax."""
 
     def __init__(self, before: Tensor, squash: nn.Module | None) -> None:
         self._before, self._squash = before, squash
 
     @property
     def logits(self) -> Tensor:
-        """The output `(B, *)` before a sigmoid or softmax at the end; the output itself where there is none."""
+        """The output `(B, *)` before the final sigmoid or softmax; the output itself if there is none."""
         return self._before.float()
 
     @cached_property
@@ -61,10 +61,10 @@ class Reading:
 
 
 class Output(Reading):
-    """What a network makes of its input; heads are computed when they are first asked for.
+    """The output of a network for a batch; heads are computed on first access.
 
     Attributes:
-        features: what its heads share; of a network without heads, what its last dense layer decides by.
+        features: the input of its heads; in a network without heads, the input of its last dense layer.
     """
 
     def __init__(
@@ -89,18 +89,19 @@ class Output(Reading):
 
 
 class Network(nn.Module):
-    """A stack of layers with shapes worked out from the input.
+    """A stack of layers whose shapes follow from the shape of the input.
 
     Args:
         options: the recipe's layers, or a dotted path to the user's own module.
         shape: shape of the input without the batch dimension, `(C, H, W)` or `(N,)`.
-        symbols: sizes the specs may write by name, such as `latent`.
+        symbols: sizes that specs may write by name, such as `latent`.
         where: `"recipe NAME, network NAME"`, for messages.
-        conditioning: what it takes beside its input.
-        trust: whose modules may be imported.
+        conditioning: which time and condition it takes.
+        trust: which modules may be imported.
 
     Raises:
-        UserError: names recipe, network, layer position and the shape it met; or the module, where it is not trusted.
+        UserError: if a layer cannot be built (the message names recipe, network, layer and input shape), or if the
+            module is not trusted.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.where, self.conditioning = where, conditioning or Conditioning()
-        # What matrices are multiplied in while it trains; weights, outputs and all losses stay float32.
+        # Number format of matrix products in training; weights, outputs and all losses stay float32.
         self.precision = torch.float32
         self.rows: list[Row] = []
         self.heads = nn.ModuleDict()
@@ -123,7 +124,7 @@ class Network(nn.Module):
         self.trunk: nn.Sequential | Imported
         self.output_shape: Shape
         layers = _written_out(options.layers, options)
-        # Shapes of what was kept, by name, for layers that take it up; the same for trunk and heads.
+        # Shapes of stored outputs, by name, for the layers that read them; shared by trunk and heads.
         self._kept: dict[str, Shape] = {}
         everything = [*layers, *(text for head in options.heads.values() for text in head)]
         self._width = options.embedding if self.conditioning.size and embeds(everything) else 0
@@ -138,7 +139,7 @@ class Network(nn.Module):
             self.head_shapes = shapes if "" not in shapes else {}
             self.rows.append(_row(options.module, self.trunk, self.output_shape))
         else:
-            if not self._width:  # the conditioning stands beside the input
+            if not self._width:  # the conditioning is concatenated to the input
                 self.input_shape = (shape[0] + self.conditioning.size, *shape[1:])
             self.trunk, self.output_shape = self._stack(layers, self.input_shape, symbols, "")
         for name, texts in options.heads.items():
@@ -147,7 +148,7 @@ class Network(nn.Module):
             )
             try:
                 self.heads[name] = stack
-            except KeyError as error:  # PyTorch's own names, and dots
+            except KeyError as error:  # a name that PyTorch uses itself, or one with a dot
                 raise UserError(f"In {where}, a head cannot be called '{quoted(name)}'.") from error
         _initialise(nn.ModuleList(self.heads.values()) if options.call else self, options.init)
         self.train()
@@ -195,25 +196,25 @@ class Network(nn.Module):
         return Output(self, before, squash, features, context)
 
     def multiplying(self, device: torch.device) -> AbstractContextManager[object]:
-        """In training, products in the network's precision; else as the caller has it."""
+        """Sets the number format of matrix products to the network's precision in training; else changes nothing."""
         reduced = self.training and self.precision != torch.float32
         return torch.autocast(device.type, self.precision) if reduced else nullcontext()
 
     @property
     def gives_logits(self) -> bool:
-        """Whether it ends in a sigmoid that it can leave out."""
+        """Whether it ends in a sigmoid and can also return the logits before it."""
         if isinstance(self.trunk, Imported):
             return self.trunk.takes_logits
         return isinstance(self.trunk[-1], nn.Sigmoid)
 
     @property
     def may_be_bounded(self) -> bool:
-        """Whether its output may lie in 0..1: of a module of the user's own, nobody knows."""
+        """Whether its output may be bounded to 0..1; True for a user's own module, where this is not known."""
         return isinstance(self.trunk, Imported) or isinstance(self.trunk[-1], nn.Sigmoid | nn.Softmax)
 
     @property
     def feature_shape(self) -> Shape | None:
-        """Shape of `Output.features`; None of a network with neither heads nor a dense layer."""
+        """Shape of `Output.features`; None for a network with neither heads nor a dense layer."""
         if self.head_shapes or isinstance(self.trunk, Imported):
             return self.output_shape
         dense = [layer for layer in self.trunk if isinstance(layer, nn.Linear)]
@@ -221,7 +222,7 @@ class Network(nn.Module):
 
     @property
     def kept_values(self) -> int:
-        """Numbers that a backward pass needs of one image, at the least: outputs of layers that nothing overwrites."""
+        """Lower bound on the values stored per image for a backward pass: outputs of layers that nothing overwrites."""
         free = ACTIVATIONS | {"flatten"}
         return sum(math.prod(row.output) for row in self.rows if row.layer.split(": ")[-1].split()[0] not in free)
 
@@ -235,23 +236,21 @@ class Network(nn.Module):
 
 
 def _written_out(layers: list[str], options: NetworkOptions) -> list[str]:
-    """Layers with what the recipe says of all of them at once."""
-    written: list[str] = []
+    """Adds the network's `spectral_norm` and `dropout` to its layer specs."""
+    specs: list[str] = []
     for i, text in enumerate(layers, 1):
         word = (text.split() or [""])[0]
-        written.append(
-            f"{text} sn" if options.spectral_norm and word in WEIGHTED and "sn" not in text.split() else text
-        )
+        specs.append(f"{text} sn" if options.spectral_norm and word in WEIGHTED and "sn" not in text.split() else text)
         if options.dropout and word in ACTIVATIONS and i < len(layers):
-            written.append(f"dropout {options.dropout:g}")
-    return written
+            specs.append(f"dropout {options.dropout:g}")
+    return specs
 
 
 def run(stack: nn.Module, x: Tensor, context: Context) -> tuple[Tensor, nn.Module | None, Tensor]:
     """Runs a stack of layers.
 
     Returns:
-        The output before a sigmoid or softmax at its end, that layer or None, and what its last dense layer took.
+        The output before the final sigmoid or softmax, that layer or None, and the input of the last dense layer.
     """
     layers = list(stack.children())
     squash = layers.pop() if layers and isinstance(layers[-1], nn.Sigmoid | nn.Softmax) else None
@@ -268,12 +267,12 @@ def run(stack: nn.Module, x: Tensor, context: Context) -> tuple[Tensor, nn.Modul
 
 @cache
 def _takes_context(forward: Callable[..., object]) -> bool:
-    """Whether a layer with this method is called with the context."""
+    """Returns whether a layer with this `forward` is called with the context."""
     return "context" in inspect.signature(forward).parameters
 
 
 def _row(layer: str, module: nn.Module, shape: Shape) -> Row:
-    """Counts as the Keras summary does: the moving mean and variance of a batch norm are parameters."""
+    """Counts parameters as the Keras summary does: a batch norm's moving mean and variance are included."""
     trainable = sum(p.numel() for p in module.parameters())
     moving = sum(
         int(m.running_mean.numel() + m.running_var.numel())
@@ -284,12 +283,12 @@ def _row(layer: str, module: nn.Module, shape: Shape) -> Row:
 
 
 def _initialise(network: nn.Module, how: str) -> None:
-    """Sets weights of dense and convolutional layers; biases start at zero but for torch's own way."""
+    """Initialises dense and convolutional layers: weights as `how` says, biases to zero; "torch" changes nothing."""
     if how == "torch":
         return
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            # Under spectral normalisation `weight` is computed; the parameter behind it is the original.
+            # Under spectral normalisation, `weight` is computed from the parameter `original`.
             normed = nn.utils.parametrize.is_parametrized(module, "weight")
             weight: Any = module.parametrizations.weight.original if normed else module.weight  # type: ignore[union-attr]
             if how == "glorot":
@@ -302,27 +301,27 @@ def _initialise(network: nn.Module, how: str) -> None:
                 nn.init.zeros_(module.bias)
     for module in network.modules():
         begin = getattr(module, "begin", None)
-        if callable(begin):  # a block that begins in a way of its own
+        if callable(begin):  # a block with its own initialisation
             begin()
 
 
 class Imported(nn.Module):
-    """A module of the user's own, whose errors read as those of layers do.
+    """A module of the user's own; its errors are reported like those of layers.
 
-    It is made with the recipe's `arguments`, and with `shape`, `conditioning` and symbols such as `latent` where its
-    `__init__` has parameters of these names. It is called with its input, and with `time`, `condition` and `logits`
-    where its `forward` has them. It returns a tensor, or tensors of its heads by name.
+    It is constructed with the recipe's `arguments`, and with `shape`, `conditioning` and symbols such as `latent` if
+    its `__init__` has parameters of these names. It is called with its input, and with `time`, `condition` and `logits`
+    if its `forward` has them. It returns a tensor, or the tensors of its heads by name.
 
     Args:
-        call: names it.
-        trust: whose modules may be imported.
+        call: path and arguments of the module.
+        trust: which modules may be imported.
         where: for messages.
         shape: of its input, without the batch dimension.
         symbols: sizes of the recipe, by name.
-        conditioning: what it takes beside its input.
+        conditioning: which time and condition it takes.
 
     Raises:
-        UserError: if it is not trusted, is no class of `torch.nn.Module`, or cannot be made.
+        UserError: if it is not trusted, is not a subclass of `torch.nn.Module`, or cannot be constructed.
     """
 
     def __init__(
@@ -336,32 +335,32 @@ class Imported(nn.Module):
         with self._explained("cannot be made"):
             kind = getattr(import_module(path), name)
             if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-                raise UserError(f"{self.place} is no class of torch.nn.Module, so it is not called.")
+                raise UserError(f"{self.place} is not a subclass of torch.nn.Module, so it is not called.")
             self.takes = set(inspect.signature(kind.forward).parameters)
             self.takes_logits = "logits" in self.takes
-            # What it has no argument for stands beside its input.
-            unasked = Conditioning(
+            # Conditioning for which `forward` has no argument is concatenated to the input.
+            concatenated = Conditioning(
                 0 if "condition" in self.takes else conditioning.condition,
                 conditioning.time and "time" not in self.takes,
             )
-            offered = {**symbols, "shape": (shape[0] + unasked.size, *shape[1:]), "conditioning": conditioning}
-            wanted = inspect.signature(kind.__init__).parameters
-            self.add_module("0", kind(**{k: v for k, v in offered.items() if k in wanted} | dict(call.arguments)))
+            offered = {**symbols, "shape": (shape[0] + concatenated.size, *shape[1:]), "conditioning": conditioning}
+            parameters = inspect.signature(kind.__init__).parameters
+            self.add_module("0", kind(**{k: v for k, v in offered.items() if k in parameters} | dict(call.arguments)))
 
     def tried(self, shape: Shape) -> dict[str, Shape]:
-        """Returns the shapes of its outputs, found by running it as when used, and as in training with a backward pass.
+        """Returns the shapes of its outputs after a trial run in evaluation mode and one in training, with gradients.
 
         Args:
             shape: of its input, without the batch dimension.
 
         Returns:
-            By name; of a single tensor, under "".
+            Shapes by name; that of a single tensor under "".
 
         Raises:
-            UserError: if it fails, gives no tensor of `(B, N)` or `(B, C, H, W)`, or cannot learn.
+            UserError: if a run fails, or an output is not a tensor of `(B, N)` or `(B, C, H, W)`.
         """
 
-        def of(count: int) -> dict[str, Tensor]:
+        def outputs(count: int) -> dict[str, Tensor]:
             conditioning = {
                 "time": torch.zeros(count, 1) if self.conditioning.time else None,
                 "condition": torch.zeros(count, self.conditioning.condition) if self.conditioning.condition else None,
@@ -370,50 +369,50 @@ class Imported(nn.Module):
 
         self.eval()
         with torch.no_grad():
-            outs = of(1)
+            outs = outputs(1)
         for out in outs.values():
             if out.dim() not in (2, 4) or len(out) != 1 or not out.numel() or not out.is_floating_point():
                 raise UserError(
-                    f"{self.place} at input {show(shape)} gives {tuple(out.shape)} of {out.dtype} for a batch of 1; "
-                    "a network gives floating numbers, (B, N) or (B, C, H, W)."
+                    f"{self.place} at input {show(shape)} returns {tuple(out.shape)} of {out.dtype} for a batch of 1; "
+                    "a network returns floating-point numbers, (B, N) or (B, C, H, W)."
                 )
         self.shapes = {name: tuple(out.shape[1:]) for name, out in outs.items()}
-        moving = [buffer.clone() for buffer in self.buffers()]
+        before = [buffer.clone() for buffer in self.buffers()]
         self.train()
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            outs = of(2)
+            outs = outputs(2)
             if weights := [p for p in self.parameters() if p.requires_grad]:
                 with self._explained(f"fails at input {show(shape)}, backwards"):
                     torch.autograd.grad(
                         torch.stack([out.sum() for out in outs.values()]).sum(), weights, allow_unused=True
                     )
-        for buffer, before in zip(self.buffers(), moving, strict=True):
-            buffer.copy_(before)
+        for buffer, saved in zip(self.buffers(), before, strict=True):
+            buffer.copy_(saved)
         return self.shapes
 
     def forward(
         self, x: Tensor, conditioning: Mapping[str, Tensor | None], *, logits: bool = False
     ) -> dict[str, Tensor]:
-        """Runs the module on `(B, *)`; returns its outputs by name, a single one under ""."""
+        """Runs the module on `(B, *)` and returns its outputs by name, a single one under ""."""
         if logits and not self.takes_logits and isinstance([*self.modules()][-1], nn.Sigmoid | nn.Softmax):
             raise UserError(
-                f"{self.place} ends in an activation that the loss wants left out: give its forward an argument "
-                "'logits', and leave it out where that is true."
+                f"{self.place} ends in an activation, but the loss needs the logits: give its forward an argument "
+                "'logits', and leave the activation out where that is true."
             )
-        given: dict[str, Any] = {name: value for name, value in conditioning.items() if name in self.takes}
+        arguments: dict[str, Any] = {name: value for name, value in conditioning.items() if name in self.takes}
         x = beside(x, as_vectors({name: value for name, value in conditioning.items() if name not in self.takes}))
         if self.takes_logits:
-            given["logits"] = logits
+            arguments["logits"] = logits
         with self._explained(f"fails at input {show(tuple(x.shape[1:]))}"):
-            made: Any = self.get_submodule("0")(x, **given)
-        outs = made if isinstance(made, dict) and made else {"": made}
+            output: Any = self.get_submodule("0")(x, **arguments)
+        outs = output if isinstance(output, dict) and output else {"": output}
         for name, out in outs.items():
             if not isinstance(out, Tensor):
-                raise UserError(f"{self.place} gives a {type(out).__name__}, not a tensor.")
+                raise UserError(f"{self.place} returns a {type(out).__name__}, not a tensor.")
             if self.shapes is not None and (self.shapes.get(name) != tuple(out.shape[1:]) or len(out) != len(x)):
                 raise UserError(
-                    f"{self.place} gives {tuple(out.shape)} for {tuple(x.shape)}, and gave "
-                    f"{(1, *self.shapes.get(name, ()))} for a batch of 1 when it was made."
+                    f"{self.place} returns {tuple(out.shape)} for {tuple(x.shape)}, but returned "
+                    f"{(1, *self.shapes.get(name, ()))} for a batch of 1 when it was constructed."
                 )
         return outs
 
@@ -424,12 +423,12 @@ class Imported(nn.Module):
         except UserError:
             raise
         except Exception as error:  # the user's code may raise anything
-            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise UserError(f"{self.place} {how}: {quoted(said.rstrip('.'), 300)}.") from error
+            message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise UserError(f"{self.place} {how}: {quoted(message.rstrip('.'), 300)}.") from error
 
 
 class ImportedOutput(Output):
-    """What a module of the user's own makes of its input; it is called when it is known what is wanted of it."""
+    """The output of a user's own module, which is called on first access, with or without its final activation."""
 
     def __init__(
         self, network: Network, module: Imported, x: Tensor, conditioning: Mapping[str, Tensor | None]

@@ -1,4 +1,4 @@
-"""The summary of a set of networks: layer, output shape, parameters, totals."""
+"""The summary tables of a model's networks: layers, output shapes, parameters, totals."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["summary"]
 
 
 def summary(recipe: str, networks: nn.ModuleDict) -> dict[str, Any]:
-    """Returns the tables of all networks as plain data.
+    """Returns the summary tables of all networks as plain data.
 
-    Shapes are printed as (height, width, channels); a batch norm of C channels counts 4C parameters, of
-    which 2C are trainable.
+    Shapes are given as (height, width, channels). A batch norm of C channels counts 4C parameters, 2C of them
+    trainable.
 
     Returns:
         `{"recipe": str, "networks": {NAME: {"total": int, "trainable": int,
