@@ -229,7 +229,7 @@ def test_every_figure_and_measure_takes_numbers_for_a_condition(bars: Path, tmp_
     ("recipe", "settings", "words"),
     [
         ("digits-cgan", {"data.numbers": ["size"]}, r"These images have no numbers; drop data.numbers = \['size'\]"),
-        ("mnist-acgan", {"data.source": "sprites", "data.numbers": ["across"]}, "learns classes, and data.numbers"),
+        ("mnist-acgan", {"data.source": "sprites", "data.numbers": ["across"]}, "learns classes, but data.numbers"),
         ("digits-flow", {"data.source": "sprites", "data.numbers": ["acros"]}, "Did you mean 'across'"),
         ("digits-flow", {"data.source": "sprites", "data.numbers": ["across"], "model.coupling": "optimal-transport"},
          "set it to 'independent'"),

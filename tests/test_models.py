@@ -489,7 +489,7 @@ def test_infogan_takes_any_mixture_of_codes() -> None:
         total(terms).backward()
     with pytest.raises(UserError, match="InfoGAN needs a code"):
         make("infogan-62-10-2", model__categorical=[], model__continuous=0)
-    with pytest.raises(UserError, match="at least 2 values, not 1"):
+    with pytest.raises(UserError, match="takes 2 to 10,000 values, not 1"):
         make("infogan-62-10-2", model__categorical=[1])
 
 

@@ -1,4 +1,4 @@
-"""What is learned: one file a model, its losses and its phases."""
+"""The models, one file each, with their losses and phases."""
 
 from zeuxis.models.base import (
     Classifies,

@@ -1,15 +1,16 @@
 r"""Adversarial autoencoder.
 
-As in a VAE the latents of the data shall follow a prior p(z) = N(0, 1); but no KL divergence says so, a
-discriminator does. It tells draws from the prior from encoded images, and the encoder learns to fool it, so that
-the aggregate posterior q(z) = E_x[q(z|x)] comes to match p(z) as a whole:
+As in a VAE, the latents of the data should follow a prior p(z) = N(0, 1). A discriminator, not a KL divergence, sees
+to that: it learns to tell samples of the prior from encoded images, and the encoder learns to fool it, so that the
+aggregate posterior q(z) = E_x[q(z|x)] comes to match p(z) as a whole:
 
     reconstruction:  min over encoder and decoder  E_x[-log p(x|z)],  z ~ q(z|x)
     discriminator:   min  E_p(z)[softplus(-D(z))] + E_q(z)[softplus(D(z))]
     encoder:         min  E_q(z)[softplus(-D(z))]
 
-Three phases with an optimiser each; as Adam's steps do not depend on a loss's scale, it is the rate of the phase
-``encoder`` that weighs the prior against reconstruction. The encoder gives a point, or a normal distribution.
+There are three phases, each with its own optimiser. Adam's updates do not depend on the scale of a loss, so the
+learning rate of the phase ``encoder`` balances the prior against reconstruction. The encoder may give a point or a
+normal distribution.
 
 Source: A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow and B. Frey, Adversarial Autoencoders, 2015, section 2.
 """
@@ -27,12 +28,12 @@ __all__ = ["AAE"]
 
 
 class AAEOptions(AdversarialOptions, AutoencoderOptions):
-    """Options of the adversarial autoencoder; the generator of its game is the encoder."""
+    """Options of the adversarial autoencoder, whose encoder takes the generator's part."""
 
 
 @register("aae")
 class AAE(Adversarial, Autoencoder):
-    """An autoencoder whose latents match a prior because a discriminator cannot tell."""
+    """An autoencoder whose latents are trained against a discriminator to match the prior."""
 
     Options = AAEOptions
     options: AAEOptions
@@ -45,7 +46,7 @@ class AAE(Adversarial, Autoencoder):
         Autoencoder.check(self)
 
     def encoded(self, iteration: Iteration) -> Tensor:
-        """Latents of the iteration's images, `(B, Z)`; phases share a pass until the encoder is updated."""
+        """Returns latents of the iteration's images, `(B, Z)`, shared by the phases until the encoder is updated."""
 
         def make() -> Tensor:
             return self.encode(iteration.images).sample(iteration.generator)
@@ -53,8 +54,8 @@ class AAE(Adversarial, Autoencoder):
         return iteration.once("latents", make, through="encoder")
 
     def pair(self, iteration: Iteration) -> tuple[Tensor, Tensor, Tensor | None]:
-        drawn = self.sample_latents(iteration.batch_size, iteration.generator)
-        return drawn, self.encoded(iteration), None
+        real = self.sample_latents(iteration.batch_size, iteration.generator)
+        return real, self.encoded(iteration), None
 
     @phase("autoencoder", updates="encoder decoder")
     def reconstruct(self, iteration: Iteration) -> Terms:
@@ -67,6 +68,6 @@ class AAE(Adversarial, Autoencoder):
 
     @phase("encoder", updates="encoder", repeat="generator_updates")
     def generator_terms(self, iteration: Iteration) -> Terms:
-        drawn = self.sample_latents(iteration.batch_size, iteration.generator)
-        loss, _ = self.generator_loss(iteration, self.encoded(iteration), lambda: drawn, None)
+        real = self.sample_latents(iteration.batch_size, iteration.generator)
+        loss, _ = self.generator_loss(iteration, self.encoded(iteration), lambda: real, None)
         return {"adversarial": loss}

@@ -1,14 +1,14 @@
 r"""Auxiliary-classifier GAN.
 
-The generator is told the class c; the discriminator is not, but has a second output that must name it. With
-P(S|x) its real-or-fake output and P(C|x) its class output,
+The generator is conditional on the class c. The discriminator is not; it has a second output that predicts the class.
+With its real-or-fake output P(S|x) and its class output P(C|x),
 
     L_S = E[log P(S = real | x)] + E[log P(S = fake | G(z, c))],
     L_C = E[log P(C = c | x)]    + E[log P(C = c | G(z, c))];
 
-the discriminator maximises L_S + L_C, the generator L_C - L_S (here with the non-saturating loss). Two classes,
-an attribute that an image has or not, are told to the generator as one number and named by one sigmoid output, as is
-each of several attributes; more classes are told as a one-hot vector and named by a softmax.
+the discriminator maximises L_S + L_C, the generator L_C - L_S (here with the non-saturating loss). For two classes
+(an attribute that an image has or not), the generator takes one number and the class output is one sigmoid; likewise
+for each of several attributes. For more classes, the generator takes a one-hot vector and the output is a softmax.
 
 Source: A. Odena, C. Olah and J. Shlens, Conditional Image Synthesis with Auxiliary Classifier GANs, ICML 2017,
 section 3.
@@ -32,15 +32,15 @@ __all__ = ["ACGAN"]
 
 
 class ACGANOptions(GANOptions, ConditionalOptions):
-    """Options of the game with an auxiliary classifier."""
+    """Options of the auxiliary-classifier GAN."""
 
     class_weight: float = Field(1.0, gt=0, le=1e6, description="of the class terms, in both losses")
-    classify_fakes: bool = Field(True, description="the discriminator learns to name fakes too, as published")
+    classify_fakes: bool = Field(True, description="train the class output on fakes too, as published")
 
 
 @register("acgan")
 class ACGAN(GAN):
-    """A GAN whose discriminator also names the class."""
+    """A GAN whose discriminator also predicts the class."""
 
     Options = ACGANOptions
     options: ACGANOptions
@@ -48,7 +48,7 @@ class ACGAN(GAN):
     needs_classes = True
 
     def make_condition(self) -> Condition:
-        """One number where there are two classes."""
+        """Returns the condition: one number for two classes."""
         return of_two(self.class_names) if len(self.class_names) == 2 else super().make_condition()
 
     def inputs(self) -> Inputs:
@@ -67,28 +67,28 @@ class ACGAN(GAN):
         return super().score(samples, None)
 
     def extra_discriminator_terms(self, iteration: Iteration, real: Scores, fake: Scores) -> Terms:
-        named = self._class_loss(iteration, real)
+        loss = self._class_loss(iteration, real)
         iteration.log("accuracy_class", self._agreement(iteration, real), "share")
         if self.options.classify_fakes:
-            named = (named + self._class_loss(iteration, fake)) / 2
-        return {"class": Weighted(named, self.options.class_weight)}
+            loss = (loss + self._class_loss(iteration, fake)) / 2
+        return {"class": Weighted(loss, self.options.class_weight)}
 
     def extra_generator_terms(self, iteration: Iteration, fake: Scores) -> Terms:
         return {"class": Weighted(self._class_loss(iteration, fake), self.options.class_weight)}
 
     def _class_loss(self, iteration: Iteration, scores: Scores) -> Tensor:
-        named = scores["class"]
+        logits = scores["class"]
         if self._by_parts:
-            return F.binary_cross_entropy_with_logits(named, self.condition_of(iteration.labels))
-        return F.cross_entropy(named, iteration.labels)
+            return F.binary_cross_entropy_with_logits(logits, self.condition_of(iteration.labels))
+        return F.cross_entropy(logits, iteration.labels)
 
     @property
     def _by_parts(self) -> bool:
-        """Whether every number of the condition is named by itself, as an attribute is."""
+        """Whether each number of the condition is predicted separately by a sigmoid, as for attributes."""
         return self.conditions.of_attributes or self.condition_size == 1
 
     def _agreement(self, iteration: Iteration, scores: Scores) -> Tensor:
-        named = scores["class"].detach()
+        logits = scores["class"].detach()
         if self._by_parts:
-            return torch.eq(named > 0, self.condition_of(iteration.labels) > 0.5).float().mean()
-        return torch.eq(named.argmax(dim=1), iteration.labels).float().mean()
+            return torch.eq(logits > 0, self.condition_of(iteration.labels) > 0.5).float().mean()
+        return torch.eq(logits.argmax(dim=1), iteration.labels).float().mean()

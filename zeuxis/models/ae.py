@@ -4,10 +4,10 @@ Encoder and decoder minimise the reconstruction error alone,
 
     L = E_x[-log p(x | e(x))].
 
-Nothing says where in latent space images are to lie: they fill some region, with gaps, and a decoder fed with
-latents that no image has, such as draws from N(0, 1), has never learned what to make of them. So an autoencoder
-compresses and does not generate; that its samples are poor while its reconstructions are good shows what the
-VAE's KL divergence is for. Its figure "Latents against the prior" shows both.
+Nothing constrains where images lie in latent space: they fill some region, with gaps. Latents in the gaps, and many
+samples of N(0, 1), are inputs on which the decoder was never trained. So an autoencoder compresses but does not
+generate. Its good reconstructions and poor samples show what the VAE's KL divergence is for; the figure "Latents
+against the prior" shows both.
 
 Source: G. E. Hinton and R. R. Salakhutdinov, Reducing the Dimensionality of Data with Neural Networks, Science
 313, 2006.
@@ -28,7 +28,7 @@ class AEOptions(AutoencoderOptions):
 
 @register("ae")
 class AE(Autoencoder):
-    """Encoder and decoder without a prior."""
+    """An encoder and a decoder without a prior."""
 
     Options = AEOptions
     options: AEOptions

@@ -1,19 +1,19 @@
 r"""Differentiable augmentation.
 
-Where there are few images, a discriminator learns them by heart. Showing it every image, real or fake, only
-through a random transformation T keeps it from that, and as T is differentiable the generator still learns
-through it:
+A discriminator memorises a small training set. To prevent that, it sees every image, real or fake, only through a
+random transformation T. T is differentiable, so the generator still learns through it:
 
     L_D = E_x[f(D(T(x)))] + E_z[g(D(T(G(z))))],    L_G = E_z[h(D(T(G(z))))].
 
-T must act on both, in both updates; otherwise the generator learns the transformation. Each image is transformed by
-random amounts of its own:
+T must be applied to both, in both updates; otherwise the generator learns the transformation. The amounts are sampled
+for each image separately:
 
-- ``color``: brightness moves by up to half of half the pixel range, saturation is scaled by 0..2, contrast by 0.5..1.5.
-- ``translation``: the image moves by up to an eighth of its side; the border takes the middle of the range.
-- ``cutout``: a square of half the side takes the middle of the range.
+- ``color``: brightness is shifted by up to a quarter of the pixel range, saturation is scaled by 0..2, contrast by
+  0.5..1.5.
+- ``translation``: the image is shifted by up to an eighth of its side and padded with the middle of the range.
+- ``cutout``: a square of half the side is set to the middle of the range.
 
-These amounts are the defaults of options, and each transformation may be left out of some images (`probability`).
+These amounts are defaults of options. With `probability`, a transformation applies to a share of the images only.
 
 Source: S. Zhao, Z. Liu, J. Lin, J.-Y. Zhu and S. Han, Differentiable Augmentation for Data-Efficient GAN
 Training, NeurIPS 2020, sections 3.2 and 3.3.
@@ -38,17 +38,17 @@ __all__ = ["AUGMENTATIONS", "Augmentation", "AugmentationOptions", "augment"]
 class AugmentationOptions(Section):
     """Options of every augmentation."""
 
-    probability: float = Field(1.0, gt=0, le=1, description="share of the images that are transformed")
+    probability: float = Field(1.0, gt=0, le=1, description="share of the images that it transforms")
 
 
 class Augmentation(ABC):
     """A random, differentiable transformation of images.
 
     Args:
-        options: keyword arguments of `Options`, as a recipe gives them.
+        options: values for fields of `Options`, from the recipe.
 
     Attributes:
-        Options: what a recipe may give it.
+        Options: the options that a recipe may set.
     """
 
     Options: ClassVar[type[AugmentationOptions]] = AugmentationOptions
@@ -58,10 +58,10 @@ class Augmentation(ABC):
 
     @abstractmethod
     def transform(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Returns transformed `(B, C, H, W)` images, whose middle is 0 and whose range has the width of -1..1."""
+        """Returns transformed `(B, C, H, W)` images; pixel values are in -1..1."""
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Transforms its share of the images."""
+        """Transforms the share of the images that `probability` says."""
         transformed = self.transform(images, generator)
         if self.options.probability == 1:
             return transformed
@@ -74,19 +74,19 @@ AUGMENTATIONS: Registry[type[Augmentation]] = Registry("augmentation", "zeuxis.m
 def augment(
     images: Tensor, augmentations: Sequence[Augmentation], generator: torch.Generator, low: float = -1.0
 ) -> Tensor:
-    """Transforms every image by itself, differentiably.
+    """Applies augmentations to images, differentiably and with amounts sampled for each image.
 
     Args:
         images: `(B, C, H, W)` in `low..1`.
-        augmentations: in the order they are applied.
-        generator: samples the transformations.
+        augmentations: in the order in which they are applied.
+        generator: samples the amounts.
         low: the darkest pixel value, -1 or 0.
 
     Returns:
         `(B, C, H, W)`.
     """
     middle = (low + 1) / 2
-    # Worked on around the middle of the range, at the width of -1..1, so that a masked pixel is a zero.
+    # Scaled to -1..1 for the transformations, so that the middle of the range is 0.
     centred = (images - middle) * (2 / (1 - low))
     for augmentation in augmentations:
         centred = augmentation(centred, generator)
@@ -94,17 +94,17 @@ def augment(
 
 
 def _uniform(images: Tensor, generator: torch.Generator, low: float, high: float) -> Tensor:
-    """One number an image, `(B, 1, 1, 1)`."""
-    drawn = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device, dtype=images.dtype)
-    return low + (high - low) * drawn
+    """Returns a uniform random number in `low..high` for each image, `(B, 1, 1, 1)`."""
+    uniform = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device, dtype=images.dtype)
+    return low + (high - low) * uniform
 
 
 class ColorOptions(AugmentationOptions):
     """Options of `color`."""
 
-    brightness: float = Field(0.5, ge=0, le=2, description="moves by up to this, where the range is 2 wide")
-    saturation: float = Field(1.0, ge=0, le=1, description="is scaled by 1 minus this to 1 plus this")
-    contrast: float = Field(0.5, ge=0, le=1, description="is scaled by 1 minus this to 1 plus this")
+    brightness: float = Field(0.5, ge=0, le=2, description="largest shift, at pixel range -1..1")
+    saturation: float = Field(1.0, ge=0, le=1, description="the scale is 1 minus this to 1 plus this")
+    contrast: float = Field(0.5, ge=0, le=1, description="the scale is 1 minus this to 1 plus this")
 
 
 @AUGMENTATIONS.add("color")
@@ -126,20 +126,20 @@ class Color(Augmentation):
 
 
 def _places(images: Tensor, generator: torch.Generator, reach: int) -> tuple[Tensor, Tensor]:
-    """Two whole numbers an image in `-reach..reach`, each `(B, 1)`."""
-    places = torch.randint(-reach, reach + 1, (2, len(images), 1), generator=generator, device=images.device)
-    return places[0], places[1]
+    """Returns two random integers in `-reach..reach` for each image, each `(B, 1)`."""
+    offsets = torch.randint(-reach, reach + 1, (2, len(images), 1), generator=generator, device=images.device)
+    return offsets[0], offsets[1]
 
 
 class TranslationOptions(AugmentationOptions):
     """Options of `translation`."""
 
-    reach: float = Field(0.125, gt=0, le=1, description="moves by up to this share of the height")
+    reach: float = Field(0.125, gt=0, le=1, description="largest shift, as a share of the height")
 
 
 @AUGMENTATIONS.add("translation")
 class Translation(Augmentation):
-    """Moves the image up, down, left or right."""
+    """Shifts the image up, down, left or right."""
 
     Options = TranslationOptions
     options: TranslationOptions
@@ -150,19 +150,19 @@ class Translation(Augmentation):
         rows = torch.arange(height, device=images.device) + down
         columns = torch.arange(width, device=images.device) + right
         inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
-        moved = images[
+        shifted = images[
             torch.arange(count, device=images.device)[:, None, None],
             :,
             rows.clamp(0, height - 1)[:, :, None],
             columns.clamp(0, width - 1)[:, None, :],
         ]  # indices around a slice put its dimension last: (B, H, W, C)
-        return moved.permute(0, 3, 1, 2) * inside[:, None]
+        return shifted.permute(0, 3, 1, 2) * inside[:, None]
 
 
 class CutoutOptions(AugmentationOptions):
     """Options of `cutout`."""
 
-    side: float = Field(0.5, gt=0, le=1, description="of the square, as a share of the image's sides")
+    side: float = Field(0.5, gt=0, le=1, description="side of the square, as a share of the image's sides")
 
 
 @AUGMENTATIONS.add("cutout")

@@ -1,11 +1,11 @@
-r"""What autoencoding models share: an encoder, a decoder, and how a reconstruction is judged.
+r"""Base of autoencoding models: encoder, decoder and reconstruction terms.
 
-The encoder gives either a point, `(B, Z)`, or a normal distribution q(z|x) with mean and log-variance, from two
-heads or from one output of 2 Z values. Reconstruction terms, negative log-likelihoods up to a constant:
+The encoder gives either a point, `(B, Z)`, or a normal distribution q(z|x), whose mean and log-variance come from two
+heads or from one output of 2 Z values. Reconstruction terms are negative log-likelihoods up to a constant:
 
-- ``bce``: Bernoulli, cross-entropy of every pixel; images in 0..1.
+- ``bce``: Bernoulli, the cross-entropy of every pixel; images in 0..1.
 - ``mse``: squared error, a normal distribution of fixed variance.
-- ``gaussian``: a normal distribution whose one variance v is learned with the decoder,
+- ``gaussian``: a normal distribution with one variance v, learned with the decoder,
   ``1/2 ((x - x^)^2 / v + log v)``; it balances reconstruction and KL divergence without a weight (sigma-VAE).
 
 Source of the learned variance: O. Rybkin, K. Daniilidis and S. Levine, Simple and Effective VAE Training with
@@ -28,9 +28,9 @@ from zeuxis.nets import Network
 
 __all__ = ["Autoencoder", "AutoencoderOptions", "posterior_of"]
 
-# A latent's log-variance at most. None gains by being wider than the prior, at 0; but where many features feed it,
-# the first step of an optimiser can take it to 75, where samples are 1e16, and moments of gradients by them are
-# forgotten after tens of thousands of steps only.
+# Upper limit of a latent's log-variance. The prior's is 0, and a wider posterior never lowers the loss. But if many
+# features feed it, the first optimiser update can raise it to 75: samples are then 1e16, and Adam's moments of such
+# gradients decay only after tens of thousands of steps.
 CEILING = 2.0
 
 
@@ -39,7 +39,7 @@ class AutoencoderOptions(ModelOptions):
 
     latent: int = Field(2, ge=1, le=100_000, description="latent dimensions")
     reconstruction: Literal["bce", "mse", "gaussian"] = Field(
-        "bce", description="likelihood of a pixel: Bernoulli, or normal of fixed or of learned variance"
+        "bce", description="likelihood of a pixel: Bernoulli, or normal with fixed or learned variance"
     )
     reduction: Literal["sum", "mean"] = Field(
         "sum", description="over pixels and latent dimensions; 'sum' makes the VAE's loss the bound in nats"
@@ -47,11 +47,11 @@ class AutoencoderOptions(ModelOptions):
 
 
 class Autoencoder(Model):
-    """Base of models that encode and decode; both networks are told the class where one is conditional."""
+    """Base of models that encode and decode; a conditional one gives the class to both networks."""
 
     options: AutoencoderOptions
     generating_networks: ClassVar[tuple[str, ...]] = ("decoder",)
-    # Whether the encoder must give a distribution, or must not; None where it may.
+    # True if the encoder must give a distribution, False if it must give a point, None if either will do.
     stochastic: ClassVar[bool | None] = None
 
     def inputs(self) -> Inputs:
@@ -61,12 +61,12 @@ class Autoencoder(Model):
         encoder, latent = self.net("encoder"), self.options.latent
         if encoder.head_shapes:
             if encoder.head_shapes != {"mean": (latent,), "logvar": (latent,)} or self.stochastic is False:
-                wanted = (
+                requirement = (
                     f"the output must be {latent} latent values, without heads"
                     if self.stochastic is False
                     else f"the heads must be 'mean' and 'logvar' with {latent} values each (model.latent)"
                 )
-                raise UserError(f"In {encoder.where}, {wanted}, not {encoder.head_shapes}.")
+                raise UserError(f"In {encoder.where}, {requirement}, not {encoder.head_shapes}.")
         elif self.stochastic or (self.stochastic is None and encoder.output_shape != (latent,)):
             encoder.require_output((2 * latent,), f"the mean and log-variance of {latent} latent dimensions")
         else:
@@ -81,11 +81,11 @@ class Autoencoder(Model):
                 f"'sigmoid', not '{decoder.rows[-1].layer}'."
             )
         if self.options.reconstruction == "gaussian":
-            # One variance for all pixels, stored as its logarithm with the decoder that it belongs to.
+            # The logarithm of the variance of all pixels, as a parameter of the decoder.
             self.net("decoder").log_variance = nn.Parameter(torch.zeros(()))
 
     def encode(self, images: Tensor, condition: Tensor | None = None) -> Posterior:
-        """Returns the posterior of `(B, C, H, W)` images; of variance 0 where the encoder gives a point."""
+        """Returns the posterior of `(B, C, H, W)` images; its variance is 0 if the encoder gives a point."""
         return posterior_of(self.net("encoder"), images, self.options.latent, condition)
 
     def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
@@ -95,43 +95,43 @@ class Autoencoder(Model):
         return self.net("decoder")(latents, condition=condition).value
 
     def test(self, iteration: Iteration) -> dict[str, Tensor]:
-        """`mse` of reconstructions from the posterior mean at pixel range 0..1, averaged over pixels."""
+        """Returns the `mse` of reconstructions from the posterior mean, averaged over pixels, at pixel range 0..1."""
         condition = self.condition(iteration)
-        made = self.generate(self.encode(iteration.images, condition).mean, condition)
+        reconstructions = self.generate(self.encode(iteration.images, condition).mean, condition)
         pixel_range = self.recipe.data.range
-        return {"mse": F.mse_loss(to_unit(made, pixel_range), to_unit(iteration.images, pixel_range))}
+        return {"mse": F.mse_loss(to_unit(reconstructions, pixel_range), to_unit(iteration.images, pixel_range))}
 
     def reconstruction(self, images: Tensor, latents: Tensor, condition: Tensor | None) -> Tensor:
-        """Negative log-likelihood of images under the decoder, up to a constant, reduced as the options say."""
+        """Returns the negative log-likelihood of images under the decoder, up to a constant, reduced by `reduced`."""
         return self.reduced(self.surprise(images, latents, condition))
 
     def surprise(self, images: Tensor, latents: Tensor, condition: Tensor | None) -> Tensor:
-        """Negative log-likelihood of each pixel under the decoder, `(B, C, H, W)` in nats, up to a constant."""
+        """Returns the negative log-likelihood of each pixel, `(B, C, H, W)` in nats, up to a constant."""
         decoder, kind = self.net("decoder"), self.options.reconstruction
         decoded = decoder(latents, condition=condition)
         if kind == "bce":
             if decoder.gives_logits:
                 return F.binary_cross_entropy_with_logits(decoded.logits, images, reduction="none")
-            made = decoded.value
-            if not ((made >= 0) & (made <= 1)).all():
+            output = decoded.value
+            if not ((output >= 0) & (output <= 1)).all():
                 raise UserError(f"In {decoder.where}, reconstruction 'bce' needs an output in 0..1; end in a sigmoid.")
-            return F.binary_cross_entropy(made, images, reduction="none")
+            return F.binary_cross_entropy(output, images, reduction="none")
         error: Tensor = (decoded.value - images).square()
         if kind == "gaussian":
-            # Softly kept above -6 (a deviation of 0.05), below which the density grows without bound: the
-            # reference above, section 4.
+            # A soft lower limit of -6 (a deviation of 0.05) keeps the density from growing without bound: the source
+            # above, section 4.
             free: Any = decoder.log_variance
             log_variance = -6 + F.softplus(free + 6)
             error = 0.5 * (error * torch.exp(-log_variance) + log_variance)
         return error
 
     def reduced(self, values: Tensor) -> Tensor:
-        """Means over the batch of sums, or of means, over all else."""
+        """Returns the sum over all but the batch (or the mean, as the options say), averaged over the batch."""
         return values.mean() if self.options.reduction == "mean" else values.sum() / len(values)
 
 
 def posterior_of(encoder: Network, x: Tensor, latent: int, condition: Tensor | None = None) -> Posterior:
-    """What an encoder with two heads, with one output of `2 * latent` values, or with a point says of its input."""
+    """Returns the posterior from an encoder with two heads, with one output of `2 * latent` values, or with a point."""
     encoded = encoder(x, condition=condition)
     if encoder.head_shapes:
         mean, logvar = encoded.heads["mean"].value, encoded.heads["logvar"].value
@@ -140,5 +140,5 @@ def posterior_of(encoder: Network, x: Tensor, latent: int, condition: Tensor | N
         if out.shape[1] == latent:
             return Posterior(out, torch.full_like(out, -torch.inf))
         mean, logvar = out.chunk(2, dim=1)
-    # Below the ceiling, with the gradient as if there were none.
+    # Clamped to the ceiling in value; the gradient passes as if it were not.
     return Posterior(mean, logvar + (logvar.clamp(max=CEILING) - logvar).detach())

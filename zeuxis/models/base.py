@@ -1,9 +1,8 @@
-"""What a model is: networks, and a list of phases.
+"""The base class of models: networks and a list of phases.
 
 A phase is one optimiser update: the networks it updates, how often, and the loss. The trainer knows nothing
-else of a model, so update ratios, critics, third optimisers and alternating schedules are data. What a model
-can do is said by protocols (`Generates`, `Encodes`): figures and metrics ask for a capability, never for a
-class.
+else of a model, so update ratios, critics, third optimisers and alternating schedules are data. Protocols such as
+`Generates` and `Encodes` declare what a model can do; figures and measures ask for such an ability, never for a class.
 """
 
 from __future__ import annotations
@@ -53,23 +52,23 @@ __all__ = [
 
 
 class ModelOptions(Section):
-    """Base of every model's options; `model.name` chooses the model, the rest is validated here."""
+    """Base of every model's options: all keys of a recipe's `model` section but `name`, which chooses the model."""
 
 
 class ConditionalOptions(ModelOptions):
     """Options of conditional models and of classifiers."""
 
-    classes: int = Field(10, ge=2, le=10_000, description="assumed without data; the data's own count rules")
+    classes: int = Field(10, ge=2, le=10_000, description="number of classes, where no data is loaded to count them")
 
 
 class Weighted(NamedTuple):
-    """A loss term that enters the sum with a weight, and the journal without."""
+    """A loss term with its weight: the loss adds the weighted value, the journal records the unweighted one."""
 
     value: Tensor
     weight: float | Tensor = 1.0
 
 
-# What a journalled number is: the head of `zeuxis.training.journal` says what each means.
+# The role of a logged number; `zeuxis.training.journal` describes each.
 Role = Literal[
     "loss", "term", "accuracy", "distance", "kl", "information", "share", "diagnostic", "gradient", "rate", "test",
     "error", "cost",
@@ -80,37 +79,37 @@ Terms = Mapping[str, "Tensor | Weighted"]
 
 
 class Input(NamedTuple):
-    """What a network is given.
+    """The inputs of a network.
 
     Attributes:
         shape: of its main input, without the batch dimension.
-        conditioning: what else it takes: a time, a condition.
+        conditioning: which time and condition it also takes.
     """
 
     shape: Shape
     conditioning: Conditioning
 
 
-# Inputs by network; a function where the shape follows from a network before it.
+# Inputs by network; a function if the shape depends on an earlier network.
 Inputs = Mapping[str, "Shape | Input | Callable[[], Shape]"]
 
 
 def total(terms: Mapping[str, Tensor | Weighted]) -> Tensor:
-    """The loss that a phase's terms add up to."""
+    """Returns the loss of a phase: the weighted sum of its terms."""
     weighted = [term if isinstance(term, Weighted) else Weighted(term) for term in terms.values()]
     return torch.stack([value * weight for value, weight in weighted]).sum()
 
 
 @dataclass
 class Iteration:
-    """What a phase is given: one batch, the random generator, and a memo shared by the iteration's phases.
+    """The input of a phase: one batch, the random generator, and a memo shared by the phases of a step.
 
-    Where a phase repeats within an iteration, each repeat has one of its own.
+    Where phases repeat within a step, each repeat has an iteration of its own.
 
     Attributes:
-        epoch: training so far, in epochs, as a fraction; a tensor, `()`, so that a captured iteration sees it change.
-        generator: draws all random numbers of the losses, on the device.
-        device: where tensors live.
+        epoch: epochs trained so far, with the fraction; a tensor, `()`, so that a captured iteration sees it change.
+        generator: samples all random numbers of the losses, on the device.
+        device: of all tensors.
     """
 
     epoch: Tensor
@@ -129,7 +128,7 @@ class Iteration:
 
     @property
     def batch(self) -> Batch:
-        """The batch; images are read when a phase first asks for them."""
+        """The batch; it is loaded on first access."""
         if self._batch is None:
             self._batch = self._fetch()
         return self._batch
@@ -141,7 +140,7 @@ class Iteration:
 
     @property
     def labels(self) -> Tensor:
-        """Class indices, `(B,)`, or numbers in their place, `(B, K)`."""
+        """Class indices, `(B,)`, or the numbers of `data.numbers`, `(B, K)`."""
         if self.batch.labels is None:
             raise UserError(
                 "This model learns classes and needs images with classes or an attribute (--attribute NAME)."
@@ -149,36 +148,37 @@ class Iteration:
         return self.batch.labels
 
     def randn(self, *shape: int) -> Tensor:
-        """Standard normal numbers from the iteration's generator."""
+        """Returns standard normal numbers from the iteration's generator."""
         return torch.randn(*shape, generator=self.generator, device=self.device)
 
     def once(self, name: str, make: Callable[[], T], *, through: str = "") -> T:
-        """Returns what `make` gives, computed once and shared by the phases of this iteration.
+        """Returns what `make` returns, computed once and shared by the phases of this iteration.
 
         Args:
-            name: what it is, such as `"fake"`.
+            name: of the value, such as `"fake"`.
             make: computes it.
-            through: the network whose output it is; once that network is updated it is computed anew.
+            through: networks, separated by spaces, that it was computed with; after an update of one of them, it is
+                computed anew.
         """
         if name not in self._memo:
             self._memo[name] = (make(), frozenset(through.split()))
-        made: T = self._memo[name][0]
-        return made
+        value: T = self._memo[name][0]
+        return value
 
     def forget(self, updated: tuple[str, ...] | None = None) -> None:
-        """Drops what was computed through networks that have been updated since; everything, if none are named."""
+        """Drops shared values that were computed through updated networks; all values, if `updated` is None."""
         if updated is None:
             self._memo.clear()
         else:
             self._memo = {k: v for k, v in self._memo.items() if not v[1] & set(updated)}
 
     def log(self, name: str, value: Tensor, role: Role = "diagnostic") -> None:
-        """Journals a number under the running phase without adding it to the loss.
+        """Logs a number under the running phase without adding it to the loss.
 
         Args:
             name: of the number.
             value: a tensor, `()`.
-            role: what figures and monitors take it for.
+            role: by which figures and monitors select it.
         """
         self.logged[name] = (value.detach(), role)
 
@@ -188,12 +188,12 @@ class Phase:
     """One optimiser update of a model.
 
     Attributes:
-        name: as in the journal, `PHASE/TERM`, and in `training.optimizers`.
+        name: used in the journal, `PHASE/TERM`, and in `training.optimizers`.
         updates: names of the networks whose parameters it updates.
-        repeat: updates an iteration.
-        interval: it is due every so many iterations.
-        optimizer: the phase whose optimiser takes its steps; its own, as a rule.
-        loss: from an iteration to named terms, which are summed.
+        repeat: number of updates per step.
+        interval: number of steps from one time that it is due to the next.
+        optimizer: the phase whose optimiser it uses; usually its own.
+        loss: returns named terms, which are summed, for an iteration.
     """
 
     name: str
@@ -205,16 +205,16 @@ class Phase:
 
 
 def configured(registry: Registry[type[C]], choice: Choice, recipe: Recipe, key: str) -> C:
-    """Builds what a recipe chooses by name, from the options that stand beside the name.
+    """Builds an instance of the class that a recipe chooses by name, with the options given there.
 
     Args:
         registry: of classes with `Options`.
         choice: name and options.
-        recipe: that it stands in.
-        key: where in the recipe, such as `"model.loss"`.
+        recipe: the recipe, for messages.
+        key: the recipe key, such as `"model.loss"`.
 
     Raises:
-        UserError: for an unknown name, and for wrong options.
+        UserError: for an unknown name or wrong options.
     """
     kind: Any = registry[choice.name]
     options = choice.read(kind.Options, f"Recipe {recipe.name}", key)
@@ -233,10 +233,10 @@ def phase(
     Args:
         name: name of the phase.
         updates: the networks it updates, separated by spaces.
-        repeat: the option that holds its number of updates an iteration; once, if empty.
-        interval: the option that says every how many iterations it is due, and 0 that there is no such phase; every
-            iteration, if empty.
-        optimizer: the phase whose optimiser it uses; one of its own, if empty.
+        repeat: the option that holds its number of updates per step; if empty, one.
+        interval: the option that holds its interval in steps, where 0 switches the phase off; if empty, it is due in
+            every step.
+        optimizer: the phase whose optimiser it uses; if empty, its own.
     """
 
     def mark(method: Loss) -> Loss:
@@ -249,26 +249,26 @@ def phase(
 class Model(nn.Module):
     """Base of all models.
 
-    A subclass sets `Options`, names its networks with the shape of each one's input in `inputs`, checks what
-    comes out in `check`, and defines phases. One that is `conditional` has classes and is asked with a condition,
-    `(B, K)`: the vector of a class (`zeuxis.models.conditions`), or a mixture for what lies between.
+    A subclass sets `Options`, names its networks and the shapes of their inputs in `inputs`, checks the shapes of their
+    outputs in `check`, and defines phases. A `conditional` model takes a condition, `(B, K)`: the vector of a class
+    (`zeuxis.models.conditions`), or a mixture of several.
 
     Args:
-        recipe: the run's recipe; its networks are built here.
-        classes: names of the data's classes; where data is not at hand, as for a summary, None.
+        recipe: the run's recipe, whose networks are built.
+        classes: names of the data's classes; None if no data is loaded, as for a summary.
     """
 
     Options: ClassVar[type[ModelOptions]] = ModelOptions
-    # Networks that samples pass through, of which a moving average is kept where the recipe says so.
+    # Networks that generate samples; their weights are averaged if the recipe asks for a moving average.
     generating_networks: ClassVar[tuple[str, ...]] = ()
     conditional: ClassVar[bool] = False
-    # Options that change how a trained model samples, and may be changed for a trained run.
+    # Options of sampling, which may be changed for a trained run.
     sampling_options: ClassVar[tuple[str, ...]] = ()
-    # Whether it needs classes themselves, where a conditional model may also be given numbers.
+    # Whether it needs classes; other conditional models also take numbers (`data.numbers`).
     needs_classes: ClassVar[bool] = False
-    # Whether it learns from the classes of its images; a conditional model does in any case.
+    # Whether it learns from the classes of its images; a conditional model always does.
     labelled: ClassVar[bool] = False
-    # Networks that come, trained, from another run, and the option that names it; no phase updates them.
+    # Networks taken from another, trained run, and the option that names this run; no phase updates them.
     trained_networks: ClassVar[tuple[str, ...]] = ()
     trained_option: ClassVar[str] = ""
 
@@ -276,13 +276,13 @@ class Model(nn.Module):
         super().__init__()
         where = f"recipe {recipe.name}"
         self.options = self.read_options(recipe)
-        # Everything needed to run it again: the defaults of this version are written out.
+        # With this version's defaults written out, so that the run can be repeated.
         self.recipe = recipe.model_copy(update={"model": recipe.model.completed(self.options)})
         self.image_shape = recipe.data.shape
         numbers = recipe.data.numbers
         if numbers and self.needs_classes:
             raise UserError(
-                f"The model '{recipe.model.name}' learns classes, and data.numbers gives it numbers; drop data.numbers."
+                f"The model '{recipe.model.name}' learns classes, but data.numbers gives it numbers; drop data.numbers."
             )
         if (self.conditional or self.labelled) and classes is not None and len(classes) < 2 and not numbers:
             raise UserError(
@@ -299,15 +299,15 @@ class Model(nn.Module):
         }  # fmt: skip
         if "latent" in self.Options.model_fields:
             symbols["latent"] = self.options.latent  # type: ignore[attr-defined]
-        # Weights are a function of the recipe's seed, whatever was drawn before.
+        # Weights depend only on the recipe's seed, not on random numbers sampled before.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.training.seed)
             shapes = self.inputs()
             self._require_networks(shapes)
-            for name, given in shapes.items():
-                # A shape that follows from a network before it is worked out once that network stands.
+            for name, source in shapes.items():
+                # A function is called only now, after the networks it depends on have been built.
                 shape, conditioning = (
-                    given if isinstance(given, Input) else (given() if callable(given) else given, Conditioning())
+                    source if isinstance(source, Input) else (source() if callable(source) else source, Conditioning())
                 )
                 self.networks[name] = Network(
                     self.layers(name),
@@ -322,11 +322,11 @@ class Model(nn.Module):
 
     @classmethod
     def read_options(cls, recipe: Recipe) -> ModelOptions:
-        """Returns a recipe's options of this model; raises a `UserError` for wrong ones."""
+        """Returns a recipe's options of this model; raises a `UserError` if they are wrong."""
         return recipe.model.read(cls.Options, f"Recipe {recipe.name}", "model")
 
     def default_classes(self) -> tuple[str, ...]:
-        """Class names assumed where no data is at hand."""
+        """Returns the class names to assume if no data is loaded."""
         data = self.recipe.data
         if data.numbers:
             return ()
@@ -335,19 +335,19 @@ class Model(nn.Module):
         return tuple(data.classes) or tuple(map(str, range(getattr(self.options, "classes", 0))))
 
     def inputs(self) -> Inputs:
-        """Shape of the input of each network, in the order they are built.
+        """Returns the shape of each network's input, in the order in which the networks are built.
 
-        A network that also takes a time or a condition has an `Input`. A shape that follows from what another network
-        puts out is given as a function, called once those before it are built.
+        For a network that also takes a time or a condition, the value is an `Input`. For one whose input shape depends
+        on earlier networks, it is a function, which is called after those have been built.
         """
         raise NotImplementedError
 
     def layers(self, name: str) -> NetworkOptions:
-        """What a network is built from: the recipe's layers, to which a model may add."""
+        """Returns what a network is built from: the recipe's layers, to which a model may add."""
         return self.recipe.networks[name]
 
     def check(self) -> None:
-        """Raises a `UserError` where a network's output does not fit its use."""
+        """Raises a `UserError` if a network's output does not fit its use."""
 
     def net(self, name: str) -> Network:
         """Returns a network by name."""
@@ -358,7 +358,7 @@ class Model(nn.Module):
     @property
     def phases(self) -> list[Phase]:
         """The phases in the order of their definition, base classes first."""
-        found: dict[str, Phase] = {}
+        phases: dict[str, Phase] = {}
         for cls in reversed(type(self).__mro__):
             for attribute, method in vars(cls).items():
                 if hasattr(method, "_phase"):
@@ -366,15 +366,15 @@ class Model(nn.Module):
                     times = getattr(self.options, repeat) if repeat else 1
                     every = getattr(self.options, interval) if interval else 1
                     if every:
-                        found[name] = Phase(name, updates, times, every, optimizer, getattr(self, attribute))
-        return list(found.values())
+                        phases[name] = Phase(name, updates, times, every, optimizer, getattr(self, attribute))
+        return list(phases.values())
 
     def conditioned(self, shape: Shape) -> Input:
-        """The input of a network that takes the condition, where the model is conditional."""
+        """Returns the input of a network that takes the condition if the model is conditional."""
         return Input(shape, Conditioning(condition=self.condition_size))
 
     def make_condition(self) -> Condition:
-        """How classes become the vectors that its networks take."""
+        """Returns how classes become vectors for the networks."""
         if self.recipe.data.numbers:
             return of_numbers(self.recipe.data.numbers)
         several = len(self.recipe.data.attributes) > 1
@@ -382,25 +382,25 @@ class Model(nn.Module):
 
     @property
     def condition_size(self) -> int:
-        """Numbers that tell a network the class; none where the model is not conditional."""
+        """Length of the condition vector; 0 if the model is not conditional."""
         return self.conditions.size if self.conditional else 0
 
     def condition_of(self, classes: Sequence[int] | Tensor) -> Tensor:
-        """The condition `(N, K)` of classes by their indices; numbers `(N, K)` are a condition as they are."""
+        """Returns the condition `(N, K)` for class indices `(N,)`; numbers `(N, K)` are returned as they are."""
         vectors: Any = self.condition_vectors
         if isinstance(classes, Tensor) and classes.is_floating_point():
             return classes.to(vectors.device)
-        chosen: Tensor = vectors[torch.as_tensor(classes, device=vectors.device)]
-        return chosen
+        condition: Tensor = vectors[torch.as_tensor(classes, device=vectors.device)]
+        return condition
 
     def condition(self, iteration: Iteration) -> Tensor | None:
-        """The condition `(B, K)` of the iteration's images; None where the model is not conditional."""
+        """Returns the condition `(B, K)` of the iteration's images; None if the model is not conditional."""
         if not self.conditional:
             return None
         return iteration.once("condition", lambda: self.condition_of(iteration.labels))
 
     def test(self, iteration: Iteration) -> dict[str, Tensor]:
-        """Terms measured on a held-out batch, without gradients; empty if there are none."""
+        """Returns the test terms of a held-out batch, without gradients; empty if the model has none."""
         return {}
 
     def _require_networks(self, shapes: Mapping[str, Any]) -> None:
@@ -425,41 +425,41 @@ class Posterior(NamedTuple):
     logvar: Tensor
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draws `z = mu + sigma * eps` with `eps ~ N(0, 1)`, `(B, Z)`: the reparameterisation."""
+        """Samples `z = mu + sigma * eps` with `eps ~ N(0, 1)`, `(B, Z)`: the reparameterisation."""
         eps = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
         return self.mean + torch.exp(self.logvar / 2) * eps
 
     def log_density(self, latents: Tensor) -> Tensor:
-        """Log-density `(B,)` of latents `(B, Z)`, in nats."""
+        """Returns the log-density `(B,)` of latents `(B, Z)`, in nats."""
         scaled = (latents - self.mean) * torch.exp(-self.logvar / 2)
         return log_normal(scaled) - 0.5 * self.logvar.sum(dim=1)
 
     def kl(self) -> Tensor:
-        """KL divergence to the standard normal for each dimension, `(B, Z)`, in nats."""
+        """Returns the KL divergence to the standard normal for each dimension, `(B, Z)`, in nats."""
         return 0.5 * (self.logvar.exp() + self.mean.square() - 1 - self.logvar)
 
 
 def log_normal(x: Tensor) -> Tensor:
-    """Log-density `(B,)` of `(B, N)` vectors under the standard normal distribution, in nats."""
+    """Returns the log-density `(B,)` of `(B, N)` vectors under the standard normal distribution, in nats."""
     return -0.5 * (x.square() + math.log(2 * math.pi)).sum(dim=1)
 
 
 @runtime_checkable
 class Generates(Protocol):
-    """A model that makes images from latents."""
+    """A model that generates images from latents."""
 
     def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
-        """Returns `(count, Z)` draws from the prior."""
+        """Samples latents `(count, Z)` from the prior."""
         ...
 
     def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Returns `(B, C, H, W)` images for `(B, Z)` latents and, if conditional, `(B, K)` class weights."""
+        """Returns `(B, C, H, W)` images for `(B, Z)` latents and, if conditional, a `(B, K)` condition."""
         ...
 
 
 @runtime_checkable
 class Encodes(Protocol):
-    """A model that finds the latents of images."""
+    """A model that encodes images as latents."""
 
     def encode(self, images: Tensor, condition: Tensor | None = None) -> Posterior:
         """Returns the posterior of `(B, C, H, W)` images."""
@@ -468,11 +468,11 @@ class Encodes(Protocol):
 
 @runtime_checkable
 class HasPrior(Protocol):
-    """A model with a posterior, and with a density of the prior that `sample_latents` draws from."""
+    """A model with a posterior and with a density of the prior from which `sample_latents` samples."""
 
     @property
     def prior_density(self) -> Literal["normal", "exact", "estimated"]:
-        """What `log_prior` gives: that of N(0, 1), another density, or an estimate of its logarithm without bias."""
+        """What `log_prior` returns: log-density of N(0, 1), of another prior, or an unbiased estimate of it."""
         ...
 
     def encode(self, images: Tensor, condition: Tensor | None = None) -> Posterior:
@@ -480,11 +480,11 @@ class HasPrior(Protocol):
         ...
 
     def log_prior(self, latents: Tensor, generator: torch.Generator) -> Tensor:
-        """Log-density `(B,)` of latents `(B, Z)` under the prior, in nats.
+        """Returns the log-density `(B,)` of latents under the prior, in nats.
 
         Args:
-            latents: where.
-            generator: draws what an estimate needs, on the CPU.
+            latents: `(B, Z)`.
+            generator: samples the random numbers of an estimate, on the CPU.
         """
         ...
 
@@ -499,20 +499,20 @@ class HasLikelihood(HasPrior, Protocol):
         ...
 
     def log_likelihood(self, images: Tensor, latents: Tensor, condition: Tensor | None) -> Tensor:
-        """Log p(x|z) `(B,)` of `(B, C, H, W)` images, in nats: densities of pixels in the recipe's range, or masses."""
+        """Returns log p(x|z), `(B,)` in nats, of `(B, C, H, W)` images: a density in the recipe's range, or a mass."""
         ...
 
 
 @runtime_checkable
 class HasDensity(Protocol):
-    """A model that estimates the density of an image itself, without latents."""
+    """A model that estimates the density of an image directly, without latents."""
 
     def log_density(self, images: Tensor, generator: torch.Generator, condition: Tensor | None = None) -> Tensor:
-        """Estimates log p(x) `(B,)` of `(B, C, H, W)` images, in nats, without bias.
+        """Returns an unbiased estimate of log p(x), `(B,)` in nats.
 
         Args:
-            images: in the recipe's range.
-            generator: samples what the estimate needs, on the CPU.
+            images: `(B, C, H, W)` in the recipe's range.
+            generator: samples the random numbers of the estimate, on the CPU.
             condition: `(B, K)`, of a conditional model.
         """
         ...
@@ -520,7 +520,7 @@ class HasDensity(Protocol):
 
 @runtime_checkable
 class Classifies(Protocol):
-    """A model that tells classes apart."""
+    """A model that classifies images."""
 
     def classify(self, images: Tensor) -> Tensor:
         """Returns `(B, K)` logits for `(B, C, H, W)` images."""
@@ -529,7 +529,7 @@ class Classifies(Protocol):
 
 @runtime_checkable
 class HasFeatures(Protocol):
-    """A model whose inner features are a space to measure distances in."""
+    """A model with features in which distances between images can be measured."""
 
     def features(self, images: Tensor) -> Tensor:
         """Returns `(B, F)` features of `(B, C, H, W)` images."""
@@ -541,8 +541,8 @@ class Code(NamedTuple):
 
     Attributes:
         name: for figures.
-        start: its first place in the latent vector.
-        size: values of a categorical code, held as a one-hot vector; 1 for a continuous one in -1..1.
+        start: its first index in the latent vector.
+        size: number of values of a categorical code, a one-hot vector; 1 for a continuous code in -1..1.
     """
 
     name: str
@@ -551,7 +551,7 @@ class Code(NamedTuple):
 
     @property
     def categorical(self) -> bool:
-        """Whether it takes one of several values, rather than a number."""
+        """Whether it takes one of several values; else it is a number."""
         return self.size > 1
 
 
@@ -564,5 +564,5 @@ class HasCodes(Protocol):
         ...
 
     def read_codes(self, images: Tensor) -> Tensor:
-        """Returns `(B, K)`: of each image the likeliest value of every categorical code, the mean of the others."""
+        """Returns `(B, K)`: for each image, the likeliest value of each categorical code and the mean of each other."""
         ...

@@ -1,9 +1,9 @@
 r"""Conditional generative adversarial network.
 
-Generator and discriminator are both told the class c of an image: G(z, c) and D(x, c). The class enters the
-generator as a one-hot vector beside the noise, and the discriminator as one more plane per class, filled with
-ones for the image's own. Everything else is the GAN of `zeuxis.models.gan`. As c is a vector of weights, a
-mixture of two classes can be asked for as well, which is how one class is turned into another.
+Generator and discriminator are both conditional on the class c of an image: G(z, c) and D(x, c). The generator takes
+the class as a one-hot vector concatenated to the noise. The discriminator takes one more plane per class, filled with
+ones for the image's class and zeros for the others. Everything else is the GAN of `zeuxis.models.gan`. As c is a
+vector of weights, it may also be a mixture of two classes, by which one class is turned into another.
 
 Source: M. Mirza and S. Osindero, Conditional Generative Adversarial Nets, 2014, section 3.2.
 """
@@ -18,12 +18,12 @@ __all__ = ["CGAN"]
 
 
 class CGANOptions(GANOptions, ConditionalOptions):
-    """Options of the conditional game."""
+    """Options of the conditional GAN."""
 
 
 @register("cgan")
 class CGAN(GAN):
-    """A GAN that draws the class it is asked for."""
+    """A GAN conditional on the class."""
 
     Options = CGANOptions
     options: CGANOptions

@@ -1,11 +1,11 @@
 r"""Classifier.
 
-A network gives one logit for each class and minimises the cross-entropy of the image's own,
+A network gives one logit for each class and minimises the cross-entropy of the image's class c,
 
     L = E[-log softmax(f(x))_c].
 
-It makes no images: it serves to say what generated images show, and its last features are a space in which
-distances between sets of images mean something.
+It generates no images. It predicts the classes of generated images, and its last features are a space in which
+distances between sets of images are meaningful.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ClassifierOptions(ConditionalOptions):
 
 @register("classifier")
 class Classifier(Model):
-    """Tells the classes of images apart."""
+    """A network that predicts the classes of images."""
 
     Options = ClassifierOptions
     options: ClassifierOptions
@@ -43,14 +43,14 @@ class Classifier(Model):
         self.net("classifier").require_output((len(self.class_names),), "a value for each class")
 
     def classify(self, images: Tensor) -> Tensor:
-        """Logits `(B, K)` of the classes of `(B, C, H, W)` images."""
+        """Returns class logits `(B, K)` for `(B, C, H, W)` images."""
         return self.net("classifier")(images).logits
 
     def features(self, images: Tensor) -> Tensor:
-        """What the last layer decides by, `(B, F)`."""
+        """Returns the input of the last dense layer, `(B, F)`."""
         network = self.net("classifier")
         if network.feature_shape is None:
-            raise UserError(f"In {network.where}, there is no 'dense' layer, and so no features to measure in.")
+            raise UserError(f"In {network.where}, there is no 'dense' layer, so there are no features to measure in.")
         return network(images).features
 
     @phase("classifier", updates="classifier")
@@ -62,7 +62,7 @@ class Classifier(Model):
         }
 
     def test(self, iteration: Iteration) -> dict[str, Tensor]:
-        """`error`, the share of images named wrongly, and `cross_entropy`."""
+        """Returns `error`, the share of images classified wrongly, and `cross_entropy`."""
         logits = self.classify(iteration.images)
         wrong = (logits.argmax(dim=1) != iteration.labels).float().mean()
         return {"error": wrong, "cross_entropy": F.cross_entropy(logits, iteration.labels)}

@@ -1,11 +1,11 @@
-"""What a conditional model is told of an image: a vector for each of its classes.
+"""The condition of a conditional model: a vector for each class, or numbers of each image.
 
-- Of classes: one-hot vectors; what lies between two is a mixture of them.
-- Of several attributes at once, `data.attribute = "Smiling,Male"`: a number for each, 1 for an image that has it. A
-  class is then a combination, and one that no image shows can be asked for all the same.
-- Of numbers, `data.numbers = ["angle", "scale"]`: the numbers themselves, scaled to mean 0 and deviation 1 over the
+- Classes: one-hot vectors, which can be mixed.
+- Several attributes, `data.attribute = "Smiling,Male"`: one number each, 1 for an image that has the attribute. A class
+  is a combination of attributes; combinations that no training image has can be generated too.
+- Numbers, `data.numbers = ["angle", "scale"]`: the numbers themselves, scaled to mean 0 and deviation 1 over the
   training images. There are no classes.
-- Of two classes, where a model has one number for them: 0 and 1.
+- Two classes, for a model that takes one number: 0 and 1.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Condition:
         classes: names of the C classes.
         parts: names of the K numbers.
         vectors: `(C, K)` float32.
-        scales: mean and deviation of each number, where the parts are numbers; else empty.
+        scales: mean and deviation of each number of `data.numbers`; empty for classes and attributes.
     """
 
     classes: tuple[str, ...]
@@ -41,7 +41,7 @@ class Condition:
 
     @property
     def size(self) -> int:
-        """Numbers in a vector, K."""
+        """Length of a vector, K."""
         return len(self.parts)
 
     @property
@@ -50,9 +50,9 @@ class Condition:
         return len(self.parts) > 1 and len(self.classes) == 2 ** len(self.parts)
 
     def index(self, text: str) -> int:
-        """The class that words ask for: `"7"`, or `"Smiling=1,Male=0"` of attributes, where one left out is 0.
+        """Returns the index of a class from its name, or from attributes, `"Smiling=1,Male=0"`, which default to 0.
 
-        Accents may be typed composed or not.
+        Accents may be composed or decomposed.
 
         Raises:
             UserError: for an unknown class or attribute, or a value that is neither 0 nor 1.
@@ -71,16 +71,16 @@ class Condition:
             if value not in ("0", "1"):
                 raise UserError(f"The attribute {name} is 0 or 1, as in {name}=1, not '{quoted(value)}'.")
             values[name] = int(value)
-        wanted = np.array(list(values.values()), np.float32)
-        return int((self.vectors == wanted).all(axis=1).argmax())
+        vector = np.array(list(values.values()), np.float32)
+        return int((self.vectors == vector).all(axis=1).argmax())
 
     def vectors_of(self, texts: Sequence[str]) -> np.ndarray:
-        """The vectors `(N, K)` that words ask for: of classes, or of numbers as in `"angle=0.5,scale=1"`.
+        """Returns the vectors `(N, K)` for names of classes, or for numbers as in `"angle=0.5,scale=1"`.
 
-        A number that is left out has its mean.
+        A number that is not given takes its mean.
 
         Raises:
-            UserError: as `index`, and for a value that is not a number.
+            UserError: as for `index`, and for a value that is not a number.
         """
         if not self.scales:
             return np.asarray(self.vectors[[self.index(text) for text in texts]])
@@ -102,31 +102,31 @@ class Condition:
         return list(values.values())
 
     def in_turn(self, count: int) -> np.ndarray:
-        """Vectors `(count, K)`: of the classes in turn, or of numbers as the training images have them on average."""
+        """Returns vectors `(count, K)`: of the classes in turn, or random numbers on the training images' scale."""
         if not self.scales:
             return np.asarray(self.vectors[np.arange(count) % len(self.classes)])
-        # The same for every count, so that the first of many are the few.
+        # A fixed seed: the first vectors are the same for every count.
         return np.random.default_rng(0).normal(size=(count, self.size)).clip(-2, 2).astype(np.float32)
 
 
 def of_classes(classes: Sequence[str]) -> Condition:
-    """One-hot vectors."""
+    """Returns the condition of classes: one-hot vectors."""
     return Condition(tuple(classes), tuple(classes), np.eye(len(classes), dtype=np.float32))
 
 
 def of_two(classes: Sequence[str]) -> Condition:
-    """One number, 0 for the first class and 1 for the second."""
+    """Returns the condition of two classes: one number, 0 for the first and 1 for the second."""
     return Condition(tuple(classes), (classes[1],), np.array([[0], [1]], np.float32))
 
 
 def of_numbers(names: Sequence[str], scales: Sequence[tuple[float, float]] = ()) -> Condition:
-    """Numbers by their names; without scales, they are taken as scaled already."""
+    """Returns the condition of numbers; without scales, they are taken as scaled already."""
     known = tuple(scales) or ((0.0, 1.0),) * len(names)
     return Condition((), tuple(names), np.empty((0, len(names)), np.float32), known)
 
 
 def of_attributes(attributes: Sequence[str]) -> Condition:
-    """A number for each attribute."""
-    places = np.arange(2 ** len(attributes))
-    bits = (places[:, None] >> np.arange(len(attributes))) & 1
+    """Returns the condition of attributes: one number, 0 or 1, for each."""
+    combination = np.arange(2 ** len(attributes))
+    bits = (combination[:, None] >> np.arange(len(attributes))) & 1
     return Condition(tuple(combinations(attributes)), tuple(attributes), bits.astype(np.float32))

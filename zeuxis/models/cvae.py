@@ -1,11 +1,11 @@
 r"""Conditional variational autoencoder.
 
-Encoder and decoder are both told the class c, so that the latents need not carry it and hold the style alone:
+Encoder and decoder are both conditional on the class c, so the latents need not encode it and hold only the style:
 
     log p(x|c) >= E_q(z|x,c)[log p(x|z, c)] - KL(q(z|x, c) || N(0, 1)).
 
-The class enters the encoder as one more plane for each class and the decoder as a one-hot vector beside the
-latents. Samples of a class are decoded from prior draws; an image encoded with its own class and decoded with
+The encoder takes the class as one more plane per class, the decoder as a one-hot vector concatenated to the latents.
+Samples of a class are decoded from samples of the prior. An image that is encoded with its own class and decoded with
 another keeps its style.
 
 Source: K. Sohn, H. Lee and X. Yan, Learning Structured Output Representation using Deep Conditional Generative
@@ -27,7 +27,7 @@ class CVAEOptions(VAEOptions, ConditionalOptions):
 
 @register("cvae")
 class CVAE(VAE):
-    """A VAE that draws the class it is asked for."""
+    """A VAE conditional on the class."""
 
     Options = CVAEOptions
     options: CVAEOptions

@@ -1,14 +1,14 @@
 r"""CVAE-GAN.
 
-A VAE-GAN that is told the class c: encoder q(z|x, c), decoder G(z, c). A discriminator judges whether an image is
-real, and a classifier C, which learns from real images alone, whether it shows the class that was asked for:
+A VAE-GAN conditional on the class c, with encoder q(z|x, c) and decoder G(z, c). A discriminator judges whether an
+image is real. A classifier C, trained on real images only, judges whether it shows the class c:
 
     classifier:  E[-log C(c|x)]
     decoder:     the VAE-GAN's terms, + kappa E[-log C(c|G(z, c))]
 
-and reconstructions are compared in the classifier's features too. Four phases with an optimiser each. Where the
-published model matches the mean features of real and generated images, here the decoder fools the discriminator
-by the adversarial loss of the options.
+and reconstructions are also compared in the classifier's features. There are four phases, each with its own optimiser.
+The published model matches the mean features of real and generated images; here the decoder is trained against the
+discriminator with the adversarial loss of the options instead.
 
 Source: J. Bao, D. Chen, F. Wen, H. Li and G. Hua, CVAE-GAN: Fine-Grained Image Generation through Asymmetric
 Training, ICCV 2017, section 3.
@@ -36,7 +36,7 @@ class CVAEGANOptions(VAEGANOptions, ConditionalOptions):
 
 @register("cvae-gan")
 class CVAEGAN(VAEGAN):
-    """A VAE-GAN that draws the class it is asked for."""
+    """A VAE-GAN conditional on the class."""
 
     Options = CVAEGANOptions
     options: CVAEGANOptions
@@ -56,16 +56,16 @@ class CVAEGAN(VAEGAN):
             )
 
     def classify(self, images: Tensor) -> Tensor:
-        """Logits `(B, K)` of the classes."""
+        """Returns class logits `(B, K)` for `(B, C, H, W)` images."""
         return self.net("classifier")(images).heads["class"].logits
 
-    def feature_error(self, images: Tensor, made: Tensor, network: str = "discriminator") -> Tensor:
-        seen = super().feature_error(images, made, network)
-        return seen + super().feature_error(images, made, "classifier")
+    def feature_error(self, images: Tensor, reconstructions: Tensor, network: str = "discriminator") -> Tensor:
+        error = super().feature_error(images, reconstructions, network)
+        return error + super().feature_error(images, reconstructions, "classifier")
 
     def extra_generator_terms(self, iteration: Iteration) -> Terms:
-        named = F.cross_entropy(self.classify(self.fakes(iteration)), iteration.labels)
-        return {"class": Weighted(named, self.options.class_weight)}
+        loss = F.cross_entropy(self.classify(self.fakes(iteration)), iteration.labels)
+        return {"class": Weighted(loss, self.options.class_weight)}
 
     @phase("classifier", updates="classifier")
     def classifier_terms(self, iteration: Iteration) -> Terms:

@@ -1,27 +1,27 @@
-r"""Flow matching: noise becomes an image along paths that are straight while it learns.
+r"""Flow matching: a velocity field, learned on straight paths, carries noise to images.
 
-Between a sample of noise x0 ~ N(0, 1) and an image x1 lies the path x_t = (1 - t) x0 + t x1, on which the velocity is
-x1 - x0. A network learns the mean of these velocities at every place and time,
+The path from a sample of noise x0 ~ N(0, 1) to an image x1 is x_t = (1 - t) x0 + t x1; its velocity is x1 - x0. A
+network learns the mean of these velocities at every position and time,
 
     L = E |v(x_t, t, c) - (x1 - x0)|^2,
 
-and the flow of dx/dt = v(x, t, c) from t = 0 to 1 carries N(0, 1) to the images (Lipman et al., theorem 2). The noise
+and the flow of dx/dt = v(x, t, c) from t = 0 to 1 maps N(0, 1) to the images (Lipman et al., theorem 2). The noise
 is the latent vector of an image: the same noise always gives the same image.
 
-- ``times``: t uniform, or logit-normal, t = sigmoid(n) with n ~ N(0, 1), which looks more often at the middle of the
-  path, where the velocity is hardest to tell.
-- ``coupling``: which noise goes with which image. At random, paths of a batch cross, and the flow has to bend. Matched
-  by optimal transport within the batch (the pairing of least squared distance, among images of one class), they cross
-  less, the flow is straighter, and fewer steps follow it.
-- ``guidance``: with w > 1 the solver follows v(x, t, none) + w (v(x, t, c) - v(x, t, none)), which draws samples
-  towards the class and away from the average. The network learns v(x, t, none) as the condition is left out of a
-  share of the images (``drop_condition``).
+- ``times``: t is uniform, or logit-normal, t = sigmoid(n) with n ~ N(0, 1). The latter samples more often from the
+  middle of the path, where the velocity is hardest to predict.
+- ``coupling``: which noise is paired with which image. With random pairs, the paths of a batch cross, so the flow is
+  curved. With optimal transport within the batch (the pairs of least squared distance, among images of one class),
+  they cross less, the flow is straighter, and the solver needs fewer steps.
+- ``guidance``: for w > 1 the solver follows v(x, t, none) + w (v(x, t, c) - v(x, t, none)), which moves samples
+  towards the class and away from the average. The network learns v(x, t, none) from the share of the images
+  (``drop_condition``) for which the condition is left out.
 
-The density of an image follows from the change of variables along its path, backwards to the noise it comes from,
+The density of an image follows from the change of variables along its path, backwards to its noise x0,
 
     log p(x1) = log N(x0; 0, 1) - int_0^1 div v(x_t, t) dt,
 
-where e^T (dv/dx) e, with e of random signs, estimates the divergence without bias (Hutchinson).
+where e^T (dv/dx) e, for a vector e of random signs, is an unbiased estimate of the divergence (Hutchinson).
 
 Sources: Y. Lipman et al., Flow Matching for Generative Modeling, ICLR 2023; X. Liu, C. Gong and Q. Liu, Flow Straight
 and Fast, ICLR 2023; A. Tong et al., Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal
@@ -62,9 +62,9 @@ __all__ = ["ConditionalFlow", "Flow", "FlowOptions"]
 class FlowOptions(ModelOptions):
     """Options of flow matching."""
 
-    times: Literal["uniform", "logit-normal"] = Field("logit-normal", description="where on the paths it learns")
+    times: Literal["uniform", "logit-normal"] = Field("logit-normal", description="distribution of t in training")
     coupling: Literal["independent", "optimal-transport"] = Field(
-        "independent", description="which noise goes with which image of a batch"
+        "independent", description="which noise is paired with which image of a batch"
     )
     solver: str = Field("midpoint", description="see `zeuxis.models.samplers`")
     solver_steps: int = Field(6, ge=1, le=10_000, description="from noise to image when sampling")
@@ -93,17 +93,17 @@ class Flow(Model):
         if self.recipe.data.numbers and self.conditional and self.options.coupling != "independent":
             raise UserError(
                 f"Recipe {self.recipe.name}: model.coupling = '{self.options.coupling}' pairs noise and images of one "
-                "class, and data.numbers has no classes; set it to 'independent'."
+                "class, but data.numbers has no classes; set it to 'independent'."
             )
         self.net("velocity").require_output(self.image_shape, "the velocity of the recipe's image")
 
     @property
     def told_size(self) -> int:
-        """Numbers that the network takes of the condition: its vector, and whether there is one."""
+        """Size of the network's condition: the condition vector, and a mark that there is one."""
         return self.condition_size + 1 if self.conditional else 0
 
     def velocity(self, x: Tensor, time: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Velocity `(B, C, H, W)` at places `(B, C, H, W)` and times `(B, 1)` in 0..1."""
+        """Returns the velocity `(B, C, H, W)` at positions `(B, C, H, W)` and times `(B, 1)` in 0..1."""
         return self.net("velocity")(x, time=time, condition=condition).value
 
     def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
@@ -115,11 +115,11 @@ class Flow(Model):
         return images.clamp(-1 if self.recipe.data.range == "-1..1" else 0, 1)
 
     def guided(self, condition: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
-        """The velocity that samples follow, as a function of place and time."""
+        """Returns the velocity that samples follow, as a function of position and time."""
         return self.velocity
 
     def pairs(self, iteration: Iteration) -> tuple[Tensor, Tensor]:
-        """Noise and images of a batch, `(B, C, H, W)` each, in the order in which they are coupled."""
+        """Returns noise and images of a batch, `(B, C, H, W)` each, in matching order."""
         images = iteration.images
         noise = iteration.randn(*images.shape).contiguous(memory_format=torch.channels_last)
         if self.options.coupling == "optimal-transport":
@@ -127,17 +127,17 @@ class Flow(Model):
         return noise, images
 
     def times(self, iteration: Iteration, count: int) -> Tensor:
-        """Times of a batch, `(count, 1)` in 0..1."""
+        """Samples the times of a batch, `(count, 1)` in 0..1."""
         if self.options.times == "logit-normal":
             return torch.sigmoid(iteration.randn(count, 1))
         return torch.rand(count, 1, generator=iteration.generator, device=iteration.device)
 
     def dropped(self, iteration: Iteration) -> Tensor | None:
-        """The condition as the network takes it while it learns."""
+        """Returns the condition for training, left out for a share of the images; None if there is no condition."""
         return None
 
     def loss(self, iteration: Iteration) -> Tensor:
-        """Squared error of the velocity, `(B,)`, a mean over pixels."""
+        """Returns the squared error of the velocity, `(B,)`, averaged over pixels."""
         noise, images = self.pairs(iteration)
         time = self.times(iteration, len(images))
         x = torch.lerp(noise, images, time[:, :, None, None])
@@ -153,10 +153,10 @@ class Flow(Model):
 
     @torch.no_grad()
     def log_density(self, images: Tensor, generator: torch.Generator, condition: Tensor | None = None) -> Tensor:
-        """An unbiased estimate of log p(x) `(B,)` of `(B, C, H, W)` images, in nats, by Hutchinson's estimator.
+        """Returns an unbiased estimate of log p(x), `(B,)` in nats, by Hutchinson's estimator.
 
         Args:
-            images: in the recipe's range.
+            images: `(B, C, H, W)` in the recipe's range.
             generator: samples the signs, on the CPU.
             condition: `(B, K)`, of a conditional model.
         """
@@ -176,13 +176,13 @@ class Flow(Model):
 class ConditionalFlowOptions(FlowOptions, ConditionalOptions):
     """Options of conditional flow matching."""
 
-    guidance: float = Field(1.0, ge=0, le=100, description="how far samples are drawn towards their class; 1: not")
+    guidance: float = Field(1.0, ge=0, le=100, description="how far samples are moved towards their class; 1: not")
     drop_condition: float = Field(0.1, ge=0, le=1, description="share of the images whose condition is left out")
 
 
 @register("conditional-flow")
 class ConditionalFlow(Flow):
-    """Flow matching given the class, with guidance."""
+    """Flow matching conditional on the class, with guidance."""
 
     Options = ConditionalFlowOptions
     options: ConditionalFlowOptions
@@ -196,31 +196,35 @@ class ConditionalFlow(Flow):
         return self._marked(condition) * (uniform >= self.options.drop_condition)
 
     def guided(self, condition: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
-        assert condition is not None, "a conditional model is asked for something"
+        assert condition is not None, "a conditional model needs a condition"
         marked, weight = self._marked(condition), self.options.guidance
 
         def follow(x: Tensor, time: Tensor) -> Tensor:
-            asked = self.velocity(x, time, marked)
+            conditional = self.velocity(x, time, marked)
             if weight == 1:
-                return asked
-            free = self.velocity(x, time, torch.zeros_like(marked))
-            return torch.lerp(free, asked, weight)
+                return conditional
+            unconditional = self.velocity(x, time, torch.zeros_like(marked))
+            return torch.lerp(unconditional, conditional, weight)
 
         return follow
 
     @staticmethod
     def _marked(condition: Tensor) -> Tensor:
-        """The condition with a mark that there is one, `(B, K + 1)`: without one, all are 0."""
+        """Appends a 1 to the condition, `(B, K + 1)`, to mark that there is one; no condition is all zeros."""
         return torch.cat([condition, torch.ones_like(condition[:, :1])], dim=1)
 
 
 def transport(noise: Tensor, images: Tensor, labels: Tensor | None) -> Tensor:
-    """For each image, the index of the noise it is paired with: the least sum of squared distances, class by class.
+    """Pairs noise and images so that the sum of squared distances is least.
 
     Args:
         noise: `(B, C, H, W)`.
         images: `(B, C, H, W)`.
-        labels: class indices `(B,)`; noise is then shared out among the classes by its order in the batch.
+        labels: class indices `(B,)`, to pair within each class: an image then gets noise only from the places in the
+            batch that images of its class hold; None to pair within the whole batch.
+
+    Returns:
+        For each image, the index of its noise, `(B,)`.
     """
     from scipy.optimize import linear_sum_assignment
 

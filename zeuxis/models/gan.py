@@ -6,8 +6,8 @@ With targets t (1 for real, 0 for fake) and binary cross-entropy on logits,
     L_D = E_x[BCE(D(x), t_real)] + E_z[BCE(D(G(z)), 0)],
     L_G = E_z[BCE(D(G(z)), 1)]                                 (non-saturating).
 
-Other losses, penalties, and measures against a discriminator that wins are options that all adversarial models
-share: `zeuxis.models.adversarial`.
+Other losses, penalties, and measures against a discriminator that wins are options of all adversarial models:
+`zeuxis.models.adversarial`.
 
 Sources: I. Goodfellow et al., Generative Adversarial Nets, NeurIPS 2014, section 3; A. Radford, L. Metz and
 S. Chintala, DCGAN, ICLR 2016.
@@ -36,7 +36,7 @@ class GANOptions(AdversarialOptions):
 
 @register("gan")
 class GAN(Adversarial):
-    """Generator against discriminator; both are told the class where a subclass is conditional."""
+    """A generator and a discriminator; in a conditional subclass, both take the class."""
 
     Options = GANOptions
     options: GANOptions
@@ -59,11 +59,11 @@ class GAN(Adversarial):
         return self.net("generator")(latents, condition=condition).value
 
     def reals(self, iteration: Iteration) -> Tensor:
-        """The real samples: the iteration's images."""
+        """Returns the real samples: the iteration's images."""
         return iteration.images
 
     def fakes(self, iteration: Iteration) -> Tensor:
-        """Generated images of this iteration; both phases share one pass through the generator."""
+        """Returns generated images; the phases share one pass through the generator until it is updated."""
 
         def make() -> Tensor:
             return self.generate(
@@ -76,11 +76,11 @@ class GAN(Adversarial):
         return self.reals(iteration), self.fakes(iteration), self.condition(iteration)
 
     def extra_discriminator_terms(self, iteration: Iteration, real: Scores, fake: Scores) -> Terms:
-        """Further terms of the discriminator's loss, from what it said of real and fake images."""
+        """Returns further terms of the discriminator's loss, from its scores of real and fake images."""
         return {}
 
     def extra_generator_terms(self, iteration: Iteration, fake: Scores) -> Terms:
-        """Further terms of the generator's loss, from what the discriminator said of its images."""
+        """Returns further terms of the generator's loss, from the discriminator's scores of its images."""
         return {}
 
     @phase("discriminator", updates="discriminator", repeat="discriminator_updates")

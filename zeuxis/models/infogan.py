@@ -1,19 +1,19 @@
 r"""InfoGAN.
 
-The latent vector holds noise z and codes c: categorical ones, uniform over their values, and continuous ones,
-uniform in -1..1. A network Q that shares the discriminator's trunk guesses the codes of an image, Q(c|x). As
+The latent vector holds noise z and codes c: categorical codes, uniform over their values, and continuous codes,
+uniform in -1..1. A network Q, which shares the discriminator's trunk, predicts the codes of an image, Q(c|x). As
 
     I(c; G(z, c)) >= H(c) + E[log Q(c | G(z, c))],
 
-generator and Q together raise the right side, and with it what an image tells of its codes:
+generator and Q are trained to raise the right side, a lower bound on the mutual information of image and codes:
 
     L_Q = -E[sum_k log Q(c_k | G(z, c))],
 
 with a softmax for each categorical code and a normal distribution of learned mean and variance for each
-continuous one. H(c) is a constant of the codes; the bound itself is journalled, in nats.
+continuous one. H(c) is a constant of the codes; the bound itself is logged, in nats.
 
-Three phases with an optimiser each: the discriminator's, the generator's, and that of the information, which
-updates the generator, Q, and the trunk that Q shares.
+There are three phases, each with its own optimiser: the discriminator's, the generator's, and that of the information,
+which updates the generator, Q, and the trunk that Q shares.
 
 Source: X. Chen, Y. Duan, R. Houthooft, J. Schulman, I. Sutskever and P. Abbeel, InfoGAN, NeurIPS 2016,
 sections 4 to 6.
@@ -39,8 +39,8 @@ __all__ = ["InfoGAN"]
 class InfoGANOptions(GANOptions):
     """Options of InfoGAN."""
 
-    latent: int = Field(62, ge=1, le=100_000, description="dimensions of the noise, codes not counted")
-    categorical: list[int] = Field([10], max_length=100, description="values of each categorical code")
+    latent: int = Field(62, ge=1, le=100_000, description="dimensions of the noise, without the codes")
+    categorical: list[int] = Field([10], max_length=100, description="number of values of each categorical code")
     continuous: int = Field(2, ge=0, le=1000, description="number of continuous codes")
     categorical_weight: float = Field(1.0, gt=0, le=1e6, description="of the categorical codes in the information loss")
     continuous_weight: float = Field(0.1, gt=0, le=1e6, description="of the continuous codes, as published")
@@ -51,24 +51,24 @@ class InfoGANOptions(GANOptions):
             raise ValueError("InfoGAN needs a code: give categorical, such as [10], or continuous, such as 2")
         for size in self.categorical:
             if not 2 <= size <= 10_000:
-                raise ValueError(f"a categorical code takes at most 10,000 and at least 2 values, not {size}")
+                raise ValueError(f"a categorical code takes 2 to 10,000 values, not {size}")
         return self
 
 
 @register("infogan")
 class InfoGAN(GAN):
-    """A GAN that finds the factors of its data without labels."""
+    """A GAN that learns the factors of its data without labels."""
 
     Options = InfoGANOptions
     options: InfoGANOptions
 
     def codes(self) -> tuple[Code, ...]:
-        found, place = [], self.options.latent
+        codes, start = [], self.options.latent
         for i, size in enumerate(self.options.categorical, 1):
-            found.append(Code(f"categorical {i}", place, size))
-            place += size
-        found += [Code(f"continuous {i + 1}", place + i, 1) for i in range(self.options.continuous)]
-        return tuple(found)
+            codes.append(Code(f"categorical {i}", start, size))
+            start += size
+        codes += [Code(f"continuous {i + 1}", start + i, 1) for i in range(self.options.continuous)]
+        return tuple(codes)
 
     @property
     def latent_size(self) -> int:
@@ -83,26 +83,26 @@ class InfoGAN(GAN):
         }
 
     def layers(self, name: str) -> NetworkOptions:
-        given = super().layers(name)
+        options = super().layers(name)
         if name != "q":
-            return given
-        # One output for each code, whatever their mixture.
+            return options
+        # One head for each categorical code, and one for all continuous ones.
         heads = {f"categorical_{i}": [f"dense {n}", "softmax"] for i, n in enumerate(self.options.categorical, 1)}
         if self.options.continuous:
             heads["continuous"] = [f"dense {2 * self.options.continuous}"]
-        return given.model_copy(update={"heads": heads})
+        return options.model_copy(update={"heads": heads})
 
     def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
         device = generator.device
         parts = [torch.randn(count, self.options.latent, generator=generator, device=device)]
         for size in self.options.categorical:
-            drawn = torch.randint(size, (count,), generator=generator, device=device)
-            parts.append(F.one_hot(drawn, size).float())
+            values = torch.randint(size, (count,), generator=generator, device=device)
+            parts.append(F.one_hot(values, size).float())
         parts.append(2 * torch.rand(count, self.options.continuous, generator=generator, device=device) - 1)
         return torch.cat(parts, dim=1)
 
     def guessed(self, images: Tensor) -> dict[str, Tensor]:
-        """What Q says of the codes of images, before any softmax, by its heads."""
+        """Returns Q's predictions of the codes of images, before any softmax, by head."""
         heads = self.net("q")(self.net("discriminator")(images).features).heads
         return {name: head.logits for name, head in heads.items()}
 
@@ -121,8 +121,8 @@ class InfoGAN(GAN):
         terms: dict[str, Tensor | Weighted] = {}
         categorical = [code for code in self.codes() if code.categorical]
         if categorical:
-            drawn = [latents[:, code.start : code.start + code.size].argmax(dim=1) for code in categorical]
-            losses = [F.cross_entropy(guessed[f"categorical_{i}"], values) for i, values in enumerate(drawn, 1)]
+            targets = [latents[:, code.start : code.start + code.size].argmax(dim=1) for code in categorical]
+            losses = [F.cross_entropy(guessed[f"categorical_{i}"], target) for i, target in enumerate(targets, 1)]
             loss = torch.stack(losses).sum()
             terms["categorical"] = Weighted(loss, self.options.categorical_weight)
             bound = sum(math.log(code.size) for code in categorical) - loss
@@ -130,7 +130,7 @@ class InfoGAN(GAN):
         if self.options.continuous:
             numbers = latents[:, -self.options.continuous :]
             mean, logvar = guessed["continuous"].chunk(2, dim=1)
-            # Kept above -4, a deviation of 0.14: a code guessed exactly would have a density without bound.
+            # A soft lower limit of -4, a deviation of 0.14: for an exact prediction, the density would be unbounded.
             logvar = -4 + F.softplus(logvar + 4)
             loss = 0.5 * (logvar + (numbers - mean).square() * torch.exp(-logvar)).sum(1).mean()
             terms["continuous"] = Weighted(loss, self.options.continuous_weight)

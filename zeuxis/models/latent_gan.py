@@ -1,13 +1,13 @@
-r"""Latent GAN: a GAN on the latent space that a VAE learned.
+r"""Latent GAN: a GAN in the latent space of a trained VAE.
 
-A VAE's decoder is asked, when sampling, for latents from the prior N(0, 1), but has learned on those from the
-aggregate posterior q(z) = E_x[q(z|x)], which is never quite the prior. Here a small GAN learns q(z) itself: with
+When a VAE samples, its decoder gets latents from the prior N(0, 1), but it was trained on latents from the aggregate
+posterior q(z) = E_x[q(z|x)], which never quite matches the prior. Here a small GAN learns q(z) itself. With the
 encoder and decoder of a trained VAE run, frozen,
 
     real: z ~ q(z|x), x from the data;   fake: G(n), n ~ N(0, 1);   samples: x = decoder(G(n)).
 
-As both players see vectors of a few dozen numbers, it trains in minutes. Data, encoder, decoder and number of
-latents are those of the run that `model.vae` names.
+Generator and discriminator work on vectors of a few dozen numbers, so training takes minutes. Data, encoder, decoder
+and number of latents are those of the run that `model.vae` names.
 
 Source: the specification, S8; the same idea on point clouds is the l-GAN of P. Achlioptas, O. Diamanti,
 I. Mitliagkas and L. Guibas, Learning Representations and Generative Models for 3D Point Clouds, ICML 2018.
@@ -31,14 +31,14 @@ __all__ = ["LatentGAN"]
 class LatentGANOptions(GANOptions):
     """Options of the GAN on latents."""
 
-    vae: str = Field("", description="the trained run that encoder and decoder come from: its folder, or its name")
+    vae: str = Field("", description="the trained run, as folder or name, from which encoder and decoder come")
     latent: int = Field(16, ge=1, le=100_000, description="latent dimensions of that run")
     noise: int = Field(16, ge=1, le=100_000, description="dimensions of the generator's noise")
 
 
 @register("latent-gan")
 class LatentGAN(GAN):
-    """A GAN that learns which latents a VAE's decoder knows."""
+    """A GAN that learns the distribution of a VAE's latents."""
 
     Options = LatentGANOptions
     options: LatentGANOptions
@@ -62,7 +62,7 @@ class LatentGAN(GAN):
 
     def train(self, mode: bool = True) -> LatentGAN:
         super().train(mode)
-        for name in self.trained_networks:  # what is not trained is used as when trained to the end
+        for name in self.trained_networks:  # frozen networks stay in evaluation mode
             self.net(name).eval()
         return self
 
@@ -73,7 +73,7 @@ class LatentGAN(GAN):
         return self.net("decoder")(self.net("generator")(latents).value).value
 
     def posterior(self, images: Tensor) -> Posterior:
-        """The VAE's posterior of `(B, C, H, W)` images; the generator's noise has no encoder."""
+        """Returns the VAE's posterior of `(B, C, H, W)` images; no encoder gives the generator's noise."""
         return posterior_of(self.net("encoder"), images, self.options.latent)
 
     def reals(self, iteration: Iteration) -> Tensor:

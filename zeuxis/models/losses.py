@@ -1,7 +1,7 @@
-r"""Losses of adversarial games, by name.
+r"""Adversarial losses, by name.
 
-For real samples the discriminator gives scores r = D(x), for fakes f = D(G(z)); softplus(t) = log(1 + exp(t)), and s is
-the label smoothing.
+The discriminator's scores are r = D(x) for real samples and f = D(G(z)) for fakes; softplus(t) = log(1 + exp(t)), and s
+is the label smoothing.
 
 | loss | the discriminator minimises | the generator minimises |
 |---|---|---|
@@ -34,15 +34,15 @@ __all__ = ["LOSSES", "AdversarialLoss"]
 
 
 class AdversarialLoss(ABC):
-    """What discriminator and generator minimise, and what the scores mean.
+    """The loss terms of discriminator and generator, and the meaning of the scores.
 
     Args:
-        options: keyword arguments of `Options`, as a recipe gives them.
+        options: values for fields of `Options`, from the recipe.
 
     Attributes:
-        Options: what a recipe may give it.
-        threshold: scores above it call a sample real; None where single scores say nothing.
-        paired: whether the scores of a real and a fake sample mean something only beside each other.
+        Options: the options that a recipe may set.
+        threshold: a score above it means "real"; None if a single score has no such meaning.
+        paired: whether only the difference between the scores of a real and a fake sample has a meaning.
         labels: whether real samples have a label, which can be smoothed.
     """
 
@@ -56,7 +56,7 @@ class AdversarialLoss(ABC):
 
     @abstractmethod
     def discriminator(self, real: Tensor, fake: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
-        """Terms that the discriminator minimises.
+        """Returns the terms that the discriminator minimises, by name.
 
         Args:
             real: scores of real samples, `(B, 1)`.
@@ -66,11 +66,11 @@ class AdversarialLoss(ABC):
 
     @abstractmethod
     def generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
-        """What the generator minimises.
+        """Returns what the generator minimises.
 
         Args:
             fake: scores of its samples, `(B, 1)`.
-            real: scores of real samples, `(B, 1)`, for a loss of pairs.
+            real: scores of real samples, `(B, 1)`, for a loss of pairs; else None.
         """
 
 
@@ -79,7 +79,7 @@ LOSSES: Registry[type[AdversarialLoss]] = Registry("loss", "zeuxis.models.losses
 
 @LOSSES.add("non-saturating")
 class NonSaturating(AdversarialLoss):
-    """Cross-entropy; the generator raises the probability that its samples are called real."""
+    """Cross-entropy; the generator maximises the log-probability that its samples are real."""
 
     labels = True
 
@@ -93,7 +93,7 @@ class NonSaturating(AdversarialLoss):
 
 @LOSSES.add("least-squares")
 class LeastSquares(AdversarialLoss):
-    """Squared distance of scores to labels 1 and 0."""
+    """Squared distance of the scores to the labels, 1 and 0."""
 
     threshold = 0.5
     labels = True
@@ -108,12 +108,12 @@ class LeastSquares(AdversarialLoss):
 class HingeOptions(Section):
     """Options of the hinge loss."""
 
-    margin: float = Field(1.0, gt=0, le=1e6, description="scores beyond it cost nothing")
+    margin: float = Field(1.0, gt=0, le=1e6, description="scores beyond it add nothing to the loss")
 
 
 @LOSSES.add("hinge")
 class Hinge(AdversarialLoss):
-    """Scores beyond a margin cost nothing."""
+    """Hinge loss: scores beyond a margin add nothing to the discriminator's loss."""
 
     Options = HingeOptions
     options: HingeOptions
@@ -128,7 +128,7 @@ class Hinge(AdversarialLoss):
 
 @LOSSES.add("wasserstein")
 class Wasserstein(AdversarialLoss):
-    """The difference of mean scores, an estimate of a distance."""
+    """Difference of the mean scores, an estimate of the Wasserstein-1 distance."""
 
     threshold = None
 

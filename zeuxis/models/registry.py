@@ -1,4 +1,4 @@
-"""Models by name."""
+"""The registry of models by name."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ register = MODELS.add
 
 
 def build_model(recipe: Recipe, classes: tuple[str, ...] | None = None) -> Model:
-    """Builds the model of a recipe with its networks, weights drawn from the recipe's seed.
+    """Builds the model of a recipe with its networks; weights are sampled with the recipe's seed.
 
     Args:
-        recipe: what to build.
-        classes: names of the data's classes, or None where no data is at hand.
+        recipe: the recipe.
+        classes: names of the data's classes; None if no data is loaded.
 
     Raises:
         UserError: for an unknown model, wrong options, or networks that do not fit.

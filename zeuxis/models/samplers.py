@@ -1,8 +1,8 @@
-r"""Solvers of dx/dt = v(x, t) from t = 0 to t = 1, by which flows make samples.
+r"""Solvers of dx/dt = v(x, t) from t = 0 to t = 1, with which flows sample.
 
 With N steps of h = 1 / N, at t = i h:
 
-| sampler | a step | error | calls of v a step |
+| sampler | update in a step | error | calls of v per step |
 |---|---|---|---|
 | euler | x + h v(x, t) | of order h | 1 |
 | midpoint | x + h v(x + h/2 v(x, t), t + h/2) | of order h^2 | 2 |
@@ -22,9 +22,9 @@ from zeuxis.registry import Registry
 
 __all__ = ["SAMPLERS", "Sampler", "Velocity", "euler", "heun", "midpoint"]
 
-# From places `(B, *)` and times `(B, 1)` in 0..1 to velocities `(B, *)`.
+# Maps positions `(B, *)` and times `(B, 1)` in 0..1 to velocities `(B, *)`.
 Velocity = Callable[[Tensor, Tensor], Tensor]
-# From a velocity, places at time 0 and a number of steps to places at time 1.
+# Maps a velocity, positions at time 0 and a number of steps to positions at time 1.
 Sampler = Callable[[Velocity, Tensor, int], Tensor]
 
 SAMPLERS: Registry[Sampler] = Registry("sampler", "zeuxis.models.samplers")

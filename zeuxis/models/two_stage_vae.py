@@ -1,24 +1,24 @@
-r"""Two-stage VAE: a VAE, and a second model that learns where in latent space its images are.
+r"""Two-stage VAE: a VAE, and a second model that learns the distribution of its latents.
 
-A VAE samples from the prior N(0, 1), but its decoder learned on the aggregate posterior q(z) = E_x[q(z|x)], which
-differs from it the more, the better the reconstructions are. The second stage learns q(z): a velocity field v, a
-small dense network on (z_t, t), carries noise to latents along straight lines (flow matching),
+A VAE samples from the prior N(0, 1), but its decoder is trained on the aggregate posterior q(z) = E_x[q(z|x)]; the
+better the reconstructions, the more the two differ. The second stage learns q(z): a velocity field v, a small dense
+network on (z_t, t), carries noise to latents along straight lines (flow matching),
 
     z_t = (1 - t) n + t z,   n ~ N(0, 1),  z ~ q(z|x),  t ~ U(0, 1),
     L_prior = E |v(z_t, t) - (z - n)|^2,
 
-and a sample solves dz/dt = v(z, t) from n at t = 0 to t = 1 and decodes the end. The first stage is left as it is:
-no gradient of the prior reaches the encoder, so reconstructions do not pay for samples, and the KL weight no
-longer decides between the two.
+and a sample is decoded from the solution of dz/dt = v(z, t), z = n at t = 0, at t = 1. The first stage is not affected:
+no gradient of the prior reaches the encoder, so reconstructions do not get worse for better samples, and the KL weight
+no longer trades one for the other.
 
-The density of this prior follows the same path backwards, from z at t = 1 to n at t = 0:
+The density of this prior is computed along the path backwards, from z at t = 1 to n at t = 0,
 
     log p(z) = log N(n; 0, 1) - int_0^1 div v(z_t, t) dt,    div v = sum_j dv_j / dz_j,
 
-by the midpoint steps that samples take. The path back is off the path there, and p off the density of samples, by the
-solver's error, which falls with the square of `solver_steps`. Up to 32 latents the divergence is computed as it stands,
-a pass back through the network for each latent. For more, each step takes the estimate e^T (dv/dz) e with e drawn from
--1 and 1: log p(z) is then right on average, and p(z) is not.
+with the midpoint steps of sampling. The solver's error, which falls with the square of `solver_steps`, separates the
+path back from the path there, and p from the density of samples. Up to 32 latents, the divergence is computed exactly,
+with a backward pass for each latent. For more, each step estimates it as e^T (dv/dz) e, with e sampled from -1 and 1:
+this gives an unbiased estimate of log p(z), but not of p(z).
 
 Sources: B. Dai and D. Wipf, Diagnosing and Enhancing VAE Models, ICLR 2019 (two stages); Y. Lipman, R. T. Q. Chen,
 H. Ben-Hamu, M. Nickel and M. Le, Flow Matching for Generative Modeling, ICLR 2023, section 4 (its straight paths);
@@ -44,14 +44,14 @@ from zeuxis.nets import Conditioning
 
 __all__ = ["TwoStageVAE"]
 
-# Latents up to which the divergence is computed as it stands.
+# Up to so many latents, the divergence is computed exactly.
 EXACT = 32
 
 
 class TwoStageVAEOptions(VAEOptions):
     """Options of the two-stage VAE."""
 
-    prior_draws: int = Field(4, ge=1, le=1000, description="latents, noises and times an image and step, for the prior")
+    prior_draws: int = Field(4, ge=1, le=1000, description="latents (with noise and time) per image and step")
     solver_steps: int = Field(32, ge=1, le=10_000, description="midpoint steps from noise to latents when sampling")
 
 
@@ -72,7 +72,7 @@ class TwoStageVAE(VAE):
         self.net("prior").require_output((self.options.latent,), "a velocity in latent space")
 
     def velocity(self, latents: Tensor, time: Tensor) -> Tensor:
-        """Velocity `(B, Z)` at latents `(B, Z)` and time `(B, 1)` in 0..1."""
+        """Returns the velocity `(B, Z)` at latents `(B, Z)` and times `(B, 1)` in 0..1."""
         return self.net("prior")(latents, time=time).value
 
     @torch.no_grad()
@@ -83,12 +83,12 @@ class TwoStageVAE(VAE):
 
     @property
     def prior_density(self) -> Literal["normal", "exact", "estimated"]:
-        """What `log_prior` gives."""
+        """The kind of density that `log_prior` returns."""
         return "exact" if self.options.latent <= EXACT else "estimated"
 
     @torch.no_grad()
     def log_prior(self, latents: Tensor, generator: torch.Generator) -> Tensor:
-        """Log-density `(B,)` of latents `(B, Z)` under the learned prior, in nats; the head of this module says how."""
+        """Returns the log-density `(B,)` of latents `(B, Z)` under the learned prior, in nats (see above)."""
         z, divergence, step = latents, torch.zeros_like(latents[:, 0]), 1 / self.options.solver_steps
         for i in reversed(range(self.options.solver_steps)):
             t = torch.full((len(z), 1), (i + 1) * step, device=z.device)
@@ -98,7 +98,7 @@ class TwoStageVAE(VAE):
         return log_normal(z) - divergence
 
     def _velocity_and_divergence(self, z: Tensor, t: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Velocity `(B, Z)` and its divergence, or an estimate of it, `(B,)`."""
+        """Returns the velocity `(B, Z)` and its divergence, or an estimate of it, `(B,)`."""
         if self.prior_density == "exact":
             probes = torch.eye(z.shape[1], device=z.device)[:, None].expand(-1, len(z), -1)
         else:
@@ -112,7 +112,7 @@ class TwoStageVAE(VAE):
     @phase("prior", updates="prior")
     def prior_terms(self, iteration: Iteration) -> Terms:
         with torch.no_grad():
-            # The prior is small beside the encoder: one pass of images serves it several times over.
+            # The prior is small compared with the encoder, so one encoding of the images serves several latents.
             posterior = self.encode(iteration.images, self.condition(iteration))
             latents = torch.cat([posterior.sample(iteration.generator) for _ in range(self.options.prior_draws)])
         noise = iteration.randn(*latents.shape)

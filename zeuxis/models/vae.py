@@ -1,17 +1,17 @@
 r"""Variational autoencoder.
 
 An encoder gives the posterior :math:`q(z|x) = N(\mu(x), \sigma^2(x))`, a decoder the likelihood
-:math:`p(x|z)`; both maximise the evidence lower bound
+:math:`p(x|z)`. Both maximise the evidence lower bound
 
     log p(x) >= E_q[log p(x|z)] - KL(q(z|x) || N(0, 1)),
     KL = 1/2 sum_j (sigma_j^2 + mu_j^2 - 1 - log sigma_j^2).
 
-The expectation is estimated with one draw, reparameterised as ``z = mu + sigma * eps``, ``eps ~ N(0, 1)``, so
-that the draw is a differentiable function of what the encoder gave: ``dL/dmu = dL/dz`` and
-``dL/dsigma = dL/dz * eps``. Likelihoods to choose from: `zeuxis.models.autoencoder`.
+The expectation is estimated with one sample, reparameterised as ``z = mu + sigma * eps``, ``eps ~ N(0, 1)``, which is
+a differentiable function of the encoder's output: ``dL/dmu = dL/dz`` and ``dL/dsigma = dL/dz * eps``. For the
+likelihoods, see `zeuxis.models.autoencoder`.
 
-The KL divergence may enter with a weight beta (beta-VAE), may be warmed up from 0, and may be free up to some
-nats a dimension, ``sum_j max(free, E_x[KL_j])``, so that no dimension is given up early.
+The KL divergence can have a weight beta (beta-VAE), can be warmed up from 0, and can be free up to some nats per
+dimension, ``sum_j max(free, E_x[KL_j])``, so that no dimension collapses early.
 
 Sources: D. P. Kingma and M. Welling, Auto-Encoding Variational Bayes, ICLR 2014, sections 2 and 3 and
 appendix B; I. Higgins et al., beta-VAE, ICLR 2017 (the weight); D. P. Kingma et al., Improved Variational
@@ -39,7 +39,7 @@ class VAEOptions(AutoencoderOptions):
 
     kl_weight: float = Field(1.0, ge=0, le=1e6, description="beta: larger smooths the latent space and blurs")
     kl_warmup: float = Field(0.0, ge=0, le=1e9, description="epochs over which the weight rises from 0")
-    free_bits: float = Field(0.0, ge=0, le=1e6, description="nats a latent dimension may carry without cost")
+    free_bits: float = Field(0.0, ge=0, le=1e6, description="nats of KL divergence per latent dimension without cost")
 
 
 class Variational(Autoencoder):
@@ -49,44 +49,44 @@ class Variational(Autoencoder):
     stochastic = True
 
     def divergence(self, iteration: Iteration, posterior: Posterior) -> Weighted:
-        """The KL term of a batch with its weight at this point of training."""
-        options, each = self.options, posterior.kl()
-        iteration.log("kl_nats", each.sum() / len(each), "kl")
+        """Returns the KL term of a batch with its weight at this point of training."""
+        options, divergences = self.options, posterior.kl()
+        iteration.log("kl_nats", divergences.sum() / len(divergences), "kl")
         if options.free_bits:
-            each = each.mean(dim=0, keepdim=True).clamp(min=options.free_bits)
-        rising = (iteration.epoch / options.kl_warmup).clamp(max=1) if options.kl_warmup else 1
-        return Weighted(self.reduced(each), options.kl_weight * rising)
+            divergences = divergences.mean(dim=0, keepdim=True).clamp(min=options.free_bits)
+        warmup = (iteration.epoch / options.kl_warmup).clamp(max=1) if options.kl_warmup else 1
+        return Weighted(self.reduced(divergences), options.kl_weight * warmup)
 
     @property
     def prior_density(self) -> Literal["normal", "exact", "estimated"]:
-        """What `log_prior` gives."""
+        """The kind of density that `log_prior` returns."""
         return "normal"
 
     def log_prior(self, latents: Tensor, generator: torch.Generator) -> Tensor:
-        """Log-density `(B,)` of latents `(B, Z)` under N(0, 1), in nats."""
+        """Returns the log-density `(B,)` of latents `(B, Z)` under N(0, 1), in nats."""
         return log_normal(latents)
 
     def test(self, iteration: Iteration) -> dict[str, Tensor]:
-        """`mse` as for all autoencoders, and the KL divergence, `kl`."""
+        """Returns the `mse` of every autoencoder, and the KL divergence, `kl`."""
         posterior = self.encode(iteration.images, self.condition(iteration))
         return {**super().test(iteration), "kl": self.reduced(posterior.kl())}
 
 
 @register("vae")
 class VAE(Variational):
-    """Encoder and decoder under the evidence lower bound."""
+    """An encoder and a decoder that maximise the evidence lower bound."""
 
     Options = VAEOptions
     options: VAEOptions
 
     @property
     def pixels(self) -> Literal["bernoulli", "gaussian", ""]:
-        """The distribution of a pixel; a squared error alone says no variance, so it gives none."""
+        """The distribution of a pixel; "" for `mse`, whose variance is not defined."""
         kind = self.options.reconstruction
         return "bernoulli" if kind == "bce" else "gaussian" if kind == "gaussian" else ""
 
     def log_likelihood(self, images: Tensor, latents: Tensor, condition: Tensor | None) -> Tensor:
-        """Log p(x|z) `(B,)` of `(B, C, H, W)` images, in nats."""
+        """Returns log p(x|z), `(B,)` in nats, of `(B, C, H, W)` images."""
         constant = 0.5 * math.log(2 * math.pi) if self.pixels == "gaussian" else 0.0
         return -(self.surprise(images, latents, condition) + constant).flatten(1).sum(dim=1)
 

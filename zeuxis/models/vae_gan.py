@@ -1,16 +1,16 @@
 r"""VAE-GAN.
 
-The decoder of a VAE is the generator of a GAN, and reconstructions are compared by what the discriminator sees
-in them rather than pixel by pixel, which is what blurs a VAE. With f(x) the features of the discriminator's
-trunk, z ~ q(z|x), x^ = G(z), and x~ = G(z_p) from a prior draw z_p ~ N(0, 1),
+The decoder of a VAE is also the generator of a GAN. Reconstructions are compared in the discriminator's features rather
+than pixel by pixel, which is what blurs a VAE. With the features f(x) of the discriminator's trunk, z ~ q(z|x),
+x^ = G(z), and x~ = G(z_p) from a sample of the prior z_p ~ N(0, 1),
 
     encoder:        beta KL(q(z|x) || N(0, 1)) + gamma |f(x) - f(x^)|^2 + delta |x - x^|^2
     decoder:        gamma |f(x) - f(x^)|^2 + delta |x - x^|^2 + alpha h(D(fake))
     discriminator:  g(D(x)) + g(D(fake)),   half of the fakes x^, half x~
 
-Three phases with an optimiser each, in the order discriminator, encoder, decoder; the adversarial loss does not
-reach the encoder, and reconstruction does not reach the discriminator. A small pixel error delta keeps colours
-while the features are young.
+There are three phases, each with its own optimiser, in the order discriminator, encoder, decoder. The adversarial loss
+does not reach the encoder, and reconstruction does not reach the discriminator. A small pixel error delta keeps the
+colours right while the features are still untrained.
 
 Source: A. B. L. Larsen, S. K. Sonderby, H. Larochelle and O. Winther, Autoencoding beyond pixels using a learned
 similarity metric, ICML 2016, section 3 and algorithm 1.
@@ -38,17 +38,17 @@ __all__ = ["VAEGAN", "VAEGANOptions"]
 class VAEGANOptions(AdversarialOptions, VAEOptions):
     """Options of the VAE with a discriminator."""
 
-    reconstruction: Literal["mse"] = Field("mse", description="what a pixel is off by, squared")
+    reconstruction: Literal["mse"] = Field("mse", description="squared error of a pixel")
     reduction: Literal["sum", "mean"] = Field("mean", description="over pixels, features and latent dimensions")
     kl_weight: float = Field(0.01, ge=0, le=1e6, description="beta: larger smooths the latent space")
     feature_weight: float = Field(1.0, ge=0, le=1e6, description="gamma: of the error in the discriminator's features")
-    pixel_weight: float = Field(1.0, ge=0, le=1e6, description="delta: of the error in pixels; published without, 0")
+    pixel_weight: float = Field(1.0, ge=0, le=1e6, description="delta: of the error in pixels; as published, 0")
     adversarial_weight: float = Field(0.1, gt=0, le=1e6, description="alpha: of the decoder's adversarial loss")
 
 
 @register("vae-gan")
 class VAEGAN(Adversarial, Variational):
-    """A VAE whose reconstructions a discriminator judges."""
+    """A VAE whose reconstructions are compared in the features of a discriminator."""
 
     Options = VAEGANOptions
     options: VAEGANOptions
@@ -66,13 +66,13 @@ class VAEGAN(Adversarial, Variational):
             )
 
     def posterior(self, iteration: Iteration) -> Posterior:
-        """Posterior of the iteration's images, shared until the encoder is updated."""
+        """Returns the posterior of the iteration's images, shared until the encoder is updated."""
         return iteration.once(
             "posterior", lambda: self.encode(iteration.images, self.condition(iteration)), through="encoder"
         )
 
     def reconstructed(self, iteration: Iteration) -> Tensor:
-        """Reconstructions of the iteration's images, shared until encoder or decoder are updated."""
+        """Returns reconstructions of the iteration's images, shared until encoder or decoder are updated."""
 
         def make() -> Tensor:
             return self.generate(self.posterior(iteration).sample(iteration.generator), self.condition(iteration))
@@ -80,31 +80,31 @@ class VAEGAN(Adversarial, Variational):
         return iteration.once("reconstruction", make, through="encoder decoder")
 
     def fakes(self, iteration: Iteration) -> Tensor:
-        """Half reconstructions and half images of prior draws, `(B, C, H, W)`."""
+        """Returns reconstructions (one half) and images of sampled latents (the other half), `(B, C, H, W)`."""
 
         def make() -> Tensor:
             half = iteration.batch_size // 2
             condition = self.condition(iteration)
-            drawn = self.sample_latents(iteration.batch_size - half, iteration.generator)
-            imagined = self.generate(drawn, None if condition is None else condition[half:])
-            return torch.cat([self.reconstructed(iteration)[:half], imagined])
+            latents = self.sample_latents(iteration.batch_size - half, iteration.generator)
+            samples = self.generate(latents, None if condition is None else condition[half:])
+            return torch.cat([self.reconstructed(iteration)[:half], samples])
 
         return iteration.once("fake", make, through="encoder decoder")
 
-    def feature_error(self, images: Tensor, made: Tensor, network: str = "discriminator") -> Tensor:
-        """Squared error of reconstructions in the features of a network's trunk."""
+    def feature_error(self, images: Tensor, reconstructions: Tensor, network: str = "discriminator") -> Tensor:
+        """Returns the squared error of reconstructions in the features of a network's trunk."""
         judging = self.net(network)
         with torch.no_grad():
-            wanted = judging(images).features
-        return self.reduced((judging(made).features - wanted).square())
+            targets = judging(images).features
+        return self.reduced((judging(reconstructions).features - targets).square())
 
     def similarity(self, iteration: Iteration) -> dict[str, Tensor | Weighted]:
-        """How far reconstructions are from the images, in features and in pixels."""
-        made = self.reconstructed(iteration)
+        """Returns the errors of the reconstructions, in features and in pixels."""
+        reconstructions = self.reconstructed(iteration)
         return {
-            "features": Weighted(self.feature_error(iteration.images, made), self.options.feature_weight),
+            "features": Weighted(self.feature_error(iteration.images, reconstructions), self.options.feature_weight),
             "pixels": Weighted(
-                self.reduced(F.mse_loss(made, iteration.images, reduction="none")), self.options.pixel_weight
+                self.reduced(F.mse_loss(reconstructions, iteration.images, reduction="none")), self.options.pixel_weight
             ),
         }
 
@@ -112,7 +112,7 @@ class VAEGAN(Adversarial, Variational):
         return iteration.images, self.fakes(iteration), None
 
     def extra_generator_terms(self, iteration: Iteration) -> Terms:
-        """Further terms of the decoder's loss."""
+        """Returns further terms of the decoder's loss."""
         return {}
 
     @phase("discriminator", updates="discriminator", repeat="discriminator_updates")

@@ -81,7 +81,7 @@ class _Map(torch.autograd.Function):
     """Base of the three maps."""
 
     @staticmethod
-    def wanted(ctx: Any) -> list[bool]:
+    def needs_gradients(ctx: Any) -> list[bool]:
         """Returns, for each input, whether this backward pass needs its gradient; often few of them do."""
         nodes = [node for node, _ in ctx.next_functions]
         return [node is not None and torch._C._will_engine_execute_node(node) for node in nodes]
@@ -101,7 +101,7 @@ class _Convolve(_Map):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         x, weight = ctx.saved_tensors
-        to_x, to_weight, *to_bias = _Convolve.wanted(ctx)
+        to_x, to_weight, *to_bias = _Convolve.needs_gradients(ctx)
         return (
             spread(grad, weight, None, ctx.geometry) if to_x else None,
             correlate(x, grad, ctx.geometry) if to_weight else None,
@@ -124,7 +124,7 @@ class _Spread(_Map):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         y, weight = ctx.saved_tensors
-        to_y, to_weight, *to_bias = _Spread.wanted(ctx)
+        to_y, to_weight, *to_bias = _Spread.needs_gradients(ctx)
         return (
             convolve(grad, weight, None, ctx.geometry) if to_y else None,
             correlate(grad, y, ctx.geometry) if to_weight else None,
@@ -164,7 +164,7 @@ class _Correlate(_Map):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         x, y = ctx.saved_tensors
-        to_x, to_y = _Correlate.wanted(ctx)
+        to_x, to_y = _Correlate.needs_gradients(ctx)
         return (
             spread(y, grad, None, ctx.geometry) if to_x else None,
             convolve(x, grad, None, ctx.geometry) if to_y else None,
