@@ -110,7 +110,7 @@ def test_a_gpu_trains_recorded_as_uncaptured(name: str, tmp_path: Path) -> None:
 
 
 def test_a_cpu_captures_nothing(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="needs a GPU by NVIDIA, and this run is on 'cpu'; leave it off"):
+    with pytest.raises(UserError, match="needs an NVIDIA GPU, but this run is on 'cpu'; leave it off"):
         capture.graph_on(torch.device("cpu"), torch.Generator())
 
 

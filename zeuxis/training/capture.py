@@ -1,10 +1,10 @@
-"""Iterations captured once on a GPU and replayed.
+"""Steps captured once on a GPU as a CUDA graph and replayed.
 
-An iteration of a small network is hundreds of short operations, and a GPU ends each before Python has asked for the
-next. A CUDA graph holds them all, forwards, backwards and the optimisers' updates, and is launched as one. It works on
-the same memory every time, so what differs between iterations is put where the graph reads it: the batches, the
-epoch and the learning rates. Random numbers follow their generators, whose seeds are set before each replay. Whatever
-else Python decided during the capture stays decided.
+A step of a small network is hundreds of short operations, and the GPU finishes each before Python launches the next. A
+CUDA graph holds all of them (forward passes, backward passes, optimiser updates) and is launched as one. It works on
+the same memory every time, so what differs between steps is copied to where the graph reads it: the batches, the epoch
+and the learning rates. Random numbers follow their generators, whose seeds are set before each replay. Every other
+decision that Python made during the capture is fixed.
 
 Source: PyTorch's notes on CUDA semantics, section CUDA graphs, whole-network capture.
 """
@@ -30,23 +30,23 @@ Work = Callable[[Sequence[Phase], Iterations], list[Number]]
 
 
 class Graph(Protocol):
-    """Captures operations on tensors and repeats them on the same memory."""
+    """Captures operations on tensors and replays them on the same memory."""
 
     def capture(self, work: Callable[[], list[Number]]) -> list[Number]:
-        """Captures what `work` does, without doing it, and returns what it returns."""
+        """Captures the operations of `work` without executing them, and returns its result."""
 
     def replay(self) -> None:
-        """Does it."""
+        """Executes the captured operations."""
 
 
 def graph_on(device: torch.device, generator: torch.Generator) -> Graph:
-    """A graph on a device, where numbers are drawn from this generator besides the device's own.
+    """Returns a graph on a device, for operations that use this generator or the device's own.
 
     Raises:
-        UserError: if nothing can.
+        UserError: if the device cannot capture.
     """
     if device.type != "cuda":
-        raise UserError(f"training.capture needs a GPU by NVIDIA, and this run is on '{device}'; leave it off.")
+        raise UserError(f"training.capture needs an NVIDIA GPU, but this run is on '{device}'; leave it off.")
     return _CudaGraph(generator)
 
 
@@ -64,15 +64,15 @@ class _CudaGraph:
 
 
 class Captured:
-    """The work of an iteration: done as it is at first, then captured and replayed.
+    """The work of a step: executed normally at first, then captured and replayed.
 
-    In the first iterations libraries choose their algorithms, and optimisers set up their state. Where phases are due
-    at intervals, each set of phases has a graph of its own.
+    In the first steps, libraries choose their algorithms and optimisers create their state. If some phases are due at
+    intervals, each set of phases that are due together has its own graph.
 
     Args:
-        work: runs the phases that are due on what each repeat is given, and returns the numbers; may change nothing but
+        work: runs the phases that are due on the iterations of each repeat and returns the numbers; must change only
             tensors.
-        graph: makes a graph.
+        graph: creates a graph.
     """
 
     warm = 3
@@ -80,10 +80,10 @@ class Captured:
     def __init__(self, work: Work, graph: Callable[[], Graph]) -> None:
         self.work, self.graph = work, graph
         self.replayed: dict[tuple[str, ...], _Replayed] = {}
-        self._first: Graph | None = graph()  # before anything is trained, as there may be none
+        self._first: Graph | None = graph()  # at once, so that an unsuitable device is reported before training
 
     def __call__(self, phases: Sequence[Phase], iterations: Iterations) -> list[Number]:
-        """Does the work; what it returns is overwritten by the next call.
+        """Does the work of a step and returns its numbers, which the next call overwrites.
 
         Raises:
             UserError: if it cannot be captured.
@@ -113,7 +113,7 @@ class _Replayed:
         self.numbers: list[Number] = []
 
     def capture(self, work: Callable[[Iterations], list[Number]], iterations: Iterations) -> None:
-        # Images come from the host, which a capture cannot wait for: what will be read is read before.
+        # A capture cannot wait for images from the host, so the batches that will be read are loaded before it.
         reads = iter(self.reads)
         nested = [
             [replace(iteration, _batch=iteration.batch if next(reads) else None) for iteration in parts]

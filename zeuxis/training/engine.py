@@ -1,12 +1,12 @@
-"""The one loop over a model's phases: for training, for what a GPU captures, and to count multiply-adds.
+"""The loop over a model's phases, used for training, for capture on a GPU, and to count multiply-adds.
 
     for each phase:
         for each of its repeats:
-            loss = sum of the phase's terms         (a mean over several batches where gradients are accumulated)
-            gradient of the loss -> clipped -> a step of the phase's optimiser
+            loss = sum of the phase's terms         (averaged over several batches if gradients are accumulated)
+            gradient of the loss -> clipping -> update by the phase's optimiser
 
-A phase updates only its own networks: the rest of the graph is passed through. After an update, what was computed
-through the updated networks is forgotten.
+A phase updates only its own networks; gradients pass through the others without changing them. After an update, shared
+values that were computed through the updated networks are dropped.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["Number", "Update", "iterate"]
 
 
 class Number(NamedTuple):
-    """A number of an iteration.
+    """A number logged in a step.
 
     Attributes:
         name: `PHASE/TERM`.
         value: a tensor, `()`.
-        role: what it is.
+        role: what kind of number it is.
     """
 
     name: str
@@ -39,19 +39,19 @@ class Number(NamedTuple):
 
 
 class Update:
-    """How one phase changes its parameters.
+    """The parameters of a phase and the optimiser that updates them.
 
     Args:
-        parameters: what it changes.
-        optimizer: takes the steps; without one, gradients are computed and nothing changes.
-        clip: the largest norm of a gradient, longer ones are shortened to it; 0 for any.
+        parameters: of the networks that the phase updates.
+        optimizer: None to compute gradients without changing any parameter.
+        clip: largest norm of the gradient, to which it is clipped; 0 for no clipping.
     """
 
     def __init__(
         self, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer | None = None, clip: float = 0.0
     ) -> None:
         self.parameters, self.optimizer, self.clip = list(parameters), optimizer, clip
-        # As the recipe says; a schedule multiplies it.
+        # The recipe's learning rate; a schedule multiplies it.
         self.full_rate = float(optimizer.param_groups[0]["lr"]) if optimizer else 0.0
         self.rate = self.full_rate
 
@@ -59,23 +59,23 @@ class Update:
         """Sets the learning rate to a multiple of the recipe's."""
         self.rate = self.full_rate * factor
         for group in self.optimizer.param_groups if self.optimizer else []:
-            if isinstance(group["lr"], Tensor):  # a captured iteration reads it where it is
+            if isinstance(group["lr"], Tensor):  # a captured graph reads it from this memory
                 group["lr"].fill_(self.rate)
             else:
                 group["lr"] = self.rate
 
     def state(self, prefix: str) -> dict[str, Any]:
-        """The optimiser's state: tensors and plain values by `PREFIX/INDEX/KEY`, and its kind by `PREFIX`."""
+        """Returns the optimiser's state: tensors and plain values by `PREFIX/INDEX/KEY`, its class name by `PREFIX`."""
         if self.optimizer is None:
             return {}
-        found: dict[str, Any] = {prefix: type(self.optimizer).__name__}
+        state: dict[str, Any] = {prefix: type(self.optimizer).__name__}
         for index, entries in self.optimizer.state_dict()["state"].items():
-            found |= {f"{prefix}/{index}/{key}": value for key, value in entries.items() if value is not None}
-        return found
+            state |= {f"{prefix}/{index}/{key}": value for key, value in entries.items() if value is not None}
+        return state
 
     def restore(self, checkpoint: Checkpoint, prefix: str) -> None:
-        """Takes the optimiser's state from a checkpoint; it begins anew where that is another optimiser's."""
-        # Versions that had AdamW alone did not say so.
+        """Restores the optimiser's state from a checkpoint; does nothing if the checkpoint is of another optimiser."""
+        # Early versions had only AdamW and did not store its name.
         if self.optimizer is None or checkpoint.state.get(prefix, "AdamW") != type(self.optimizer).__name__:
             return
         state: dict[int, dict[str, Any]] = {}
@@ -87,21 +87,21 @@ class Update:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         for parameter, entries in self.optimizer.state.items():
             for key, value in entries.items():
-                # Moments take the memory layout of their parameter, as they had before.
+                # Moments get the memory layout of their parameter, as when they were saved.
                 if isinstance(value, Tensor) and value.dim() and value.shape == parameter.shape:
                     entries[key] = torch.empty_like(parameter).copy_(value)
 
     def clear(self) -> None:
-        """Forgets the last gradient."""
+        """Clears the gradients."""
         for parameter in self.parameters:
             parameter.grad = None
 
     def backward(self, loss: Tensor, batches: int) -> None:
-        """Adds the gradient of one of several batches' losses, of which the mean is minimised."""
+        """Adds the gradient of one batch's loss, divided by the number of batches that are accumulated."""
         (loss / batches if batches > 1 else loss).backward(inputs=self.parameters)  # type: ignore[no-untyped-call]
 
     def step(self, measure: bool) -> Tensor | None:
-        """Changes the parameters; returns the gradient's norm, before clipping, if it is asked for."""
+        """Updates the parameters; returns the gradient's norm before clipping if it was computed, else None."""
         norm = None
         if measure or self.clip:
             norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
@@ -119,16 +119,16 @@ def iterate(
     *,
     norms: bool = False,
 ) -> list[Number]:
-    """Runs every phase as often as it repeats.
+    """Runs every phase with all its repeats.
 
     Args:
-        phases: those that are due, in their order.
-        updates: by the name of the phase whose optimiser it is.
-        iterations: what the r-th repeat of every phase is given: one batch, or several whose gradients are accumulated.
-        norms: measure the gradients' norms.
+        phases: those that are due, in order.
+        updates: by the name of the phase that owns the optimiser.
+        iterations: for the r-th repeat of every phase, one iteration, or several whose gradients are accumulated.
+        norms: whether to measure the gradients' norms.
 
     Returns:
-        What is journalled, of every repeat and batch.
+        The logged numbers of every repeat and batch.
     """
     numbers: list[Number] = []
     for phase in phases:
@@ -145,7 +145,7 @@ def iterate(
                 numbers.append(Number(f"{phase.name}/loss", loss.detach(), "loss"))
                 numbers += [Number(f"{phase.name}/{name}", *logged) for name, logged in iteration.logged.items()]
                 iteration.logged.clear()
-                if len(parts) > 1:  # memory for one batch at a time is why there are several
+                if len(parts) > 1:  # accumulation is meant to hold one batch in memory at a time
                     iteration.forget()
             norm = update.step(norms)
             if norm is not None:

@@ -1,8 +1,8 @@
-"""The trainer: runs a model's phases iteration by iteration, and tells the callbacks.
+"""The trainer: runs a model's phases step by step and notifies the callbacks.
 
-The first repeat of each phase shares one `Iteration` (batch, noise, memo), the second another, and so on. Generators
-seeded with the recipe's seed and the number of the step draw everything that is random, so a resumed run repeats an
-unbroken one bit for bit on the CPU, at a fixed number of threads.
+The first repeats of all phases share one `Iteration` (batch, noise, memo), the second repeats another, and so on. All
+random numbers are sampled by generators seeded with the recipe's seed and the number of the step. So on the CPU, with a
+fixed number of threads, a resumed run repeats an uninterrupted one bit for bit.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ class Trainer:
     """Trains a model on a data set into a run folder.
 
     Args:
-        folder: the run folder; exists when `fit` is called.
+        folder: the run folder; must exist when `fit` is called.
         model: built from the run's recipe.
-        dataset: what it learns from.
-        device: where it runs.
-        callbacks: what takes part in it, in the order in which they are told.
+        dataset: the training and held-out images.
+        device: of the model.
+        callbacks: in the order in which they are called.
 
     Attributes:
-        step: iterations done.
-        batches_read: from the data set.
-        seconds: in the training loop.
-        numbers: of the last iteration.
-        tests: of the last iteration; empty where nothing was tested.
-        saving: whether a callback wants a checkpoint of the last iteration.
-        settled: whether the training has ended before its budget.
+        step: steps done.
+        batches_read: batches read from the data set.
+        seconds: time spent in the training loop.
+        numbers: logged in the last step.
+        tests: test terms of the last step; empty if there was no test.
+        saving: whether a callback asks for a checkpoint of the last step.
+        settled: whether the training has ended before its budget was used up.
     """
 
     def __init__(
@@ -80,14 +80,14 @@ class Trainer:
         self._captured = Captured(self._run, lambda: graph_on(device, self.generator)) if self.options.capture else None
         self._require_several()
         require_memory([model.net(name) for name in model.networks], self.batches.batch_size, device)
-        for callback in list(self.callbacks):  # one may bring another
+        for callback in list(self.callbacks):  # a copy, as a callback may add another
             callback.attached(self)
 
     # -- progress -------------------------------------------------------------------------------------
 
     @property
     def epoch(self) -> float:
-        """Epochs so far, as a fraction."""
+        """Epochs trained so far, with the fraction."""
         return self.batches_read / self.batches.per_epoch
 
     @property
@@ -97,36 +97,36 @@ class Trainer:
 
     @property
     def spent(self) -> tuple[str, float]:
-        """What the recipe's budget is counted in, and how much of that is used."""
+        """The unit of the recipe's budget, and how much of the budget is used in that unit."""
         used = {"epochs": self.epoch, "steps": self.step, "minutes": self.seconds / 60}
         name = next(name for name in used if getattr(self.options, name) is not None)
         return name, used[name]
 
     @property
     def progress(self) -> float:
-        """Share of the budget that is used, 0..1; 1 where the training has settled before."""
+        """Share of the budget that is used, 0..1; 1 if the training has settled."""
         name, used = self.spent
         return 1.0 if self.settled else min(float(used / getattr(self.options, name)), 1.0)
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to train."""
+        """Whether the budget is used up, or the training has settled."""
         return self.progress >= 1
 
     @property
     def saves(self) -> bool:
-        """Whether the last iteration is saved: it is due, it is the last, or a callback wants it."""
+        """Whether the last step is saved: because it is due, the training ends, or a callback asks for it."""
         return self.saving or self._ending or self.is_due(self.options.checkpoint_every)
 
     def is_due(self, interval: str) -> bool:
-        """Whether an interval's mark was passed in the last iteration."""
+        """Returns whether the last step reached a multiple of an interval."""
         count, unit = Interval(interval).parts
         if math.isinf(count):
             return False
-        place = ("epoch", "step", "minute").index(unit)
+        index = ("epoch", "step", "minute").index(unit)
         now = (self.epoch, self.step, self.seconds / 60)
-        # A hair more than the quotient: 3 batches of 3 an epoch must make epoch 1, not 0.999...
-        return math.floor(now[place] / count + 1e-9) > math.floor(self._before[place] / count + 1e-9)
+        # The offset guards against rounding: three batches of three per epoch must make epoch 1, not 0.999...
+        return math.floor(now[index] / count + 1e-9) > math.floor(self._before[index] / count + 1e-9)
 
     # -- training -------------------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ class Trainer:
         """Trains until the budget is used up.
 
         Returns:
-            True if the budget is used up, False if the user interrupted; either way the run is saved.
+            True if the budget is used up, False if the training was stopped before; the run is saved in both cases.
 
         Raises:
             DivergedError: if a number became NaN or infinite.
@@ -143,13 +143,13 @@ class Trainer:
         keep_freed_memory()
         reset_peak_memory(self.device)
         number = 0 if self.options.threads == "auto" else self.options.threads
-        with self._kept(), ExitStack() as ending:
+        with self._write_errors_explained(), ExitStack() as ending:
             self.journal = Journal(self.folder / "journal.jsonl", keep=self.step)
             ending.callback(self.journal.close)
             ending.enter_context(_stop_on_signals(self))
             ending.enter_context(torch.random.fork_rng())
             ending.enter_context(threads.fixed(number))
-            for callback in reversed(self.callbacks):  # the first may have something to tell the others
+            for callback in reversed(self.callbacks):  # the first begins last: it may have a message for the others
                 callback.begin(self)
                 ending.callback(callback.end, self)
             before = time.perf_counter()
@@ -158,18 +158,18 @@ class Trainer:
                 with threads.unit("iteration"):
                     self.iterate()
                 now = time.perf_counter()
-                self.seconds += max(now - before, 0.0)  # a clock may be set back
+                self.seconds += max(now - before, 0.0)  # in case the clock is set back
                 before = now
-                # Read once: a signal that comes later finds its place in the next iteration, and is saved there.
+                # Read only once per step: a signal that arrives later takes effect after the next step, which is saved.
                 self._ending = self.complete or bool(self._stop)
                 for callback in self.callbacks:
                     callback.iterated(self)
         return not self._stop
 
     def iterate(self) -> list[Number]:
-        """Runs all phases that are due once, and returns the iteration's numbers; tells no callback."""
+        """Runs one step of all phases that are due and returns its numbers; calls no callback."""
         seed = int(np.random.SeedSequence([self.options.seed, self.step]).generate_state(1, np.uint64)[0] >> 1)
-        # Dropout draws from torch's own generator; seeding those of all devices takes 0.5 ms.
+        # Dropout uses torch's global generator; seeding the generators of all devices takes 0.5 ms.
         (torch.default_generator if self.device.type == "cpu" else torch).manual_seed(seed)
         self.generator.manual_seed(seed ^ 0x5EED)
         due = [phase for phase in self.phases if self.step % phase.interval == 0]
@@ -180,7 +180,7 @@ class Trainer:
         ]
         norms = (self.step + 1) % self.options.log_every == 0 or self.step == 0
         numbers = self._captured(due, iterations) if self._captured else self._run(due, iterations, norms)
-        # A captured iteration measures the gradients every time.
+        # A captured iteration always measures the gradients' norms.
         self.numbers = [number for number in numbers if norms or number.role != "gradient"]
         self.step += 1
         self.tests, self.saving = {}, False
@@ -200,12 +200,12 @@ class Trainer:
         return Iteration(torch.full((), self.epoch, device=self.device), self.generator, self.device, count, fetch)
 
     def iteration_on(self, batch: Batch) -> Iteration:
-        """An iteration on images at hand, as for a test."""
+        """Returns an iteration on a given batch, for example for a test."""
         return self._iteration(len(batch.images), lambda: batch)
 
     @contextmanager
     def as_used(self) -> Iterator[None]:
-        """The model as a run will use it: averaged weights where there are such, and nothing dropped."""
+        """Puts the model in the state in which a run uses it: averaged weights, if any, and evaluation mode."""
         with ExitStack() as stack:
             for callback in self.callbacks:
                 stack.enter_context(callback.used(self))
@@ -216,37 +216,37 @@ class Trainer:
                 self.model.train()
 
     def say(self, words: str) -> None:
-        """Tells the user through the callbacks."""
+        """Shows the user a message through the callbacks."""
         for callback in self.callbacks:
             callback.warned(words)
 
     def settle(self) -> None:
-        """Ends the training with the running iteration as if its budget were used up."""
+        """Ends the training after the running step, as if its budget were used up."""
         self.settled = self._ending = True
 
     def extend(self) -> None:
-        """Goes on with a training that has settled."""
+        """Continues a training that has settled."""
         self.settled = False
         for callback in self.callbacks:
             callback.extended(self)
 
     def stop(self, reason: str) -> None:
-        """Ends the training after the running iteration; it can be resumed."""
+        """Ends the training after the running step; it can be resumed."""
         self._stop = reason
 
     # -- checkpoints ----------------------------------------------------------------------------------
 
     def checkpoint(self) -> Checkpoint:
-        """All that is needed to go on from here."""
+        """Returns everything that is needed to resume the training from here."""
         tensors: dict[str, Tensor] = {f"networks/{name}": t for name, t in self.model.networks.state_dict().items()}
         state: dict[str, Any] = {
             "step": self.step, "draws": self.batches_read, "epoch": self.epoch, "images": self.images,
             "seconds": self.seconds, "settled": self.settled, "data": self.dataset.fingerprint,
             "recipe": self.model.recipe.model_dump(mode="json", exclude_none=True),
         }  # fmt: skip
-        known = [callback.state() for callback in self.callbacks]
-        known += [update.state(f"optimizers/{phase}") for phase, update in self.updates.items()]
-        for name, value in ((name, value) for some in known for name, value in some.items()):
+        states = [callback.state() for callback in self.callbacks]
+        states += [update.state(f"optimizers/{phase}") for phase, update in self.updates.items()]
+        for name, value in ((name, value) for entries in states for name, value in entries.items()):
             if isinstance(value, Tensor):
                 tensors[name] = value
             else:
@@ -254,7 +254,7 @@ class Trainer:
         return Checkpoint(tensors, state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Goes back to where a checkpoint was written.
+        """Returns to the state of a checkpoint.
 
         Raises:
             UserError: if it belongs to other networks, other optimisers or other data.
@@ -271,48 +271,48 @@ class Trainer:
         for callback in self.callbacks:
             callback.restore(checkpoint)
         self.step, self.seconds, self.settled = state["step"], state["seconds"], state.get("settled", False)
-        # Batches of another size than before go on in the same epoch, and what was seen stays seen.
+        # If the batch size has changed, epoch and number of images stay the same; the number of batches is converted.
         self.batches_read = round(state["epoch"] * self.batches.per_epoch)
         self._images_before = state["images"] - self.batches_read * self.batches.batch_size
 
     @contextmanager
-    def _kept(self) -> Iterator[None]:
-        """Adds to a failed write what is kept of the run, and how it goes on."""
+    def _write_errors_explained(self) -> Iterator[None]:
+        """Adds to the message of a failed write which checkpoint is safe and how to resume."""
         try:
             yield
         except WriteError as error:
-            kept = checkpoints(self.folder / "checkpoints")
-            safe = f"Its last good checkpoint, {kept[0].name}, is kept" if kept else "It has no checkpoint yet"
-            more = f" {safe}. Once it can be written, go on with: zeuxis resume {self.folder}"
+            paths = checkpoints(self.folder / "checkpoints")
+            safe = f"Its last good checkpoint, {paths[0].name}, is kept" if paths else "It has no checkpoint yet"
+            hint = f" {safe}. Once it can be written, go on with: zeuxis resume {self.folder}"
             raise WriteError(
-                f"Training of {self.folder} stopped at step {self.step}: {error}{more if self.folder.exists() else ''}"
+                f"Training of {self.folder} stopped at step {self.step}: {error}{hint if self.folder.exists() else ''}"
             ) from error
 
     def _require_several(self) -> None:
-        """Batch normalisation has no variance to divide by in a batch of one image."""
+        """Raises a `UserError` for batch normalisation on batches of one image, which have no variance."""
         normalised = next((m for m in self.model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)), None)
         if normalised is not None and self.batches.batch_size == 1:
-            given = f"training.batch_size is {self.options.batch_size}, and there"
+            reason = f"training.batch_size is {self.options.batch_size}, and there"
             count = len(self.dataset.train)
             raise UserError(
-                f"Batches of one image cannot train networks with batch normalisation (bn): {given} "
+                f"Batches of one image cannot train networks with batch normalisation (bn): {reason} "
                 f"{f'are {count:,} training images' if count > 1 else 'is one training image'}; two or more are needed."
             )
 
 
 @contextmanager
 def _stop_on_signals(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C, or a polite kill, ends the training after its iteration; a second one ends it at once."""
+    """Makes Ctrl-C or SIGTERM end the training after the running step, and a second one end it at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(number: int, frame: Any) -> None:
-        for each, handler in previous.items():
-            signal.signal(each, handler)
+        for other, handler in previous.items():
+            signal.signal(other, handler)
         trainer.stop(signal.Signals(number).name)
 
-    # A terminal that is closed says SIGHUP, where there are such. What is ignored, as under nohup, stays so.
+    # Closing a terminal sends SIGHUP, on systems that have it. Ignored signals, as under nohup, stay ignored.
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     previous = {number: signal.getsignal(number) for number in numbers}
     previous = {number: handler for number, handler in previous.items() if handler is not signal.SIG_IGN}
