@@ -307,7 +307,7 @@ def test_where_no_classifier_can_be_trained_random_features_judge(
     monkeypatch.setenv("ZEUXIS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("zeuxis.evaluation.judge.start", refused)
     assert isinstance(find_or_train_judge(run), RandomFeatures)
-    assert "a fixed network measures them. A batch of one image" in " ".join(capsys.readouterr().err.split())
+    assert "a fixed network is the judge. A batch of one image" in " ".join(capsys.readouterr().err.split())
 
 
 def test_an_evaluation_refuses_what_means_nothing(trained: dict[str, Run]) -> None:

@@ -1,7 +1,7 @@
-"""The Inception network that published distances are measured in, through torch-fidelity.
+"""The Inception network in whose features published distances are measured, through torch-fidelity.
 
-It was trained on photographs of a thousand kinds of things, at 299 pixels; digits and small faces are none of them, so
-its distances let one compare with the literature, not see finer than a judge of the images' own kind.
+It was trained on photographs of a thousand kinds of objects, at 299 pixels, with no digits or small faces among them.
+Its distances allow comparison with the literature; a judge trained on the images themselves sees finer differences.
 
 Source: M. Heusel et al., GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium, NeurIPS
 2017; A. Obukhov et al., High-fidelity performance metrics for generative models in PyTorch, 2020 (torch-fidelity).
@@ -26,10 +26,10 @@ __all__ = ["Inception"]
 
 @JUDGES.add("inception")
 class Inception(FeatureJudge):
-    """The last pooled features of Inception v3, 2,048 of them.
+    """The 2,048 features of Inception v3's last pooling layer.
 
     Raises:
-        UserError: if torch-fidelity is not installed, or its weights are neither at hand nor to be had.
+        UserError: if torch-fidelity is not installed, or its weights are not stored and cannot be downloaded.
     """
 
     name = "inception-v3"
@@ -41,7 +41,7 @@ class Inception(FeatureJudge):
             from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
         except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision for another PyTorch
             raise UserError(
-                f"Inception features need torch-fidelity, which does not load here ({error}); install "
+                f"Inception features need torch-fidelity, which cannot be loaded here ({error}); install "
                 "zeuxis[inception] with a torchvision that fits PyTorch, or measure in another judge's features."
             ) from error
         try:

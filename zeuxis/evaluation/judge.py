@@ -1,16 +1,16 @@
-"""Who judges a run: the network in whose features distances are measured, and that tells classes apart.
+"""The judge of a run: the network in whose features samples are measured and, if it is a classifier, their classes.
 
-The first of these that there is:
+The first of these that is available:
 
-1. a classifier that came with the package, trained on the same set of images (`zeuxis.evaluation.judges`);
-2. a classifier of the images' own classes, trained when it is first needed and kept in the cache;
-3. for images in colour without classes, or with classes that no classifier can learn, a general network
+1. a classifier that comes with the package, trained on the same data set (`zeuxis.evaluation.judges`);
+2. a classifier of the images' own classes, trained when it is first needed and stored in the cache;
+3. for colour images without classes, or with classes that a classifier cannot learn, a general network
    (`zeuxis.evaluation.efficientnet`), if it is installed;
-4. for others a convolutional network with random weights. Its features say how alike two sets of images are in edges,
-   textures and colours, not in what they show, and they name no class.
+4. for all others, a convolutional network with random weights. Its features tell how similar two sets of images are in
+   edges, textures and colours, not in content, and it predicts no classes.
 
-Others are asked for by name (`zeuxis.evaluation.features`): a general network trained on photographs, `efficientnet`,
-the network of the literature, `inception`, and any of timm's.
+Other judges are chosen by name (`zeuxis.evaluation.features`): a general network trained on photographs,
+`efficientnet`; the network of the literature, `inception`; and any network of timm.
 
 Source: W. Xu et al. and M. F. Naeem, S. J. Oh, Y. Uh, Y. Choi and J. Yoo, Reliable Fidelity and Diversity Metrics for
 Generative Models, ICML 2020, section 5 (features of random networks).
@@ -42,9 +42,9 @@ from zeuxis.training import start
 
 __all__ = ["Judge", "RandomFeatures", "find_judge", "find_or_train_judge", "judge_name", "train_judge"]
 
-# Of a classifier trained on the spot: at most so long, and until its error no longer falls.
+# Longest training of a classifier; it ends earlier once its cross-entropy no longer falls.
 MINUTES = 3.0
-# A classifier that errs more often than this share of what guessing would is no judge.
+# A classifier is not used as a judge if its error is above this share of the error of guessing.
 MOST_WRONG = 0.7
 WIDTHS = (32, 64, 128, 128, 128, 128)
 SEED = 20_200
@@ -54,7 +54,7 @@ SEED = 20_200
 class RandomFeatures(FeatureJudge):
     """A convolutional network whose weights are sampled with a fixed seed and never trained.
 
-    Its features are the mean and the maximum over the places of each channel, `(N, 2 C)`.
+    Its features are the mean and the maximum of each channel over all positions, `(N, 2 C)`.
     """
 
     chunk: ClassVar[int] = 256
@@ -86,22 +86,22 @@ Judge = Run | FeatureJudge
 
 
 def judge_name(judge: Judge) -> str:
-    """Name of the features: a distance means nothing without it."""
+    """Returns the name of the judge's features, which goes with every distance measured in them."""
     return judge.recipe.name if isinstance(judge, Run) else judge.name
 
 
 def find_or_train_judge(run: Run) -> Judge:
-    """Returns who judges a run; trains a classifier of its images' classes, for minutes, if there is none yet."""
+    """Returns the judge of a run; if there is none yet, trains a classifier of its images' classes for minutes."""
     images = run.recipe.data, run.classes, run.environment["data"]["fingerprint"]
     return find_judge(*images) or train_judge(*images)
 
 
 def find_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str) -> Judge | None:
-    """Returns who judges such images, or None where a classifier of their classes has yet to be trained.
+    """Returns the judge of a data set, or None if a classifier of its classes has yet to be trained.
 
     Args:
-        options: the data section of the recipe that they are for.
-        classes: names of their classes; empty where they have none.
+        options: the data section of the run's recipe.
+        classes: names of the classes; empty if there are none.
         fingerprint: of the data.
     """
     alike = [judge for judge in judges() if _kind(judge.recipe.data) == _kind(options)]
@@ -118,51 +118,54 @@ def find_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str)
 
 
 def train_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str) -> Judge:
-    """Trains a classifier of the images' classes into the cache, and returns who judges; arguments as of `find_judge`.
+    """Trains a classifier of the images' classes, stores it in the cache, and returns the judge.
 
-    Where there are too few images to train one, or it cannot tell their classes, random features judge.
+    If there are too few images for a classifier, or it cannot learn the classes, a fixed network is the judge. The
+    arguments are those of `find_judge`.
     """
     recipe = classifier_recipe(options, fingerprint)
     folder = _folder(recipe)
     if load(recipe.data, recipe=recipe.name).fingerprint != fingerprint:
-        raise UserError(f"The images of {options.path or options.source} have changed, so no judge learns from them.")
+        raise UserError(
+            f"The images of {options.path or options.source} have changed, so no judge can be trained on them."
+        )
     say(
-        f"No classifier of these images comes with the package; one is trained on their classes, once, in at most "
+        f"No classifier of these images comes with the package. One is trained on their classes now, once, in at most "
         f"{MINUTES:g} minutes: {folder}"
     )
     make_folder(folder.parent)
-    with unfinished(folder.parent) as aside:
+    with unfinished(folder.parent) as temporary:
         try:
-            if not start(recipe, aside, name=recipe.name)[1]:
-                raise StoppedError("Stopped before there was a classifier to judge with.")
+            if not start(recipe, temporary, name=recipe.name)[1]:
+                raise StoppedError("Stopped before the classifier that serves as judge was trained.")
         except (StoppedError, WriteError):
             raise
         except UserError as error:
-            say(f"No classifier can be trained on these images, so a fixed network measures them. {error}")
+            say(f"No classifier can be trained on these images, so a fixed network is the judge. {error}")
             return _general(options.shape)
-        with suppress(OSError):  # another process was there first: its judge is as good
-            (aside / recipe.name).rename(folder)
+        with suppress(OSError):  # if another process was faster, its judge is used
+            (temporary / recipe.name).rename(folder)
     return find_judge(options, classes, fingerprint) or _general(options.shape)
 
 
 @cache
 def _general(shape: Shape) -> FeatureJudge:
-    """The judge of images whose classes cannot be told apart."""
+    """Returns the judge of images that have no classes, or none that a classifier can learn."""
     return EfficientNet(shape) if shape[0] == 3 and installed() else RandomFeatures(shape)
 
 
 def _kind(data: DataOptions) -> tuple[str, str, Shape]:
-    """What images a recipe is for, whatever classes of them it is told."""
+    """Returns what identifies the images of a recipe, without their classes: source, name of the path, shape."""
     return data.source, Path(data.path).name, data.shape
 
 
 def _folder(recipe: Recipe) -> Path:
-    """Where the classifier that a recipe trains stands in the cache."""
+    """Returns the folder in the cache of the classifier that a recipe trains."""
     return cache_dir() / "judges" / recipe.name
 
 
 def classifier_recipe(options: DataOptions, fingerprint: str) -> Recipe:
-    """A classifier for images of any size, by convolutions that halve them down to four pixels or less."""
+    """Returns the recipe of a classifier for images of any size: convolutions halve them to four pixels or fewer."""
     layers, side = ["conv 32 k3", "bn", "relu"], options.size
     for width in WIDTHS[1:]:
         if side <= 4:
@@ -173,7 +176,7 @@ def classifier_recipe(options: DataOptions, fingerprint: str) -> Recipe:
     data: dict[str, Any] = options.model_dump() | {"range": "0..1"}
     return Recipe.model_validate({
         "name": path_part(f"{stem}-cnn-{options.size}-{fingerprint[:6]}"),
-        "description": "Classifier trained on the spot, in whose features distances are measured",
+        "description": "Classifier trained as a judge, in whose features distances are measured",
         "data": data,
         "model": {"name": "classifier"},
         "networks": {"classifier": {"init": "he", "layers": [*layers, "globalavg", "dropout 0.3", "dense classes"]}},

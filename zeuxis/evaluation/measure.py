@@ -1,7 +1,7 @@
-"""Measures by name: every module of this package may register one.
+"""The registry of measures; every module of this package may register some.
 
-A measure looks at a run through a `Material`: its samples, the images they are held against, and the features of
-both, each made once and shared by all measures.
+A measure sees a run through a `Material`: its samples, the reference images with which they are compared, and the
+features of both. Each is computed once and shared by all measures.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
     "too_few",
 ]
 
-# Held-out images that are enough to hold samples against; where there are fewer, the training images serve.
+# Fewest held-out images that serve as reference; if there are fewer, training images do.
 ENOUGH = 2000
 CHUNK = 1000
 
@@ -43,20 +43,21 @@ T = TypeVar("T")
 
 
 def as_text(value: float) -> str:
-    """A figure for people: four digits, or all that a large one has before the point."""
+    """Returns a figure as text with four significant digits, or as an integer from 10,000 on."""
     return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
 class Value(NamedTuple):
-    """What a measure found.
+    """A figure computed by a measure.
 
     Attributes:
         value: the figure.
-        stderr: its standard error, as far as the draw of samples or images goes; None where it is not known.
-        n: samples or images it was taken from.
-        features: the network in whose features a distance was measured.
-        at_least: whether it may be larger, for all that so many samples tell.
-        groups: how many parts of them, or repeats, the error comes from; 0 where it comes from each of n.
+        stderr: its standard error due to the choice of samples or images; None if it is not known.
+        n: number of samples or images that it was computed from.
+        features: name of the features in which a distance was measured.
+        at_least: whether it is a lower bound: with so few samples, the true figure may be larger.
+        groups: number of groups of samples, or of repeats, that the error was estimated from; 0 if it was estimated
+            from n individual values.
     """
 
     value: float
@@ -67,51 +68,51 @@ class Value(NamedTuple):
     groups: int = 0
 
     @classmethod
-    def mean(cls, each: np.ndarray, features: str | None = None) -> Value:
-        """The mean of `(N,)` figures that were found independently, with its standard error; of one, without."""
-        n = len(each)
-        return cls(float(each.mean()), float(each.std(ddof=1) / np.sqrt(n)) if n > 1 else None, n, features)
+    def mean(cls, values: np.ndarray, features: str | None = None) -> Value:
+        """Returns the mean of `(N,)` independent values with its standard error, which is None for one value."""
+        n = len(values)
+        return cls(float(values.mean()), float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else None, n, features)
 
 
 class Material:
-    """What a run is measured by.
+    """The input of measures: a run's samples, the reference images, and the features of both.
 
     Args:
         run: the run.
-        samples: how many images it makes.
+        samples: number of images to generate.
         seed: of their latents.
-        judge: in whose features distances are measured, and who names classes if it can.
+        judge: in whose features distances are measured, and which predicts classes if it is a classifier.
     """
 
     def __init__(self, run: Run, *, samples: int = 10_000, seed: int = 0, judge: Judge | None = None) -> None:
         self.run, self.n, self.seed, self.judge = run, samples, seed, judge
-        self._made: dict[str, Any] = {}
+        self._computed: dict[str, Any] = {}
 
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """Returns what `make` gives, computed once and shared by measures."""
-        if name not in self._made:
-            self._made[name] = make()
-        made: T = self._made[name]
-        return made
+        """Returns what `make` returns, computed once and shared by all measures."""
+        if name not in self._computed:
+            self._computed[name] = make()
+        value: T = self._computed[name]
+        return value
 
     def with_judge(self, judge: Judge) -> Material:
-        """The same samples and images, with another judge."""
+        """Returns a material with the same samples and reference images, but another judge."""
         other = Material(self.run, samples=self.n, seed=self.seed, judge=judge)
         other.samples, other.reference = self.samples, self.reference
         return other
 
     @cached_property
     def samples(self) -> np.ndarray:
-        """New images, `(N, H, W, C)` of bytes, as they would be saved; of all classes in turn."""
+        """Generated images, `(N, H, W, C)` of bytes, as saved to files; of all classes in turn."""
         return to_bytes(self.run.sample(self.n, seed=self.seed))
 
     @cached_property
     def reference(self) -> np.ndarray:
-        """Images to hold samples against, `(M, H, W, C)` of bytes: held out if there are enough, else trained on."""
+        """Reference images, `(M, H, W, C)` of bytes: held-out images if there are enough, else training images."""
         run = self.run
         part = "test" if len(run.dataset.test) >= ENOUGH else "train"
-        chosen = run.choose_images(part, self.n)
-        return np.concatenate([to_bytes(run.images(some)) for some in pieces(chosen)])
+        indices = run.choose_images(part, self.n)
+        return np.concatenate([to_bytes(run.images(piece)) for piece in pieces(indices)])
 
     @cached_property
     def sample_features(self) -> np.ndarray:
@@ -120,7 +121,7 @@ class Material:
 
     @cached_property
     def reference_features(self) -> np.ndarray:
-        """Features of the images they are held against, `(M, F)`."""
+        """Features of the reference images, `(M, F)`."""
         return self.features(self.reference)
 
     @cached_property
@@ -130,56 +131,56 @@ class Material:
 
     @cached_property
     def reference_probabilities(self) -> np.ndarray:
-        """The same of the images they are held against, `(M, K)`."""
+        """The judge's class probabilities of the reference images, `(M, K)`."""
         return self.classifier.classify(self.reference)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """Features of images, `(N, F)`, in float64."""
+        """Returns the judge's features of images, `(N, F)`, in float64."""
         return self._judge.features(images).astype(np.float64)
 
     @property
     def _judge(self) -> Judge:
-        assert self.judge is not None, "a measure that needs a judge asks for one"
+        assert self.judge is not None, "a measure that uses the judge applies only if there is one (`has_judge`)"
         return self.judge
 
     @property
     def classifier(self) -> Run:
-        """The judge, where it tells classes apart."""
-        assert isinstance(self.judge, Run), "a measure that needs classes asks for them"
+        """The judge, if it is a classifier."""
+        assert isinstance(self.judge, Run), "a measure that uses classes applies only if there are some"
         return self.judge
 
     @property
     def space(self) -> str:
-        """Name of the features."""
+        """Name of the judge's features."""
         return judge_name(self._judge)
 
 
 def pieces(array: np.ndarray, size: int = CHUNK) -> Iterator[np.ndarray]:
-    """Yields an array in parts of a size that memory bears."""
+    """Yields an array in consecutive pieces of at most `size` entries, to limit memory."""
     for start in range(0, len(array), size):
         yield array[start : start + size]
 
 
-# What a measure finds, by name: a figure, or the reason why it cannot be had.
+# Results of a measure by name: a figure, or the reason why it cannot be computed.
 Figures = Mapping[str, Value | str]
 Take = Callable[[Material], Figures]
 
 
 def too_few(needed: int, n: int, what: str) -> str:
-    """The reason why a figure cannot be had of n images; "" where they are enough."""
+    """Returns the reason why a figure cannot be computed from n images; "" if they are enough."""
     return "" if n >= needed else f"it needs at least {needed} {what}, and there {'is' if n == 1 else 'are'} {n}"
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure.
+    """A measure, which computes one or more figures of a run.
 
     Attributes:
-        name: of its first figure; a measure may find several.
-        gives: what it finds: name and meaning, with the unit.
-        better: which way its figures are better; "" for those that describe.
-        applies: whether it can be taken of this material.
-        take: takes it.
+        name: of its first figure.
+        gives: names of its figures, with their meaning and unit.
+        better: whether low or high figures are better; "" for figures that only describe.
+        applies: returns whether it can be computed for a material.
+        take: computes its figures.
     """
 
     name: str
@@ -195,7 +196,7 @@ MEASURES: Registry[Measure] = Registry("measure", "zeuxis.evaluation")
 def measure(
     *, gives: Mapping[str, str], better: Literal["low", "high", ""], applies: Callable[[Material], bool]
 ) -> Callable[[Take], Take]:
-    """Registers a function as a measure, under the name of the first figure that it gives."""
+    """Registers a function as a measure, under the name of its first figure."""
 
     def register(take: Take) -> Take:
         name = next(iter(gives))
@@ -206,36 +207,36 @@ def measure(
 
 
 def measures() -> list[Measure]:
-    """Returns all measures by name."""
+    """Returns all measures, sorted by name."""
     return MEASURES.values()
 
 
 def by_name() -> dict[str, Measure]:
-    """Returns the measure that gives each figure, by the figure's name."""
-    return {name: each for each in measures() for name in each.gives}
+    """Returns, by the name of each figure, the measure that computes it."""
+    return {name: entry for entry in measures() for name in entry.gives}
 
 
 def has_judge(material: Material) -> bool:
-    """Whether samples can be measured in features."""
+    """Returns whether samples can be measured in a judge's features."""
     return material.run.generates and material.judge is not None
 
 
 def has_classifier(material: Material) -> bool:
-    """Whether the classes of samples can be told."""
+    """Returns whether the judge can predict the classes of samples."""
     return material.run.generates and isinstance(material.judge, Run)
 
 
 def jackknife(groups: int, n: int, statistic: Callable[[np.ndarray], float]) -> float:
-    """Standard error of a statistic of n samples, by leaving out a group of them at a time.
+    """Returns the standard error of a statistic of n samples by the jackknife: one group is left out at a time.
 
     Args:
-        groups: how many groups.
-        n: samples.
-        statistic: the figure for a mask `(n,)` of the samples that stay.
+        groups: number of groups.
+        n: number of samples.
+        statistic: computes the figure from a mask `(n,)` of the samples that remain.
 
     Source: B. Efron and C. Stein, The jackknife estimate of variance, Annals of Statistics 9, 1981.
     """
-    # At random: samples of a conditional model come in the order of their classes.
+    # Random groups, because samples of a conditional model are ordered by class.
     member = np.random.default_rng(0).permutation(n) % groups
     without = np.array([statistic(member != group) for group in range(groups)])
     return float(np.sqrt((groups - 1) / groups * np.square(without - without.mean()).sum()))
