@@ -1,1 +1,1 @@
-"""What takes too long for the tests: real trainings, measured and shown."""
+"""Benchmarks that take too long for the tests: real trainings, measured and plotted."""

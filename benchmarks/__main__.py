@@ -1,12 +1,12 @@
-"""Trains the networks of the reports beside other ways to train them, in alternation, and reports ratios.
+"""Compares the training speed of Zeuxis with that of other libraries on the networks of the reports.
 
     python -m benchmarks --peer keras          # or torch, a plain PyTorch loop, or pythae
     make bench                                 # all of them
-    python -m benchmarks --device cuda         # beside plain PyTorch on a GPU, iterations recorded
+    python -m benchmarks --device cuda         # against plain PyTorch on a GPU, with captured steps
 
-Every worker is a process of its own that trains the same network at the same batch size on the same images, ours in
-both precisions and the others in float32, their default. They take turns: a round of ours, a round of theirs. What
-counts is the median over rounds, and the ratio, as machines differ.
+Each worker is a separate process that trains the same network with the same batch size on the same images: Zeuxis in
+both precisions, the others in float32, their default. The workers take turns, a round each. Results are medians over
+the rounds, and ratios, because machines differ.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WARM, ROUNDS, SECONDS = 3, 5, 3.0
 
 
 def described(name: str, images: Path, device: str = "cpu") -> dict[str, Any]:
-    """A recipe as a worker of any library understands it: every size a number, one stack of layers a network."""
+    """Returns a recipe as a task for workers of any library: sizes as numbers, one stack of layers per network."""
     overrides = [f"training.batch_size={BATCHES[name]}", f"training.device={device}", *PLAINER.get(name, ())]
     if device == "cuda":
         overrides.append("training.capture=true")
@@ -53,11 +53,11 @@ def described(name: str, images: Path, device: str = "cpu") -> dict[str, Any]:
     model = build_model(recipe, tuple(map(str, range(classes))) or None)
     sizes = {"latent": options.latent, "channels": recipe.data.channels, "classes": classes}
     networks = {}
-    for each, network in recipe.networks.items():
-        layers = [" ".join(str(sizes.get(part, part)) for part in text.split()) for text in network.layers]
-        if network.heads:  # of the VAE: mean and log-variance, as one layer
+    for part, network in recipe.networks.items():
+        layers = [" ".join(str(sizes.get(word, word)) for word in text.split()) for text in network.layers]
+        if network.heads:  # the VAE's mean and log-variance, as one layer
             layers.append(f"dense {2 * options.latent}")
-        networks[each] = {"layers": layers, "shape": list(model.net(each).input_shape)}
+        networks[part] = {"layers": layers, "shape": list(model.net(part).input_shape)}
     optimizer = optimizer_of(recipe)[1]
     return {
         "recipe": name, "overrides": overrides, "networks": networks, "latent": options.latent,
@@ -68,7 +68,7 @@ def described(name: str, images: Path, device: str = "cpu") -> dict[str, Any]:
 
 
 def measure(task: dict[str, Any], peers: Sequence[str], folder: Path, seconds: float) -> list[dict[str, Any]]:
-    """Rounds of ours, in both precisions, and of the peers in turn; images a second of all."""
+    """Runs rounds of Zeuxis, in both precisions, and of the peers in turn; returns rows of images per second."""
     path = folder / "task.json"
     path.write_text(json.dumps(task), "utf-8")
     commands: dict[str, list[str | Path]] = {
@@ -102,21 +102,21 @@ def measure(task: dict[str, Any], peers: Sequence[str], folder: Path, seconds: f
 
 
 def chart(rows: list[dict[str, Any]], hardware: str) -> Figure:
-    """Ratios in bfloat16 as bars, a group for each recipe, with those in float32 as ticks on them."""
+    """Returns a chart of the ratios: bars for bfloat16, grouped by recipe, with ticks for float32."""
     recipes = list(dict.fromkeys(row["recipe"] for row in rows))
     peers = list(dict.fromkeys(row["peer"] for row in rows))
-    drawn = new_figure(8.4, 1.2 + 0.3 * len(recipes) * (len(peers) + 1))
-    ax = drawn.subplots()
-    high = 0.8 / len(peers)
+    figure = new_figure(8.4, 1.2 + 0.3 * len(recipes) * (len(peers) + 1))
+    ax = figure.subplots()
+    height = 0.8 / len(peers)
     for i, peer in enumerate(peers):
         for row in (row for row in rows if row["peer"] == peer):
-            place = recipes.index(row["recipe"]) + (i - (len(peers) - 1) / 2) * high
+            y = recipes.index(row["recipe"]) + (i - (len(peers) - 1) / 2) * height
             if row["precision"] == "float32":
-                ax.plot([row["ratio"]] * 2, [place - high / 2, place + high / 2], color=INK, lw=2)
+                ax.plot([row["ratio"]] * 2, [y - height / 2, y + height / 2], color=INK, lw=2)
                 continue
-            ax.barh(place, row["ratio"], high * 0.9, color=LINES[i])
+            ax.barh(y, row["ratio"], height * 0.9, color=LINES[i])
             text = f" {row['ratio']:.1f}   {row['images_per_second']:,.0f} to {row['peer_images_per_second']:,.0f}"
-            ax.text(row["ratio"], place, text, va="center", fontsize=8.5, color=INK)
+            ax.text(row["ratio"], y, text, va="center", fontsize=8.5, color=INK)
         ax.barh(0, 0, color=LINES[i], label=f"against {peer}")
     ax.plot([], [], color=INK, lw=2, label="ours in float32")
     ax.axvline(1, color=INK, lw=0.8, ls=":")
@@ -126,40 +126,40 @@ def chart(rows: list[dict[str, Any]], hardware: str) -> Figure:
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("times as many training images a second, ours in bfloat16, the others in float32")
     ax.legend(loc="lower right")
-    heading(drawn, "Training speed beside the peers", f"medians of rounds in turn, on {hardware}; images a second")
-    return drawn
+    heading(figure, "Training speed beside the peers", f"medians of rounds in turn, on {hardware}; images a second")
+    return figure
 
 
 def main() -> None:
-    """Reads the command line, measures, and writes results and chart."""
+    """Reads the command line, measures, and writes the results and the chart."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("--peer", choices=PEERS, action="append", help="else all")
-    parser.add_argument("--recipe", choices=BATCHES, action="append", help="else all")
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda, where plain PyTorch is the peer")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of a round")
-    given = parser.parse_args()
+    parser.add_argument("--peer", choices=PEERS, action="append", help="may be repeated; default: all")
+    parser.add_argument("--recipe", choices=BATCHES, action="append", help="may be repeated; default: all")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda, on which only plain PyTorch is a peer")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="length of a round")
+    arguments = parser.parse_args()
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
-    if RESULTS.exists():  # what is not measured now stays
+    if RESULTS.exists():  # results that are not measured again are kept
         rows = {_key(row): row for row in json.loads(RESULTS.read_text("utf-8"))}
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for name in given.recipe or BATCHES:
+        for name in arguments.recipe or BATCHES:
             recipe = load_recipe(name)
             images = folder / f"{recipe.data.source}.npz"
             if not images.exists():
                 write_images(images, recipe)
             peers = [
                 peer
-                for peer in given.peer or PEERS
+                for peer in arguments.peer or PEERS
                 if (recipe.model.name == "vae" or peer not in VAES_ALONE)
-                and (given.device == "cpu" or peer in ANY_DEVICE)
+                and (arguments.device == "cpu" or peer in ANY_DEVICE)
             ]
-            for row in measure(described(name, images, given.device), peers, folder, given.seconds):
+            for row in measure(described(name, images, arguments.device), peers, folder, arguments.seconds):
                 rows[_key(row)] = row
                 print(json.dumps(row), flush=True)
     RESULTS.write_text(json.dumps(list(rows.values()), indent=1) + "\n", "utf-8")
-    shown = [row for row in rows.values() if row["device"] == given.device]
-    name = "speed" if given.device == "cpu" else f"speed-{given.device}"
+    on_device = [row for row in rows.values() if row["device"] == arguments.device]
+    name = "speed" if arguments.device == "cpu" else f"speed-{arguments.device}"
     publish(
         name,
         [
@@ -168,12 +168,12 @@ def main() -> None:
                 "images/s": f"{row['images_per_second']:,.0f}", "the peer's": f"{row['peer_images_per_second']:,.0f}",
                 "ratio": f"{row['ratio']:.2f}",
             }
-            for row in shown
+            for row in on_device
         ],
     )  # fmt: skip
-    machine = describe_machine(torch.device(given.device))
+    machine = describe_machine(torch.device(arguments.device))
     hardware = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
-    write_small(lambda: chart(shown, hardware), PAGE / f"{name}.png")
+    write_small(lambda: chart(on_device, hardware), PAGE / f"{name}.png")
 
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
-"""Training and sampling on a machine that does other things too: fixed numbers of threads beside the chosen one.
+"""Compares fixed numbers of threads with the number that Zeuxis chooses, on a machine with other load.
 
     python -m benchmarks.performance busy
 
-Beside 0, 1, 2 and 4 busy processes a recipe trains, and a model samples. One process does the work on one thread, on
-all, and on as many as `zeuxis.threads` chooses, a few seconds each and round after round. The ratio is to the fixed
-number with the better median, round by round; its median is shown. Last, two trainings run side by side against one.
+A recipe trains, and a model samples, while 0, 1, 2 and 4 other processes are busy. One process does the work on one
+thread, on all threads, and on as many as `zeuxis.threads` chooses, for a few seconds each, in several rounds. The ratio
+is taken in each round against the fixed number with the better median; the table shows the median ratio. Finally, two
+trainings side by side are compared with one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from zeuxis.threads import threads
 from zeuxis.training import Callback, Trainer
 
 Rows = list[dict[str, Any]]
-# Seconds that the choice has to settle, seconds of each turn, and rounds.
+# Seconds before the first turn, in which the choice of threads settles; seconds of each turn; number of rounds.
 SETTLE, SECONDS, ROUNDS = 15.0, 4.0, 4
 BUSY = (0, 1, 2, 4)
 WORKS = (("mnist-vae-z2", "train"), ("mnist-gan", "sample"))
@@ -38,10 +39,10 @@ MOST = str(os.cpu_count())
 
 
 class Turns:
-    """Counts images in turns on each number of threads.
+    """Measures images per second in turns, one for each number of threads.
 
     Args:
-        numbers: of threads, or `auto`.
+        numbers: numbers of threads, or `auto`.
     """
 
     def __init__(self, numbers: Sequence[str]) -> None:
@@ -51,7 +52,7 @@ class Turns:
         self.until, self.images, self.began = time.perf_counter() + SETTLE, -1, 0.0
 
     def over(self, images: int) -> bool:
-        """Whether all turns are over, after so many images."""
+        """Moves on to the next turn if it is time, after so many images; returns whether all turns are over."""
         now = time.perf_counter()
         if now < self.until or not self.turns:
             return not self.turns
@@ -67,13 +68,13 @@ class Turns:
 
 
 def worker(recipe: str, work: str, *numbers: str) -> None:
-    """Works for a while and prints its rates, in images a second, by the number of threads."""
+    """Works for a while and prints its rates, in images per second, by the number of threads."""
     turns = Turns(numbers)
-    never = [f"training.{each}_every=never" for each in ("snapshot", "checkpoint", "test")]
+    never = [f"training.{name}_every=never" for name in ("snapshot", "checkpoint", "test")]
     settings = ["data.source=digits", "training.steps=10000000", "training.batch_size=128", "training.best=", *never]
-    chosen = load_recipe(recipe, settings)
-    dataset = data.load(chosen.data, progress=False)
-    model = build_model(chosen, dataset.classes)
+    loaded = load_recipe(recipe, settings)
+    dataset = data.load(loaded.data, progress=False)
+    model = build_model(loaded, dataset.classes)
 
     class Watch(Callback):
         def iterated(self, trainer: Trainer) -> None:
@@ -86,18 +87,18 @@ def worker(recipe: str, work: str, *numbers: str) -> None:
     else:
         assert isinstance(model, Generates)
         model.eval()
-        made = 0
+        images = 0
         with torch.no_grad():
-            while not turns.over(made):
+            while not turns.over(images):
                 with threads.unit("decode"):
                     model.generate(model.sample_latents(256, torch.Generator()))
-                made += 256
+                images += 256
     print(json.dumps(turns.rates))
 
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """So many processes that use a core each."""
+    """Runs so many processes, each of which keeps a core busy."""
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
@@ -114,25 +115,25 @@ def measured(recipe: str, work: str, *numbers: str) -> subprocess.Popen[str]:
 
 
 def rates(process: subprocess.Popen[str]) -> dict[str, list[float]]:
-    """What it measured, once it ends."""
-    found: dict[str, list[float]] = json.loads(process.communicate()[0].splitlines()[-1])
-    return found
+    """Waits for a worker and returns the rates that it measured."""
+    measured_rates: dict[str, list[float]] = json.loads(process.communicate()[0].splitlines()[-1])
+    return measured_rates
 
 
 def busy_machine() -> Rows:
-    """The table."""
+    """Returns the rows of the table."""
     rows = []
     for recipe, work in WORKS:
         for count in BUSY:
             with busy(count):
-                found = rates(measured(recipe, work, "1", MOST, "auto"))
-            best = max(("1", MOST), key=lambda number: statistics.median(found[number]))
-            ratios = [auto / fixed for auto, fixed in zip(found["auto"], found[best], strict=True)]
-            shown = {n: f"{statistics.median(each):,.0f}" for n, each in found.items()}
+                by_number = rates(measured(recipe, work, "1", MOST, "auto"))
+            best = max(("1", MOST), key=lambda number: statistics.median(by_number[number]))
+            ratios = [auto / fixed for auto, fixed in zip(by_number["auto"], by_number[best], strict=True)]
+            medians = {number: f"{statistics.median(rounds):,.0f}" for number, rounds in by_number.items()}
             rows.append(
                 {
-                    "recipe": recipe, "work": work, "busy processes": count, "1 thread": shown["1"],
-                    f"{MOST} threads": shown[MOST], "chosen": shown["auto"],
+                    "recipe": recipe, "work": work, "busy processes": count, "1 thread": medians["1"],
+                    f"{MOST} threads": medians[MOST], "chosen": medians["auto"],
                     "chosen to best fixed": f"{statistics.median(ratios):.2f}",
                 }
             )  # fmt: skip

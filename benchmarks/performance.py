@@ -1,7 +1,7 @@
-"""Measures where time goes, and writes the tables and the chart of docs/performance.
+"""Measures where time is spent and writes the tables and the chart of docs/performance.
 
     python -m benchmarks.performance                    # all but the quality of bfloat16
-    python -m benchmarks.performance profile growth     # some of it
+    python -m benchmarks.performance profile growth     # only these parts
     python -m benchmarks.performance quality runs/quality-vae runs/quality-gan runs/quality-wgan
 
 The last reads sweeps, each over training.precision=float32,bfloat16 and training.seed=0,1,2.
@@ -52,10 +52,10 @@ Rows = list[dict[str, Any]]
 
 
 class Laps(Callback):
-    """Watches a training for so many seconds after it is warm; then it is stopped.
+    """Times a training for so many seconds after some warm-up steps, then stops it.
 
     Attributes:
-        steps: iterations in that time.
+        steps: steps in that time.
         seconds: the time.
         fetching: how much of it was spent on batches.
     """
@@ -70,7 +70,7 @@ class Laps(Callback):
 
     def iterated(self, trainer: Any) -> None:
         if self.steps:
-            return  # the iteration in which a training ends
+            return  # the last step of the training
         self.taken += 1
         if self.taken == WARM:
             trainer.batches.seconds = 0.0
@@ -86,7 +86,7 @@ class Laps(Callback):
 
 
 class _Clocked:
-    """Batches that know how long they took."""
+    """Batches that measure the time spent on them."""
 
     def __init__(self, batches: Any) -> None:
         self._batches, self.seconds = batches, 0.0
@@ -102,7 +102,7 @@ class _Clocked:
 
 
 def prepared(name: str, *overrides: str, batch: int = 0) -> Recipe:
-    """A recipe at the batch size of the comparison, in the precision of this machine, that only trains."""
+    """Returns a recipe at the comparison's batch size and this machine's precision, without tests or checkpoints."""
     size = f"training.batch_size={batch or BATCHES.get(name, 128)}"
     precision = f"training.precision={pick_precision('auto', CPU)}"
     plain = PLAINER.get(name, ())
@@ -110,7 +110,7 @@ def prepared(name: str, *overrides: str, batch: int = 0) -> Recipe:
 
 
 def trained(recipe: Recipe, laps: Laps, dataset: Dataset | None = None) -> Laps:
-    """Trains until the laps are taken."""
+    """Trains until `laps` has finished, and returns it."""
     dataset = dataset or data.load(recipe.data, progress=False)
     with TemporaryDirectory() as folder:
         Trainer(Path(folder), build_model(recipe, dataset.classes), dataset, CPU, [laps]).fit()
@@ -121,7 +121,7 @@ def trained(recipe: Recipe, laps: Laps, dataset: Dataset | None = None) -> Laps:
 
 
 def start_up() -> Rows:
-    """Seconds from calling Python to the first step's beginning and its end, imports and data included."""
+    """Returns the seconds from the start of Python to the start and the end of the first step."""
     rows = []
     with TemporaryDirectory() as temporary:
         for name in BATCHES:
@@ -129,26 +129,26 @@ def start_up() -> Rows:
             task = Path(temporary) / "task.json"
             task.write_text(json.dumps({"recipe": name, "overrides": overrides}), "utf-8")
             words: list[str | Path] = [sys.executable, "-m", "benchmarks.speed.ours", task, pick_precision("auto", CPU)]
-            begun, ended = [], []
+            starts, ends = [], []
             for _ in range(5):
                 started = time.perf_counter()
                 worker = Worker(words, Path(temporary) / "said.log")
-                begun.append(time.perf_counter() - started)
+                starts.append(time.perf_counter() - started)
                 worker.train(1)
-                ended.append(time.perf_counter() - started)
+                ends.append(time.perf_counter() - started)
                 worker.close()
             rows.append(
                 {
                     "recipe": name,
-                    "seconds to the first step": round(statistics.median(begun), 2),
-                    "to its end": round(statistics.median(ended), 2),
+                    "seconds to the first step": round(statistics.median(starts), 2),
+                    "to its end": round(statistics.median(ends), 2),
                 }
             )
     return rows
 
 
 def million(folder: Path) -> Dataset:
-    """A million random images of 32x32 in colour on disk, as the cache of a large folder would hold them."""
+    """Returns a million random colour images of 32x32 on disk, stored like the cache of a large folder."""
     path, generator = folder / "images.bin", np.random.default_rng(0)
     with path.open("wb") as file:
         for _ in range(100):
@@ -162,13 +162,13 @@ def million(folder: Path) -> Dataset:
 
 
 def _own_memory() -> int:
-    """KiB that the process holds by itself: pages of a mapped file are the system's to give and take."""
+    """Returns the KiB of the process's private memory, without pages of mapped files, which the system may reclaim."""
     lines = Path("/proc/self/status").read_text("utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 
 def loading() -> Rows:
-    """What share of a step goes into its batch."""
+    """Returns the share of a step that is spent on its batch."""
     rows = []
     for name in ("mnist-vae-z2", "mnist-gan", "modern-vae-28", "flowers-vae-32-z256", "faces-dcgan-64"):
         laps = trained(prepared(name), Laps(6))
@@ -177,11 +177,11 @@ def loading() -> Rows:
         dataset = million(Path(temporary))
         for name in ("flowers-vae-32-z256", "flowers-gan-32-z10"):
             recipe = prepared(name)
-            trained(recipe, Laps(2), dataset)  # what the networks need is there before
+            trained(recipe, Laps(2), dataset)  # so that the networks' memory is allocated before it is measured
             before = _own_memory()
             laps = trained(recipe, Laps(12), dataset)
-            grown = f"{(_own_memory() - before) / 1024:.0f}"
-            rows.append({"images": f"a million, mapped from disk, for {name}", **_share(laps), "grown by, MiB": grown})
+            growth = f"{(_own_memory() - before) / 1024:.0f}"
+            rows.append({"images": f"a million, mapped from disk, for {name}", **_share(laps), "grown by, MiB": growth})
     return rows
 
 
@@ -194,7 +194,7 @@ def _share(laps: Laps) -> dict[str, Any]:
 
 
 def sampling() -> Rows:
-    """Seconds for 50,000 samples."""
+    """Returns the seconds for 50,000 samples."""
     rows = []
     for name in ("mnist-vae-z2", "mnist-gan", "mnist-cgan", "modern-gan-28", "modern-vae-28"):
         with TemporaryDirectory() as folder:
@@ -213,30 +213,30 @@ def sampling() -> Rows:
 
 
 def distance() -> Rows:
-    """What share of an evaluation is the Frechet distance's own arithmetic."""
+    """Returns the share of an evaluation that is spent on the computation of the Frechet distance."""
     with TemporaryDirectory() as folder:
         run = zeuxis.train("mnist-vae-z2", steps=1, runs=folder, progress=False)
         judge = find_or_train_judge(run)
         real = judge.features(run.images(run.choose_images("test", 2000)))
-        made = judge.features(run.sample(2000))
+        fake = judge.features(run.sample(2000))
         started = time.perf_counter()
         evaluate(run, samples=10_000, progress=False)
-        taken = time.perf_counter() - started
-    material: Any = SimpleNamespace(sample_features=np.tile(made, (5, 1)), reference_features=real, space="")
+        whole = time.perf_counter() - started
+    material: Any = SimpleNamespace(sample_features=np.tile(fake, (5, 1)), reference_features=real, space="")
     started = time.perf_counter()
     fid(material)
-    spent = time.perf_counter() - started
+    part = time.perf_counter() - started
     return [
         {
-            "evaluation of 10,000 samples, s": round(taken, 1),
-            "of it the distance, its errors and its limit, s": round(spent, 2),
-            "share": f"{spent / taken:.1%}",
+            "evaluation of 10,000 samples, s": round(whole, 1),
+            "of it the distance, its errors and its limit, s": round(part, 2),
+            "share": f"{part / whole:.1%}",
         }
     ]
 
 
 def floor() -> Rows:
-    """How near the training of `make bench` comes to the rate of a large matrix product."""
+    """Compares the training speed of `make bench` with the speed of a large matrix product."""
     peaks = {"float32": _peak(torch.float32), "bfloat16": _peak(torch.bfloat16)}
     measured = [row for row in json.loads(RESULTS.read_text("utf-8")) if row["device"] == "cpu"]
     reached = {(row["recipe"], row["precision"]): row["images_per_second"] for row in measured}
@@ -256,7 +256,7 @@ def floor() -> Rows:
 
 
 def _peak(precision: torch.dtype, side: int = 2048) -> float:
-    """Operations a second of a large matrix product."""
+    """Returns the operations per second of a large matrix product."""
     one, two = (torch.randn(side, side).to(precision) for _ in range(2))
     rates = []
     for _ in range(12):
@@ -266,7 +266,7 @@ def _peak(precision: torch.dtype, side: int = 2048) -> float:
     return statistics.median(rates[2:])
 
 
-# How PyTorch's operations are told apart, by words in their names; the first that fits.
+# Kinds of PyTorch's operations, by words in their names; the first match counts.
 KINDS = {
     "matrix work": ("conv", "mm", "linear", "Convolve", "Spread", "Correlate"),
     "random numbers": ("rand", "normal_", "bernoulli", "uniform"),
@@ -276,7 +276,7 @@ REST = "memory traffic"
 
 
 def profiles() -> Rows:
-    """Shares of a step by kind of work."""
+    """Returns the shares of a step by kind of work."""
     rows = []
     for name in (*BATCHES, "mnist-wgan-gp", "modern-gan-28", "modern-vae-28"):
         recipe = prepared(name, batch=0 if name in BATCHES else load_recipe(name).training.batch_size)
@@ -285,7 +285,7 @@ def profiles() -> Rows:
         spent = dict.fromkeys([*KINDS, REST], 0.0)
         for event in watch.key_averages():
             if not event.key.startswith(("aten::", "Optimizer", "_")):
-                continue  # a name for a place in Python or in the graph, not an operation
+                continue  # a mark in Python or in the graph, not an operation
             kind = next((k for k, words in KINDS.items() if any(word in event.key for word in words)), REST)
             spent[kind] += event.self_cpu_time_total / 1e6
         row: dict[str, Any] = {"recipe": name, "step, ms": round(1000 * laps.seconds / laps.steps, 1)}
@@ -296,7 +296,7 @@ def profiles() -> Rows:
 
 
 def growth() -> Rows:
-    """Images a second against batch size, latent size and size of the data set."""
+    """Returns images per second for various batch sizes, latent sizes and sizes of the data set."""
     rows = []
     for name in ("mnist-vae-z2", "mnist-gan"):
         sizes, latents = (8, 16, 32, 64, 128, 256, 512), (2, 8, 32, 128, 512)
@@ -319,13 +319,13 @@ def _rate(over: str, value: int, name: str, recipe: Recipe, dataset: Dataset | N
 
 
 def growth_chart(rows: Rows) -> Figure:
-    """A panel for each thing that grows."""
-    drawn = new_figure(11, 3.8)
+    """Returns a chart with a panel for each size that is varied."""
+    figure = new_figure(11, 3.8)
     kinds = list(dict.fromkeys(row["over"] for row in rows))
-    for ax, kind in zip(drawn.subplots(1, len(kinds), sharey=True), kinds, strict=True):
-        mine = [row for row in rows if row["over"] == kind]
+    for ax, kind in zip(figure.subplots(1, len(kinds), sharey=True), kinds, strict=True):
+        points = [row for row in rows if row["over"] == kind]
         for i, name in enumerate(dict.fromkeys(row["recipe"] for row in rows)):
-            line = [(row["value"], row["images/s"]) for row in mine if row["recipe"] == name]
+            line = [(row["value"], row["images/s"]) for row in points if row["recipe"] == name]
             if line:
                 ax.plot(*zip(*line, strict=True), "o-", ms=4, color=LINES[i], label=name)
         ax.set_xscale("log", base=10 if kind == "training images" else 2)
@@ -335,20 +335,22 @@ def growth_chart(rows: Rows) -> Figure:
             axis.set_major_formatter("{x:,.0f}")
         ax.set_xlabel(kind)
         ax.legend(loc="upper left", fontsize=8)
-    drawn.axes[0].set_ylabel("training images a second")
+    figure.axes[0].set_ylabel("training images a second")
     machine = describe_machine(CPU)
-    heading(drawn, "What training costs as it grows", f"{machine['processor']}, {machine['threads']} threads, bfloat16")
-    return drawn
+    heading(
+        figure, "What training costs as it grows", f"{machine['processor']}, {machine['threads']} threads, bfloat16"
+    )
+    return figure
 
 
 def quality(sweeps: Sequence[Path]) -> Rows:
-    """The same trainings in both precisions: mean over the seeds, and their standard deviation."""
+    """Compares trainings in both precisions: mean and standard deviation over the seeds."""
     rows = []
     for folder in sweeps:
-        found = json.loads((folder / "sweep.json").read_text("utf-8"))
-        for name, shown in (("test_mse", "{:.4f}"), ("fid", "{:.1f}"), ("kid", "{:.4f}"), ("loss", "{:.3f}")):
+        entries = json.loads((folder / "sweep.json").read_text("utf-8"))
+        for name, form in (("test_mse", "{:.4f}"), ("fid", "{:.1f}"), ("kid", "{:.4f}"), ("loss", "{:.3f}")):
             values: dict[str, list[float]] = {}
-            for entry in found:
+            for entry in entries:
                 value = _measured(folder, entry, name)
                 if value is not None:
                     values.setdefault(entry["settings"]["training.precision"], []).append(value)
@@ -358,12 +360,12 @@ def quality(sweeps: Sequence[Path]) -> Rows:
             spread = max(statistics.stdev(v) for v in values.values())
             rows.append(
                 {
-                    "recipe": Run(folder / found[0]["run"]).recipe.name,
+                    "recipe": Run(folder / entries[0]["run"]).recipe.name,
                     "measure": {"fid": "Frechet distance", "kid": "kernel distance", "test_mse": "test MSE"}.get(
                         name, "final loss of the last phase"
                     ),
                     **{
-                        precision: f"{shown.format(means[precision])} ± {shown.format(statistics.stdev(v))}"
+                        precision: f"{form.format(means[precision])} ± {form.format(statistics.stdev(v))}"
                         for precision, v in values.items()
                     },
                     "difference, in deviations": f"{abs(means['float32'] - means['bfloat16']) / spread:.1f}",
@@ -392,17 +394,17 @@ PARTS: dict[str, Callable[[], Rows]] = {
 
 
 def main() -> None:
-    """Reads the command line, measures, and writes tables."""
+    """Reads the command line, measures, and writes the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.performance")
-    parser.add_argument("part", nargs="*", help=f"of {', '.join(PARTS)}; or quality, and folders of sweeps")
-    given = parser.parse_args().part or list(PARTS)
-    if given[0] == "quality":
-        parts: dict[str, Callable[[], Rows]] = {"quality": lambda: quality([Path(path) for path in given[1:]])}
+    parser.add_argument("part", nargs="*", help=f"of {', '.join(PARTS)}; or quality, followed by folders of sweeps")
+    names = parser.parse_args().part or list(PARTS)
+    if names[0] == "quality":
+        parts: dict[str, Callable[[], Rows]] = {"quality": lambda: quality([Path(path) for path in names[1:]])}
     else:
-        unknown = sorted(set(given) - set(PARTS))
+        unknown = sorted(set(names) - set(PARTS))
         if unknown:
             parser.error(f"there is no part '{unknown[0]}'; the parts are quality, {', '.join(PARTS)}")
-        parts = {name: PARTS[name] for name in given}
+        parts = {name: PARTS[name] for name in names}
     for name, part in parts.items():
         publish(name, part())
 

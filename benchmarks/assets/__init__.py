@@ -1,1 +1,1 @@
-"""Makes what the package carries beside its code."""
+"""Makes the files that the package includes besides its code."""

@@ -1,4 +1,4 @@
-"""Makes judges that come with the package from trained classifiers.
+"""Makes the judges that come with the package from trained classifiers.
 
 zeuxis train mnist-cnn && python -m benchmarks.assets.judges runs/mnist-cnn-1
 """
@@ -20,7 +20,7 @@ FOLDER = Path(package.__file__).parent
 
 
 def cut_down(run: Run, target: Path) -> None:
-    """Writes what is needed to use a run, and nothing else: recipe, tests, and weights at half width."""
+    """Writes only what is needed to use a run: recipe, tests, and weights in float16."""
     shutil.rmtree(target, ignore_errors=True)
     (target / "checkpoints").mkdir(parents=True)
     shutil.copyfile(run.path / "recipe.toml", target / "recipe.toml")
@@ -36,8 +36,8 @@ def cut_down(run: Run, target: Path) -> None:
         for name, tensor in whole.tensors.items()
         if name.startswith("networks/")
     }
-    written = Checkpoint(weights, whole.state).save(target / "checkpoints")
-    written.rename(target / "checkpoints" / "best.safetensors")
+    saved = Checkpoint(weights, whole.state).save(target / "checkpoints")
+    saved.rename(target / "checkpoints" / "best.safetensors")
 
 
 if __name__ == "__main__":

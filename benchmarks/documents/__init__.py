@@ -1,1 +1,1 @@
-"""Makes pages and pictures of the documentation from runs and measurements."""
+"""Writes pages and pictures of the documentation from runs and measurements."""

@@ -1,4 +1,4 @@
-"""Lays a benchmark of ours beside the peers of the same images and budget: tables and pictures for docs/findings.
+"""Compares a benchmark with peers on the same images and budget: tables and pictures for docs/findings.
 
 zeuxis benchmark --models ... --data mnist --minutes 2 --seeds 3 --out runs/bench-mnist
 python -m benchmarks.peers --data mnist --minutes 2 --seeds 3 --out runs/peers-mnist
@@ -31,7 +31,7 @@ from zeuxis.figures.style import INK, LINES, heading, new_figure, show_tiles
 from zeuxis.run import Run
 
 FINDINGS = Path(__file__).parents[2] / "docs" / "findings"
-# What the two tables show: how it is headed, and how written.
+# Columns of the two tables: by measure, the head and the format of the figures.
 COLUMNS = (
     {
         "parameters": ("parameters", "{:,.0f}"),
@@ -59,7 +59,7 @@ SAMPLES, ACROSS, SIDE = 1000, 4, 5
 
 
 class Entry(NamedTuple):
-    """A model: its name, what was measured of it from all seeds, and what each seed gave."""
+    """A model: its name, its measures pooled over all seeds, and the run of each seed."""
 
     name: str
     evaluation: Mapping[str, Any]
@@ -67,13 +67,13 @@ class Entry(NamedTuple):
 
 
 def family(name: str) -> str:
-    """Which of the two families a model is of, by its name."""
+    """Returns the family of a model by its name: VAEs, GANs, or both."""
     encoder, critic = "vae" in name or "aae" in name, "gan" in name
     return "both" if encoder and critic else "VAEs" if encoder else "GANs"
 
 
 def entries(bench: Path, peers: Path) -> Iterator[Entry]:
-    """Reads what two folders hold, of as many seeds as did not fail."""
+    """Reads the models of two folders, with all seeds that did not fail."""
     ours = json.loads((bench / "benchmark.json").read_text("utf-8"))
     theirs = json.loads((peers / "peers.json").read_text("utf-8"))
     first = Run(bench / ours[0]["run"])
@@ -81,22 +81,22 @@ def entries(bench: Path, peers: Path) -> Iterator[Entry]:
     if first.recipe.training.minutes != allowed:
         sys.exit(f"The budgets differ: {first.recipe.training.minutes} minutes of ours, {allowed} of the peers.")
     for name in dict.fromkeys(row["recipe"] for row in [*ours, *theirs]):
-        mine = [row for row in ours if row["recipe"] == name]
-        rows = mine or [row for row in theirs if row["recipe"] == name]
+        own_rows = [row for row in ours if row["recipe"] == name]
+        rows = own_rows or [row for row in theirs if row["recipe"] == name]
         runs = [
             Run(bench / row["run"])
-            if mine
+            if own_rows
             else Made(peers / f"{row['run']}.npz", first.recipe, conditional=name in CONDITIONAL)
             for row in rows
         ]
         measured = [{"measures": row["measures"] | regions(run)} for row, run in zip(rows, runs, strict=True)]
-        found = pooled(measured)
-        assert found, f"{name} was measured from every seed"
-        yield Entry(name, found, runs)
+        evaluation = pooled(measured)
+        assert evaluation, f"{name} was measured from every seed"
+        yield Entry(name, evaluation, runs)
 
 
 def regions(run: Run) -> dict[str, dict[str, Any]]:
-    """Sharpness of samples in the middle half of the picture and in the frame around it, as a share of the images'."""
+    """Returns the sharpness of samples in the image's centre and in the frame around it, relative to real images."""
     images = run.images(run.choose_images("test", SAMPLES))
     low, high = images.shape[1] // 4, images.shape[1] * 3 // 4
     samples = run.sample(SAMPLES, seed=0)
@@ -115,56 +115,56 @@ def regions(run: Run) -> dict[str, dict[str, Any]]:
     }
 
 
-def tables(found: Sequence[Entry]) -> str:
-    """The models by their distance, with standard errors over the seeds; the best by `ranked` is bold."""
-    found = sorted(found, key=lambda entry: entry.evaluation["measures"]["fid"]["value"])
-    rows = ranked([entry.evaluation for entry in found])
+def tables(models: Sequence[Entry]) -> str:
+    """Returns the tables, sorted by Frechet distance, with standard errors over the seeds; the best are bold."""
+    models = sorted(models, key=lambda entry: entry.evaluation["measures"]["fid"]["value"])
+    rows = ranked([entry.evaluation for entry in models])
     best = {(row.name, i) for row in rows for i, cell in enumerate(row.cells) if cell.best}
     return "\n".join(
         table(
             [
                 {"model": f"`{entry.name}`"}
-                | {head: _cell(entry, name, shown, (name, i) in best) for name, (head, shown) in columns.items()}
-                for i, entry in enumerate(found)
+                | {head: _cell(entry, name, form, (name, i) in best) for name, (head, form) in columns.items()}
+                for i, entry in enumerate(models)
             ]
         )
         for columns in COLUMNS
     )
 
 
-def _cell(entry: Entry, name: str, shown: str, best: bool) -> str:
+def _cell(entry: Entry, name: str, form: str, best: bool) -> str:
     if name not in entry.evaluation["measures"]:
         return ""
     value = Value(**entry.evaluation["measures"][name])
-    text = shown.format(value.value)
+    text = form.format(value.value)
     if value.stderr and name not in COSTS:
-        text += f" ± {shown.format(value.stderr)}"
+        text += f" ± {form.format(value.stderr)}"
     return f"**{text}**" if best else text
 
 
-def samples(found: Sequence[Entry], budget: str) -> Figure:
-    """A panel of samples of the first seed for each model."""
-    down = -(-len(found) // ACROSS)
-    drawn = new_figure(2.6 * ACROSS, 0.6 + 2.9 * down)
-    panels = drawn.subplots(down, ACROSS, squeeze=False).ravel()
-    for ax in panels[len(found) :]:
+def samples(models: Sequence[Entry], budget: str) -> Figure:
+    """Returns a figure with a panel of samples of the first seed for each model."""
+    down = -(-len(models) // ACROSS)
+    figure = new_figure(2.6 * ACROSS, 0.6 + 2.9 * down)
+    panels = figure.subplots(down, ACROSS, squeeze=False).ravel()
+    for ax in panels[len(models) :]:
         ax.set_axis_off()
-    for ax, entry in zip(panels, found, strict=False):
+    for ax, entry in zip(panels, models, strict=False):
         show_tiles(ax, entry.runs[0].sample(SIDE * SIDE, seed=1), SIDE)
         ax.set_title(entry.name, color=FAMILIES[family(entry.name)])
-    heading(drawn, f"After {budget} each", "the first samples of the first seed, not chosen")
-    return drawn
+    heading(figure, f"After {budget} each", "the first samples of the first seed, not chosen")
+    return figure
 
 
-def diversity(found: Sequence[Entry], budget: str) -> Figure:
-    """Sharpness against coverage: the two claims that are made of the families."""
-    drawn = new_figure(8.2, 5)
-    ax = drawn.subplots()
-    for entry in found:
+def diversity(models: Sequence[Entry], budget: str) -> Figure:
+    """Returns a figure of sharpness against coverage, in which VAEs and GANs are said to differ."""
+    figure = new_figure(8.2, 5)
+    ax = figure.subplots()
+    for entry in models:
         x, y = (Value(**entry.evaluation["measures"][name]) for name in ("coverage", "sharpness"))
         color = FAMILIES[family(entry.name)]
         ax.errorbar(x.value, y.value, xerr=x.stderr or 0, yerr=y.stderr or 0, fmt="o", ms=6, lw=1.3, color=color)
-    for name in dict.fromkeys(family(entry.name) for entry in found):
+    for name in dict.fromkeys(family(entry.name) for entry in models):
         ax.plot([], [], "o", color=FAMILIES[name], label=name)
     ax.axhline(1, color=INK, lw=0.8, ls=":")
     ax.set_yscale("log")
@@ -172,21 +172,21 @@ def diversity(found: Sequence[Entry], budget: str) -> Figure:
     ax.set_xlabel("coverage: share of images that have a sample near them")
     ax.set_ylabel("sharpness, as a share of the images'")
     ax.legend(loc="lower right")
-    drawn.draw_without_rendering()  # places in pixels are settled
-    _name_points(ax, found)
-    heading(drawn, f"Sharp or diverse, after {budget} each", "means over the seeds; bars are standard errors")
-    return drawn
+    figure.draw_without_rendering()  # fixes positions in pixels
+    _name_points(ax, models)
+    heading(figure, f"Sharp or diverse, after {budget} each", "means over the seeds; bars are standard errors")
+    return figure
 
 
-def _name_points(ax: Axes, found: Sequence[Entry]) -> None:
-    """Names beside their points, each where it covers no other name, no point, and stays inside."""
+def _name_points(ax: Axes, models: Sequence[Entry]) -> None:
+    """Writes names next to their points, each inside the axes and without covering another name or point."""
     points = [
-        tuple(entry.evaluation["measures"][name]["value"] for name in ("coverage", "sharpness")) for entry in found
+        tuple(entry.evaluation["measures"][name]["value"] for name in ("coverage", "sharpness")) for entry in models
     ]
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in ax.transData.transform(points)]
-    for entry, point in zip(found, points, strict=True):
+    for entry, point in zip(models, points, strict=True):
         name = ax.annotate(entry.name, point, (0, 0), textcoords="offset points", fontsize=8.5, color=INK)
-        for right, up in ((7, 5), (7, -11), (-7, 5), (-7, -11)):  # the last one stays, whatever it covers
+        for right, up in ((7, 5), (7, -11), (-7, 5), (-7, -11)):  # if none fits, the last is used
             name.set(position=(right, up), ha="left" if right > 0 else "right")
             extent = name.get_window_extent()
             inside = ax.bbox.x0 < extent.x0 and extent.x1 < ax.bbox.x1
@@ -198,19 +198,19 @@ def _name_points(ax: Axes, found: Sequence[Entry]) -> None:
 def main() -> None:
     """Reads the command line and writes the files."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.documents.findings")
-    parser.add_argument("name", help="what the files are called")
+    parser.add_argument("name", help="beginning of the files' names")
     parser.add_argument("bench", type=Path)
     parser.add_argument("peers", type=Path)
-    given = parser.parse_args()
-    found = list(entries(given.bench, given.peers))
-    minutes = found[0].runs[0].recipe.training.minutes
+    arguments = parser.parse_args()
+    models = list(entries(arguments.bench, arguments.peers))
+    minutes = models[0].runs[0].recipe.training.minutes
     FINDINGS.mkdir(parents=True, exist_ok=True)
-    (FINDINGS / f"{given.name}-table.md").write_text(tables(found), "utf-8")
-    measured = [{"model": entry.name, **entry.evaluation} for entry in found]
-    (FINDINGS / f"{given.name}.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
+    (FINDINGS / f"{arguments.name}-table.md").write_text(tables(models), "utf-8")
+    measured = [{"model": entry.name, **entry.evaluation} for entry in models]
+    (FINDINGS / f"{arguments.name}.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
     for draw in (samples, diversity):
-        picture = FINDINGS / f"{given.name}-{draw.__name__}.png"
-        write_small(partial(draw, found, f"{minutes:g} minutes"), picture)
+        picture = FINDINGS / f"{arguments.name}-{draw.__name__}.png"
+        write_small(partial(draw, models, f"{minutes:g} minutes"), picture)
 
 
 if __name__ == "__main__":

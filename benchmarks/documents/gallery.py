@@ -3,8 +3,8 @@
     python -m benchmarks.documents.gallery runs/mnist-gan-1 runs/mnist-cgan-1
     python -m benchmarks.documents.gallery --queue       # trains what is missing (benchmarks.documents.training_queue)
 
-A page that stands is replaced by that of a newer run of the same recipe; the index is made from all pages' numbers.
-What the eye says of a run is written by hand, in docs/gallery/notes.toml.
+A newer run of the same recipe replaces its page. The index is written from the numbers of all pages. Notes on what the
+pictures show are written by hand, in docs/gallery/notes.toml.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from zeuxis.run import Run
 from zeuxis.training import completed
 
 GALLERY = Path(__file__).parents[2] / "docs" / "gallery"
-# Pictures of a page, in this order, as far as they apply; and at most how many.
+# Figures of a page, in this order, if they apply; and the largest number of them.
 SHOWN = (
     "confusion", "large", "pairs", "codes", "classes", "manifold", "reconstructions", "samples", "history", "critic",
     "prior", "arithmetic", "accuracy", "latents", "losses",
 )  # fmt: skip
 MOST = 5
 WIDTHS, COLOURS, LARGEST = (640, 560, 480), 128, 170_000
-# Recipes shown beside another, of which the newest run that lies beside theirs is taken.
+# Recipes that are compared with another: with its newest run in the same folder.
 BESIDE = {
     "flowers-gan-32-z256": "flowers-gan-32-z10",
     "flowers-vae-32-z256": "flowers-vae-32-z3",
@@ -55,7 +55,7 @@ BESIDE = {
     "modern-vae-28": "mnist-vae-z16",
 }
 SAMPLES = 2000
-# What is measured: in words, and how it is written.
+# Measures of a page: their description and the format of their figures.
 NUMBERS = {
     "test_mse": ("test MSE, pixels in 0..1", "{:.5f}"),
     "kl": ("KL divergence, nats an image", "{:.1f}"),
@@ -69,18 +69,18 @@ NUMBERS = {
     "dci_informativeness": ("factors read off the latents", "{:.1%}"),
     "code_agreement": ("the categorical code is the class", "{:.1%}"),
 }
-# Measured, and told on a run's page alone.
+# Beginnings of measures that are shown only on a run's page, not in the index.
 ASIDE = ("sharpness", "KL", "information", "latents of", "precision", "recall")
 
 
 def command(run: Run) -> str:
-    """The command that trains such a run: what differs from the recipe of its name."""
+    """Returns the command that repeats a run: its recipe, with the settings that differ from it."""
     from zeuxis.models import build_model
 
-    given = flat(completed(run.recipe).model_dump())
+    settings = flat(completed(run.recipe).model_dump())
     named = flat(completed(build_model(load_recipe(run.recipe.name), run.classes or None).recipe).model_dump())
     words = ["zeuxis train", run.recipe.name]
-    for key, value in given.items():
+    for key, value in settings.items():
         if value == named.get(key) or key == "data.path":
             continue
         if key in {f"training.{budget}" for budget in BUDGETS}:
@@ -93,33 +93,33 @@ def command(run: Run) -> str:
 
 
 def measure(run: Run) -> dict[str, str]:
-    """What is said of a run in numbers, each with its unit or its features."""
-    found: dict[str, str] = {}
+    """Measures a run; returns figures as text, with units or features, by description."""
+    figures: dict[str, str] = {}
     tested = [line for line in run.journal if line["step"] <= run.step and "test/error" in line]
     if tested:
-        found["test images named wrongly"] = f"{tested[-1]['test/error']:.2%}"
+        figures["test images named wrongly"] = f"{tested[-1]['test/error']:.2%}"
     for name in run.names_of("information"):
-        found["information about the categorical codes"] = f"{run.last(name):.2f} nats"
+        figures["information about the categorical codes"] = f"{run.last(name):.2f} nats"
     judge = find_or_train_judge(run)
     names = [name for name in NUMBERS if name in applicable(run, judge)]
     measured = evaluate(run, samples=SAMPLES, judge=judge, only=names)
-    for name, (words, shown) in NUMBERS.items():
+    for name, (words, form) in NUMBERS.items():
         if name in measured["measures"]:
             value = Value(**measured["measures"][name])
             stderr = 0.0 if value.stderr is None else value.stderr
             features = f", by {value.features}" if value.features else ""
-            found[words + features] = shown.format(value.value) + (f" ± {shown.format(stderr)}" if stderr else "")
+            figures[words + features] = form.format(value.value) + (f" ± {form.format(stderr)}" if stderr else "")
     if run.encodes and run.generates and not run.conditional:
         encoded = aggregate_posterior(run, 500)
         match = energy_test(encoded, run.latents(len(encoded)))
-        found["latents of test images against the prior"] = (
+        figures["latents of test images against the prior"] = (
             f"energy distance {match.distance:.3f}, p = {match.p_value:.2g}"
         )
-    return found
+    return figures
 
 
 def shrink(path: Path, target: Path) -> None:
-    """Replaces a picture by one small enough for a repository: narrower, and with a palette."""
+    """Replaces a picture by a narrower one with a palette, small enough for the repository."""
     with Image.open(path) as image:
         picture = image.convert("RGB")
     for width in WIDTHS:
@@ -131,7 +131,7 @@ def shrink(path: Path, target: Path) -> None:
 
 
 def write_small(draw: Callable[[], Figure], target: Path) -> None:
-    """Writes a figure as a picture small enough for a repository."""
+    """Writes a figure as a picture small enough for the repository."""
     whole = target.with_name(f"{target.stem}-whole.png")
     write(draw, whole)
     shrink(whole, target)
@@ -145,10 +145,10 @@ def write_page(run: Run) -> None:
     for old in folder.glob("*.png"):
         old.unlink()
     applicable = {kind.name: kind for kind in kinds() if kind.applies(run)}
-    shown = [applicable[each] for each in SHOWN if each in applicable][:MOST]
-    for kind in shown:
+    selected = [applicable[figure] for figure in SHOWN if figure in applicable][:MOST]
+    for kind in selected:
         shrink(save(kind, run, folder / f"{kind.name}-whole.png"), folder / f"{kind.name}.png")
-    pictures = [[kind.name, kind.title, kind.caption] for kind in shown]
+    pictures = [[kind.name, kind.title, kind.caption] for kind in selected]
     others = sorted(run.path.parent.glob(f"{BESIDE.get(name, 'none')}-[0-9]*"), key=lambda path: path.stat().st_mtime)
     if others:
         write_small(lambda: side_by_side([Run(others[-1]), run]), folder / "beside.png")
@@ -168,13 +168,13 @@ def write_page(run: Run) -> None:
 
 
 def page(numbers: dict[str, Any], note: str) -> str:
-    """A run's page, from its numbers."""
+    """Returns a run's page from its numbers."""
     name = numbers["recipe"]
     origin = f" ({numbers['origin']})" if numbers["origin"] else ""
-    shown = "" if numbers["shown_step"] == numbers["steps"] else f", shown at its best, step {numbers['shown_step']:,}"
+    best = "" if numbers["shown_step"] == numbers["steps"] else f", shown at its best, step {numbers['shown_step']:,}"
     rows = [
         ("model", f"[{numbers['model']}](../models/{numbers['model']}.md){origin}"),
-        ("trained", f"{numbers['minutes']:g} minutes, {numbers['steps']:,} steps, {numbers['epochs']:g} epochs{shown}"),
+        ("trained", f"{numbers['minutes']:g} minutes, {numbers['steps']:,} steps, {numbers['epochs']:g} epochs{best}"),
         ("speed", f"{numbers['images_per_second']:,} images a second, with tests and snapshots"),
         ("hardware", numbers["hardware"]),
         ("parameters", f"{numbers['parameters']:,}"),
@@ -205,7 +205,7 @@ features.
 
 
 def write_index(notes: dict[str, str]) -> None:
-    """Writes all pages and the index from the numbers that lie in the gallery."""
+    """Writes all pages and the index from the numbers stored in the gallery."""
     everything = [json.loads(path.read_text("utf-8")) for path in sorted(GALLERY.glob("*/numbers.json"))]
     for numbers in everything:
         text = page(numbers, notes.get(numbers["recipe"], ""))
@@ -214,9 +214,9 @@ def write_index(notes: dict[str, str]) -> None:
     lines = [HEAD.format(hardware=hardware), "| recipe | | trained | what was measured |\n|---|---|---|---|\n"]
     for numbers in everything:
         name = numbers["recipe"]
-        said = "<br>".join(f"{k}: {v}" for k, v in numbers["measures"].items() if not k.startswith(ASIDE))
+        figures = "<br>".join(f"{k}: {v}" for k, v in numbers["measures"].items() if not k.startswith(ASIDE))
         picture = f"![samples of {name}]({name}/strip.png)"
-        lines.append(f"| [{name}]({name}.md) | {picture} | {numbers['minutes']:g} min | {said} |\n")
+        lines.append(f"| [{name}]({name}.md) | {picture} | {numbers['minutes']:g} min | {figures} |\n")
     lines += ["\n```{toctree}\n:hidden:\n\n", *(f"{numbers['recipe']}\n" for numbers in everything), "```\n"]
     (GALLERY / "index.md").write_text("".join(lines), "utf-8")
 
@@ -225,13 +225,13 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "runs", nargs="*", help="run folders; none writes the index anew; with --queue, names of recipes"
+        "runs", nargs="*", help="run folders; without any, only the pages' text and the index; with --queue, recipes"
     )
-    parser.add_argument("--queue", action="store_true", help="train what the gallery lacks, a training a core")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="trainings at a time")
-    parser.add_argument("--pause", action="store_true", help="stop the queue's trainings, which save")
-    parser.add_argument("--go", choices=["on"], help="let the queue go on")
-    parser.add_argument("--state", action="store_true", help="print how far each training is")
+    parser.add_argument("--queue", action="store_true", help="train what the gallery lacks, one training per core")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="number of trainings at a time")
+    parser.add_argument("--pause", action="store_true", help="save and stop the queue's trainings")
+    parser.add_argument("--go", choices=["on"], help="continue a paused queue")
+    parser.add_argument("--state", action="store_true", help="print the progress of each training")
     arguments = parser.parse_args()
     if arguments.queue:
         return training_queue.Queue(training_queue.home(), arguments.workers, arguments.runs).run()
@@ -241,8 +241,8 @@ def main() -> None:
         return training_queue.go_on(training_queue.home())
     if arguments.state:
         return print(training_queue.states(training_queue.home()))
-    written = GALLERY / "notes.toml"
-    notes = tomllib.loads(written.read_text("utf-8")) if written.exists() else {}
+    path_of_notes = GALLERY / "notes.toml"
+    notes = tomllib.loads(path_of_notes.read_text("utf-8")) if path_of_notes.exists() else {}
     for path in arguments.runs:
         print(path)
         write_page(Run(Path(path)))

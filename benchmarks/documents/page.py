@@ -1,4 +1,4 @@
-"""What the measurements write into docs: tables, and the page of performance."""
+"""Writes tables of measurements into docs/performance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "performance"
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows as Markdown; a recipe's name is set as one."""
+    """Returns rows as a Markdown table; names of recipes are set as code."""
     heads = list(rows[0])
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for row in rows:
@@ -22,7 +22,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def publish(name: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Prints a table, and writes it where the page of performance includes it."""
+    """Prints a table and writes it to the file that the performance page includes."""
     text = table(rows)
     PAGE.mkdir(parents=True, exist_ok=True)
     (PAGE / f"{name}.md").write_text(text, "utf-8")

@@ -1,14 +1,14 @@
-"""Trains what the gallery lacks, in the time that the machine has to spare.
+"""Trains the recipes that are missing in the gallery, at the lowest priority.
 
     python -m benchmarks.documents.gallery --queue              # until everything is trained, or Ctrl-C
-    python -m benchmarks.documents.gallery --queue mnist-cgan   # what is named, each to its end, in this order
-    python -m benchmarks.documents.gallery --pause              # stops the trainings, which save
+    python -m benchmarks.documents.gallery --queue mnist-cgan   # only these recipes, each to its end, in this order
+    python -m benchmarks.documents.gallery --pause              # stops the trainings after saving them
     python -m benchmarks.documents.gallery --go on
 
-Each core gets one process of one thread, at the lowest priority. A recipe trains to its own budget or for three hours,
-whichever comes first, in slices of twenty minutes: the one that has had the smallest share of its budget is next. A
-training that ends gets its page in the gallery. Runs live outside the repository, in `ZEUXIS_GALLERY` or below the
-user's data; what is killed is resumed from its last checkpoint when the queue starts again.
+Each core gets one process of one thread. A recipe trains to its own budget or for three hours, whichever comes first,
+in slices of twenty minutes; the recipe that has used the smallest share of its budget is next. When a training ends,
+its gallery page is written. Runs are stored outside the repository, in `ZEUXIS_GALLERY` or in the user's data folder. A
+training that was killed is resumed from its last checkpoint when the queue starts again.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from zeuxis.errors import UserError, one_of
 from zeuxis.recipe import BUDGETS, DataOptions, Recipe, load_recipe, recipe_names
 
 HOURS, SLICE = 3.0, 20.0
-# Epochs count passes over the whole published set; where only a part is at hand, as many images are read.
+# Recipes count epochs over the published data set; for a part of it, they are scaled to read as many images.
 PUBLISHED = {"mnist": 60_000, "fashion-mnist": 60_000, "celeba": 40_000}
 # Recipes built on another run train after it.
 AFTER = {"latent-gan": ("model.vae", "mnist-vae-z16")}
-# Models that have no test error to choose a checkpoint by: the running estimate of the distance marks the best.
+# Models without a test error: their best checkpoint is chosen by the Frechet distance estimated during training.
 BY_DISTANCE = ("gan", "cgan", "acgan", "infogan", "wgan-gp", "latent-gan", "vae-gan", "cvae-gan")
 
 
 def home() -> Path:
-    """Where the queue keeps its runs."""
+    """Returns the folder in which the queue keeps its runs."""
     from platformdirs import user_data_path
 
     return Path(os.environ.get("ZEUXIS_GALLERY") or user_data_path("zeuxis", False) / "gallery").absolute()
@@ -49,12 +49,12 @@ def home() -> Path:
 
 @dataclass
 class Training:
-    """One recipe of the queue, and how far it is.
+    """One recipe of the queue and its progress.
 
     Attributes:
-        recipe: as the package has it.
+        recipe: the package's recipe.
         settings: what the queue changes in it.
-        folder: its run.
+        folder: the run folder.
     """
 
     recipe: Recipe
@@ -63,7 +63,7 @@ class Training:
 
     @property
     def last(self) -> dict[str, Any]:
-        """The newest journal line; empty before there is one."""
+        """The last line of the journal; empty if there is none."""
         try:
             line: dict[str, Any] = json.loads((self.folder / "journal.jsonl").read_text("utf-8").splitlines()[-1])
             return line
@@ -72,7 +72,7 @@ class Training:
 
     @property
     def share(self) -> float:
-        """Share of the budget that is used, 0..1: of the recipe's, or of the hours, whichever is nearer to its end."""
+        """The larger of the used shares of the recipe's budget and of the queue's hours, 0..1."""
         line = self.last
         options = load_recipe(self.folder / "recipe.toml").training if (self.folder / "recipe.toml").is_file() else None
         if not line or options is None:
@@ -84,34 +84,34 @@ class Training:
 
     @property
     def ended(self) -> bool:
-        """Whether its budget or its hours are used up."""
+        """Whether its budget or its hours are used up, or it has failed."""
         return self.share >= 1 or (self.folder / "failed.txt").exists()
 
     def command(self) -> list[str]:
-        """The command that begins it, or goes on with it."""
+        """Returns the command that starts or resumes it."""
         zeuxis = [sys.executable, "-m", "zeuxis"]
         runs = ["--runs", str(self.folder.parent)]
         if (self.folder / "journal.jsonl").is_file():
             return [*zeuxis, "resume", str(self.folder), *runs]
-        given = [f"--set={key}={value}" for key, value in self.settings.items()]
-        return [*zeuxis, "train", self.recipe.name, "--name", self.folder.name, *given, *runs]
+        settings = [f"--set={key}={value}" for key, value in self.settings.items()]
+        return [*zeuxis, "train", self.recipe.name, "--name", self.folder.name, *settings, *runs]
 
 
 def trainings(runs: Path) -> list[Training]:
-    """Every recipe whose images are at hand, digits first: they end soonest. Classifiers stand in the gallery whole."""
-    found = []
+    """Returns the trainings of all recipes whose images are available, small images first; classifiers are left out."""
+    queue = []
     for name in recipe_names():
         recipe = load_recipe(name)
         if _at_hand(recipe) and recipe.model.name != "classifier":
-            found.append(Training(recipe, _settings(recipe, runs), runs / f"{name}-1"))
+            queue.append(Training(recipe, _settings(recipe, runs), runs / f"{name}-1"))
     order = ("digits", "mnist", "fashion-mnist", "sprites", "folder", "celeba")
-    return sorted(found, key=lambda training: order.index(training.recipe.data.source))
+    return sorted(queue, key=lambda training: order.index(training.recipe.data.source))
 
 
 def _at_hand(recipe: Recipe) -> bool:
-    """Whether a recipe's images lie in the data directory, or come with the package."""
-    wanted = {"mnist": "mnist*", "fashion-mnist": "fashion-mnist*", "celeba": "celeba/img_align_celeba*"}
-    pattern = recipe.data.path or wanted.get(recipe.data.source, "")
+    """Returns whether a recipe's images are in the data directory or come with the package."""
+    patterns = {"mnist": "mnist*", "fashion-mnist": "fashion-mnist*", "celeba": "celeba/img_align_celeba*"}
+    pattern = recipe.data.path or patterns.get(recipe.data.source, "")
     return not pattern or any(data_dir().glob(pattern))
 
 
@@ -136,12 +136,12 @@ def _training_images(source: str) -> int:
 
 
 class Queue:
-    """Keeps every core busy with one training, until all have ended or it is told to stop.
+    """Runs one training per core until all have ended or the queue is stopped.
 
     Args:
-        folder: where runs, logs and the queue's own files are kept.
-        workers: trainings at a time.
-        names: the recipes to train, each to its end and in this order; all in slices if empty.
+        folder: for runs, logs and the queue's own files.
+        workers: number of trainings at a time.
+        names: recipes to train, each to its end and in this order; if empty, all are trained in slices.
     """
 
     def __init__(self, folder: Path, workers: int, names: Sequence[str] = ()) -> None:
@@ -150,15 +150,15 @@ class Queue:
         self.running: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
 
     def run(self) -> None:
-        """Works until nothing is left.
+        """Works until no training is left.
 
         Raises:
-            UserError: if another queue is at it.
+            UserError: if another queue works in the same folder.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with suppress(OSError):  # Linux shares the cores among sessions first: this one takes what the others leave
+        with suppress(OSError):  # Linux divides the cores among login sessions first; this one takes what others leave
             Path("/proc/self/autogroup").write_text("19", "utf-8")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # its trainings are told, and save
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals make the trainings save and stop
         signal.signal(signal.SIGINT, signal.default_int_handler)
         with self._alone():
             waiting = self._chosen(trainings(self.folder / "runs"))
@@ -240,7 +240,7 @@ class Queue:
                 self._publish(training)
 
     def _publish(self, training: Training) -> None:
-        """Writes the page of a training that has ended."""
+        """Writes the gallery page of a training that has ended."""
         name = training.recipe.name
         page = self._start([sys.executable, "-m", "benchmarks.documents.gallery", str(training.folder)], f"{name}-page")
         print(
@@ -256,7 +256,7 @@ class Queue:
 
 
 def pause(folder: Path) -> None:
-    """Tells the queue to stop its trainings, and waits until they have."""
+    """Makes the queue stop its trainings and waits until they have stopped."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "paused").touch()
     while _busy(folder):
@@ -264,18 +264,18 @@ def pause(folder: Path) -> None:
 
 
 def go_on(folder: Path) -> None:
-    """Lets the queue go on."""
+    """Makes a paused queue continue."""
     (folder / "paused").unlink(missing_ok=True)
 
 
 def _busy(folder: Path) -> bool:
-    """Whether a training of the queue is running."""
-    found = subprocess.run(["pgrep", "-f", str(folder / "runs")], capture_output=True, check=False)
-    return found.returncode == 0
+    """Returns whether a training of the queue is running."""
+    search = subprocess.run(["pgrep", "-f", str(folder / "runs")], capture_output=True, check=False)
+    return search.returncode == 0
 
 
 def states(folder: Path) -> str:
-    """A line for each training: how far it is."""
+    """Returns a line with the progress of each training."""
     lines = []
     for training in trainings(folder / "runs"):
         line = training.last

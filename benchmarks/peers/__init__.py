@@ -1,1 +1,1 @@
-"""Other libraries on the same images, for the same time, measured in the same way."""
+"""Other libraries, trained on the same images for the same time and measured in the same way."""

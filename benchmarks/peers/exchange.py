@@ -1,6 +1,6 @@
-"""What passes between Zeuxis and a peer, which runs in an environment of its own: arrays in, arrays out.
+"""Exchange of arrays between Zeuxis and a peer, which runs in its own environment.
 
-Imports NumPy alone, so that it can be read from any environment.
+Imports only NumPy and the standard library, so that any environment can import it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ __all__ = ["Budget", "Task", "read_task", "write_made"]
 
 @dataclass(frozen=True)
 class Task:
-    """What a peer is asked for.
+    """The task of a peer.
 
     Attributes:
-        model: its name.
+        model: name of the model.
         train: training images, `(N, H, W, C)` of bytes.
-        labels: their classes, `(N,)`; empty where they have none.
+        labels: their classes, `(N,)`; empty if they have none.
         test: held-out images, `(M, H, W, C)` of bytes, to reconstruct if the model can.
         minutes: training time.
-        seed: of everything random.
-        samples: how many new images to make.
-        out: where the arrays go.
+        seed: of all random numbers.
+        samples: number of images to generate.
+        out: file to write the arrays to.
     """
 
     model: str
@@ -52,13 +52,13 @@ class Budget:
         self.started = time.perf_counter()
 
     def spent(self, images: int) -> bool:
-        """Adds images that were trained on; whether the time is up."""
+        """Counts images that were trained on; returns whether the time is up."""
         self.images += images
         return self.seconds >= self.allowed
 
     @property
     def seconds(self) -> float:
-        """Training time so far."""
+        """Training time so far, in seconds."""
         return time.perf_counter() - self.started
 
 
@@ -71,24 +71,24 @@ def read_task() -> Task:
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--samples", type=int, default=2000)
-    given = parser.parse_args()
-    with np.load(given.images) as arrays:
+    words = parser.parse_args()
+    with np.load(words.images) as arrays:
         train, labels, test = arrays["train"], arrays["labels"], arrays["test"]
-    return Task(given.model, train, labels, test, given.minutes, given.seed, given.samples, given.out)
+    return Task(words.model, train, labels, test, words.minutes, words.seed, words.samples, words.out)
 
 
 def write_made(
     task: Task, samples: np.ndarray, rebuilt: np.ndarray | None, budget: Budget, seconds: float, parameters: int
 ) -> None:
-    """Writes what a peer made.
+    """Writes a peer's samples and reconstructions.
 
     Args:
-        task: what it was asked for.
-        samples: new images, `(N, H, W, C)` in 0..1.
-        rebuilt: reconstructions of the held-out images, `(M, H, W, C)` in 0..1; None if it cannot.
-        budget: what training took.
-        seconds: of training.
-        parameters: numbers that the trained networks hold.
+        task: the peer's task.
+        samples: generated images, `(N, H, W, C)` in 0..1.
+        rebuilt: reconstructions of the held-out images, `(M, H, W, C)` in 0..1; None if the model cannot reconstruct.
+        budget: counter of the training images.
+        seconds: training time.
+        parameters: number of parameters of the trained networks.
     """
     arrays: dict[str, Any] = {"samples": _bytes(samples)}
     if rebuilt is not None:

@@ -1,4 +1,4 @@
-"""What a peer made, standing in the place of a run, so that the same measures and figures take it."""
+"""Results of a peer in the interface of a run, so that the same measures and figures apply."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from zeuxis.run import Run
 
 __all__ = ["Images", "Made"]
 
-# What needs a model of ours in hand: its decoder, its likelihood, its operations.
+# Measures that need a Zeuxis model: its decoder, its likelihood, its operations.
 OURS = {"path_length", "elbo", "bits_per_dimension", "active_latents", "mig", "parameters"}
 
 
 class Images(Run):
-    """The images that a recipe is for, read as a run reads them, with no model.
+    """The images of a recipe, read as a run reads them, without a model.
 
     Args:
-        path: what stands in the place of the run's folder.
-        recipe: whose images.
+        path: takes the place of the run folder.
+        recipe: the recipe.
     """
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
@@ -35,16 +35,16 @@ class Images(Run):
         self.environment = {"data": {"fingerprint": self.dataset.fingerprint, "classes": classes}}
 
     def held_out(self, n: int) -> np.ndarray:
-        """The images that a peer rebuilds, `(M, H, W, C)` in 0..1."""
+        """Returns the images that a peer reconstructs, `(M, H, W, C)` in 0..1."""
         return self.images(self.choose_images("test", n))
 
 
 class Made(Images):
-    """Samples and reconstructions that a peer left in a file.
+    """The samples and reconstructions of a peer, read from a file.
 
     Args:
-        path: the file, as `exchange.write_made` writes it.
-        recipe: whose images it was trained on.
+        path: the file, as written by `exchange.write_made`.
+        recipe: of the images that it was trained on.
         conditional: whether its samples are of all classes in turn.
     """
 
@@ -72,32 +72,32 @@ class Made(Images):
         return "rebuilt" in self.made
 
     def sample(self, n: int = 16, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0) -> np.ndarray:
-        """The first n that it made; they are what they are, so seed, label and scale say nothing."""
+        """Returns the first n samples in the file; seed, label and scale are ignored."""
         images: np.ndarray = self.made["samples"][:n].astype(np.float32) / 255
         return images
 
     def latents(self, n: int, seed: int = 1) -> np.ndarray:
-        """None are known."""
+        """Returns latents without dimensions, as those of a peer are not known."""
         return np.zeros((n, 0), np.float32)
 
     def reconstruct(self, images: np.ndarray, condition: np.ndarray | None = None) -> np.ndarray:
-        """What it rebuilt of these held-out images."""
+        """Returns the peer's reconstructions of these held-out images."""
         if not self._rebuilt:
             rebuilt = self.made["rebuilt"]
             pairs = zip(self.held_out(len(rebuilt)), rebuilt, strict=True)
-            self._rebuilt = {image.tobytes(): again for image, again in pairs}
+            self._rebuilt = {image.tobytes(): reconstruction for image, reconstruction in pairs}
         return np.stack([self._rebuilt[image.tobytes()] for image in images])
 
     def measured(self) -> dict[str, dict[str, Any]]:
-        """Every measure that needs no model in hand, and what training cost."""
+        """Returns the figures of every measure that does not need a model, and the cost of training."""
         material = Material(self, samples=len(self.made["samples"]), judge=find_or_train_judge(self))
         images, seconds = int(self.made["images"]), float(self.made["seconds"])
-        found = {
+        figures = {
             "parameters": Value(float(self.made["parameters"])),
             "training_seconds": Value(seconds),
             "images_per_second": Value(images / seconds, n=images),
         }
-        for each in measures():
-            if each.name not in OURS and each.applies(material):
-                found |= {name: value for name, value in each.take(material).items() if isinstance(value, Value)}
-        return {name: value._asdict() for name, value in found.items()}
+        for measure in measures():
+            if measure.name not in OURS and measure.applies(material):
+                figures |= {name: value for name, value in measure.take(material).items() if isinstance(value, Value)}
+        return {name: value._asdict() for name, value in figures.items()}

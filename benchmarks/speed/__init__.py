@@ -1,1 +1,1 @@
-"""Training speed, measured beside other ways to train the same network on the same images."""
+"""Training speed, compared with other ways to train the same networks on the same images."""

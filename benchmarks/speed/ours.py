@@ -1,4 +1,4 @@
-"""Trains the task's recipe as `zeuxis train` does, round by round, in the precision that the command line names."""
+"""Trains the task's recipe as `zeuxis train` does, round by round, in the precision given on the command line."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from benchmarks.speed.rounds import claim_output, read_task, wanted
 from zeuxis.recipe import load_recipe
 from zeuxis.training import Callback, start
 
-# For a training that does nothing but train.
+# Settings of a training without tests, snapshots or checkpoints.
 ALONE = (*(f"training.{name}=never" for name in ("test_every", "snapshot_every", "checkpoint_every")), "training.best=")
 
 
 class Rounds(Callback):
-    """Watches a training, and holds it after each round."""
+    """Pauses a training after each round until the next is requested."""
 
     def __init__(self) -> None:
         self.answers = claim_output()
@@ -42,7 +42,7 @@ class Rounds(Callback):
 
 
 def main() -> None:
-    """Trains until no more rounds are asked for."""
+    """Trains until no more rounds are requested."""
     task = read_task()
     overrides = [*task["overrides"], *ALONE, f"training.precision={sys.argv[2]}", "training.steps=1000000"]
     with TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
-"""How a worker is told to train: a line with a number of steps on standard input, a line with seconds back.
+"""The protocol of workers: they read a number of steps from standard input and answer with the seconds, line by line.
 
-Imports nothing beyond the standard library, so that any environment can read it.
+Imports only the standard library, so that any environment can import it.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ __all__ = ["claim_output", "read_task", "serve", "wanted"]
 
 
 def claim_output() -> TextIO:
-    """Keeps standard output for the answers: what libraries print goes to standard error."""
+    """Returns standard output for the answers, and redirects what libraries print to standard error."""
     answers, sys.stdout = sys.stdout, sys.stderr
     return answers
 
 
 def read_task() -> dict[str, Any]:
-    """What to train: the JSON file that the command line names."""
+    """Reads the task from the JSON file given on the command line."""
     task: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     return task
 
 
 def wanted(answers: TextIO, answer: object) -> int:
-    """Answers, and waits for the next number of steps; 0 where there is none."""
+    """Writes an answer and waits for the next number of steps; 0 if there is none."""
     print(answer, file=answers, flush=True)
     return int(sys.stdin.readline() or 0)
 
 
 def serve(step: Callable[[], object], answers: TextIO, wait: Callable[[], object] = lambda: None) -> None:
-    """Takes as many steps as each line asks for, and waits until they are done."""
+    """Runs rounds until no more are requested; calls `wait` after each, for steps that are still running."""
     steps = wanted(answers, "ready")
     while steps:
         start = time.perf_counter()

@@ -12,7 +12,7 @@ from rounds import claim_output, read_task, serve
 
 
 def layer(text: str, shape: tuple[int, ...]) -> layers.Layer:
-    """One layer spec as a Keras layer."""
+    """Returns the Keras layer of a layer spec."""
     word, *rest = text.split()
     options = {part[0]: int(part[1:]) for part in rest if part[0] in "ks" and part[1:].isdigit()}
     kernel, stride, bias = options.get("k", 1), options.get("s", 1), "nobias" not in rest
@@ -32,14 +32,14 @@ def layer(text: str, shape: tuple[int, ...]) -> layers.Layer:
 
 
 def network(described: dict[str, Any]) -> keras.Model:
-    """A stack of layers; images have their channels last."""
+    """Returns a stack of layers; images are channels-last."""
     shape = tuple(described["shape"])
     stack = [keras.Input((*shape[1:], shape[0]) if len(shape) == 3 else shape)]
     return keras.Sequential(stack + [layer(text, shape) for text in described["layers"]])
 
 
 def main() -> None:
-    """Builds the networks and trains until no more rounds are asked for."""
+    """Builds the networks and trains until no more rounds are requested."""
     answers, task = claim_output(), read_task()
     networks = {name: network(described) for name, described in task["networks"].items()}
     beta1, beta2 = task["betas"]
@@ -51,8 +51,8 @@ def main() -> None:
         labels = arrays["labels"] if task["conditional"] else np.zeros(len(images), np.int64)
     if task["range"] == "-1..1":
         images = images * 2 - 1
-    wanted = np.eye(10, dtype=np.float32)[labels]
-    source = tf.data.Dataset.from_tensor_slices((images, wanted)).shuffle(len(images)).repeat()
+    classes = np.eye(10, dtype=np.float32)[labels]
+    source = tf.data.Dataset.from_tensor_slices((images, classes)).shuffle(len(images)).repeat()
     data = iter(source.batch(task["batch"], drop_remainder=True).prefetch(tf.data.AUTOTUNE))
     entropy = keras.losses.BinaryCrossentropy(from_logits=True)
 
@@ -73,30 +73,30 @@ def main() -> None:
             loss = tf.reduce_mean(error + divergence)
         learn(tape, loss, "encoder", "decoder")
 
-    def scores(x: tf.Tensor, asked: tf.Tensor) -> tf.Tensor:
+    def scores(x: tf.Tensor, condition: tf.Tensor) -> tf.Tensor:
         if task["conditional"]:
-            x = tf.concat([x, tf.tile(asked[:, None, None, :], [1, x.shape[1], x.shape[2], 1])], axis=3)
+            x = tf.concat([x, tf.tile(condition[:, None, None, :], [1, x.shape[1], x.shape[2], 1])], axis=3)
         return networks["discriminator"](x, training=True)
 
-    def made(asked: tf.Tensor) -> tf.Tensor:
+    def generate(condition: tf.Tensor) -> tf.Tensor:
         z = tf.random.normal((task["batch"], task["latent"]))
-        return networks["generator"](tf.concat([z, asked], axis=1) if task["conditional"] else z, training=True)
+        return networks["generator"](tf.concat([z, condition], axis=1) if task["conditional"] else z, training=True)
 
     @tf.function
-    def gan(x: tf.Tensor, asked: tf.Tensor) -> None:
+    def gan(x: tf.Tensor, condition: tf.Tensor) -> None:
         ones, zeros = tf.ones((task["batch"], 1)), tf.zeros((task["batch"], 1))
-        with tf.GradientTape() as fooling:  # fakes are made once for both networks
-            fakes = made(asked)
-            with fooling.stop_recording(), tf.GradientTape() as telling:
-                loss = entropy(ones, scores(x, asked)) + entropy(zeros, scores(tf.stop_gradient(fakes), asked))
-            with fooling.stop_recording():
-                learn(telling, loss, "discriminator")
-            loss = entropy(ones, scores(fakes, asked))
-        learn(fooling, loss, "generator")
+        with tf.GradientTape() as generator_tape:  # fakes are generated once for both networks
+            fakes = generate(condition)
+            with generator_tape.stop_recording(), tf.GradientTape() as tape:
+                loss = entropy(ones, scores(x, condition)) + entropy(zeros, scores(tf.stop_gradient(fakes), condition))
+            with generator_tape.stop_recording():
+                learn(tape, loss, "discriminator")
+            loss = entropy(ones, scores(fakes, condition))
+        learn(generator_tape, loss, "generator")
         for _ in range(task["generator_updates"] - 1):
-            with tf.GradientTape() as fooling:
-                loss = entropy(ones, scores(made(asked), asked))
-            learn(fooling, loss, "generator")
+            with tf.GradientTape() as generator_tape:
+                loss = entropy(ones, scores(generate(condition), condition))
+            learn(generator_tape, loss, "generator")
 
     step = vae if "encoder" in networks else gan
     serve(lambda: step(*next(data)), answers)

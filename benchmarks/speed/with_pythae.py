@@ -21,11 +21,11 @@ from with_torch import network
 
 
 class NoMoreRoundsError(Exception):
-    """Raised inside the trainer, which cannot be told to stop."""
+    """Raised inside the trainer, which has no other way to stop early."""
 
 
 class Rounds(TrainingCallback):
-    """Holds the training after each round."""
+    """Pauses the training after each round until the next is requested."""
 
     def __init__(self) -> None:
         self.answers = claim_output()
@@ -65,14 +65,14 @@ class Decoder(BaseDecoder):
 
 
 def main() -> None:
-    """Trains until no more rounds are asked for."""
+    """Trains until no more rounds are requested."""
     rounds, task = Rounds(), read_task()
     logging.disable(logging.WARNING)
     with np.load(task["images"]) as arrays:
         images = torch.from_numpy(arrays["train"]).permute(0, 3, 1, 2).contiguous().float() / 255
-    described = VAEConfig(input_dim=tuple(images.shape[1:]), latent_dim=task["latent"], reconstruction_loss="bce")
+    config = VAEConfig(input_dim=tuple(images.shape[1:]), latent_dim=task["latent"], reconstruction_loss="bce")
     encoder, decoder = (Kind(task["networks"][name]) for name, Kind in (("encoder", Encoder), ("decoder", Decoder)))
-    model = VAE(described, encoder=encoder, decoder=decoder)
+    model = VAE(config, encoder=encoder, decoder=decoder)
     with TemporaryDirectory() as folder:
         settings = BaseTrainerConfig(
             output_dir=folder, num_epochs=1_000_000, per_device_train_batch_size=task["batch"],

@@ -1,7 +1,7 @@
-"""The task's networks in a plain PyTorch loop: modules of torch.nn, batches by index, one Adam a network, float32.
+"""The task's networks in a plain PyTorch loop: modules of torch.nn, batches by index, one Adam per network, float32.
 
-As PyTorch's own guide to GANs has it, fakes are made once for both networks, and the generator's loss is sent back
-through the whole discriminator.
+As in PyTorch's own tutorial on GANs, fakes are generated once for both networks, and the generator's loss is propagated
+back through the whole discriminator, with gradients of its parameters.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 
 def layer(text: str, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]]:
-    """One layer spec as a module, and the shape of its output."""
+    """Returns the module of a layer spec, and the shape of its output."""
     word, *rest = text.split()
     options = {part[0]: int(part[1:]) for part in rest if part[0] in "ks" and part[1:].isdigit()}
     kernel, stride, bias = options.get("k", 1), options.get("s", 1), "nobias" not in rest
@@ -24,14 +24,14 @@ def layer(text: str, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]
         return nn.Linear(shape[0], int(rest[0]), bias), (int(rest[0]),)
     if word == "conv":
         side = -(-shape[1] // stride)
-        made = nn.Conv2d(shape[0], int(rest[0]), kernel, stride, (kernel - 1) // 2, bias=bias)
-        return made, (int(rest[0]), side, side)
+        convolution = nn.Conv2d(shape[0], int(rest[0]), kernel, stride, (kernel - 1) // 2, bias=bias)
+        return convolution, (int(rest[0]), side, side)
     if word == "deconv":
         padding = -(-(kernel - stride) // 2)
-        spread = nn.ConvTranspose2d(
+        transposed = nn.ConvTranspose2d(
             shape[0], int(rest[0]), kernel, stride, padding, 2 * padding - (kernel - stride), bias=bias
         )
-        return spread, (int(rest[0]), shape[1] * stride, shape[2] * stride)
+        return transposed, (int(rest[0]), shape[1] * stride, shape[2] * stride)
     if word == "reshape":
         sizes = tuple(int(size) for size in rest[0].split("x"))
         return nn.Unflatten(1, sizes), sizes
@@ -48,7 +48,7 @@ def layer(text: str, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]
 
 
 def network(described: dict[str, Any]) -> nn.Sequential:
-    """A stack of layers; heads are left to one dense layer that gives all of them at once."""
+    """Returns a stack of layers; several heads are one dense layer."""
     shape, modules = tuple(described["shape"]), []
     for text in described["layers"]:
         module, shape = layer(text, shape)
@@ -57,7 +57,7 @@ def network(described: dict[str, Any]) -> nn.Sequential:
 
 
 def batches(task: dict[str, Any]) -> Any:
-    """Yields shuffled batches of images, `(B, C, H, W)`, and one-hot classes, for ever."""
+    """Yields shuffled batches of images, `(B, C, H, W)`, and one-hot classes, without end."""
     with np.load(task["images"]) as arrays:
         images = torch.from_numpy(arrays["train"]).permute(0, 3, 1, 2).contiguous().float() / 255
         labels = torch.from_numpy(arrays["labels"]).long() if len(arrays["labels"]) else None
@@ -66,13 +66,13 @@ def batches(task: dict[str, Any]) -> Any:
     while True:
         order = torch.randperm(len(images))
         for start in range(0, len(order) - task["batch"] + 1, task["batch"]):
-            chosen = order[start : start + task["batch"]]
-            wanted = F.one_hot(labels[chosen], 10).float().to(task["device"]) if labels is not None else None
-            yield images[chosen].to(task["device"]), wanted
+            indices = order[start : start + task["batch"]]
+            condition = F.one_hot(labels[indices], 10).float().to(task["device"]) if labels is not None else None
+            yield images[indices].to(task["device"]), condition
 
 
 def vae_loss(encoded: torch.Tensor, decode: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy summed over pixels, and the KL divergence."""
+    """Returns the binary cross-entropy, summed over pixels, plus the KL divergence."""
     mean, logvar = encoded.chunk(2, dim=1)
     rebuilt = decode(mean + torch.exp(logvar / 2) * torch.randn_like(mean))
     error = F.binary_cross_entropy(rebuilt, x, reduction="sum")
@@ -80,7 +80,7 @@ def vae_loss(encoded: torch.Tensor, decode: nn.Module, x: torch.Tensor) -> torch
 
 
 def main() -> None:
-    """Builds the networks and trains until no more rounds are asked for."""
+    """Builds the networks and trains until no more rounds are requested."""
     answers, task = claim_output(), read_task()
     device = task["device"]
     networks = {name: network(described).to(device) for name, described in task["networks"].items()}
@@ -103,26 +103,26 @@ def main() -> None:
         for optimizer in adam.values():
             optimizer.step()
 
-    def scores(x: torch.Tensor, wanted: torch.Tensor | None) -> torch.Tensor:
-        if wanted is not None:
-            x = torch.cat([x, wanted[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
-        found: torch.Tensor = networks["discriminator"](x)
-        return found
+    def scores(x: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
+        if condition is not None:
+            x = torch.cat([x, condition[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
+        logits: torch.Tensor = networks["discriminator"](x)
+        return logits
 
-    def made(n: int, wanted: torch.Tensor | None) -> torch.Tensor:
+    def generate(n: int, condition: torch.Tensor | None) -> torch.Tensor:
         z = torch.randn(n, task["latent"], device=device)
-        images: torch.Tensor = networks["generator"](z if wanted is None else torch.cat([z, wanted], dim=1))
+        images: torch.Tensor = networks["generator"](z if condition is None else torch.cat([z, condition], dim=1))
         return images
 
     def gan() -> None:
-        x, wanted = next(data)
-        wanted = wanted if task["conditional"] else None
+        x, condition = next(data)
+        condition = condition if task["conditional"] else None
         ones, zeros = torch.ones(len(x), 1, device=device), torch.zeros(len(x), 1, device=device)
-        fakes = made(len(x), wanted)
+        fakes = generate(len(x), condition)
         entropy = F.binary_cross_entropy_with_logits
-        learn("discriminator", entropy(scores(x, wanted), ones) + entropy(scores(fakes.detach(), wanted), zeros))
+        learn("discriminator", entropy(scores(x, condition), ones) + entropy(scores(fakes.detach(), condition), zeros))
         for update in range(task["generator_updates"]):
-            learn("generator", entropy(scores(made(len(x), wanted) if update else fakes, wanted), ones))
+            learn("generator", entropy(scores(generate(len(x), condition) if update else fakes, condition), ones))
 
     waiting = {"wait": torch.cuda.synchronize} if device == "cuda" else {}
     serve(vae if "encoder" in networks else gan, answers, **waiting)

@@ -1,4 +1,4 @@
-"""Processes that train a task round by round, and what they are compared on."""
+"""Worker processes that train a task round by round, and the recipes on which they are compared."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ BENCHMARKS = Path(__file__).parents[1]
 RESULTS = BENCHMARKS / "results.json"
 # Recipes of the reports, at the batch sizes of the comparison.
 BATCHES = {"mnist-vae-z2": 128, "mnist-gan": 256, "mnist-cgan": 64, "faces-gan-64": 64, "faces-dcgan-64": 64}
-# Without what the others have no word for.
+# Settings that switch off what the other libraries do not have.
 PLAINER = {"faces-gan-64": ("model.instance_noise=0",)}
 
 
 class Worker:
-    """A process that trains a task, round by round."""
+    """A process that trains a task, round by round.
+
+    Args:
+        words: its command line.
+        said: file for its standard error.
+    """
 
     def __init__(self, words: list[str | Path], said: Path) -> None:
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "TQDM_DISABLE": "1"}
         self.said = said
-        with said.open("w") as file:  # not a pipe, which would stop a talkative worker when it is full
+        with said.open("w") as file:  # not a pipe, which would block the worker when it is full
             self.process = subprocess.Popen(
                 words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True,
                 env=os.environ | quiet | {"PYTHONPATH": str(BENCHMARKS.parent)},
@@ -36,7 +41,7 @@ class Worker:
         return line
 
     def train(self, steps: int) -> float:
-        """Seconds for so many steps."""
+        """Trains for so many steps; returns the seconds they took."""
         assert self.process.stdin
         print(steps, file=self.process.stdin, flush=True)
         return float(self._read())
