@@ -230,7 +230,8 @@ def test_a_run_folder_holds_what_it_promises(trained: dict[str, Run]) -> None:
     assert len(list((run.path / "checkpoints").glob("step-*"))) <= 2
     environment = json.loads((run.path / "environment.json").read_text())
     assert environment["data"]["fingerprint"] == run.dataset.fingerprint
-    assert environment["versions"]["torch"] == torch.__version__
+    # A build of its own may add to the version, such as 2.13.0+cu130.
+    assert environment["versions"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
 
 
 def test_learning_lowers_the_loss(trained: dict[str, Run]) -> None:
