@@ -15,6 +15,7 @@ from zeuxis.evaluation import nearest_images
 from zeuxis.figures import draw_all, kinds
 from zeuxis.figures.arithmetic import attribute_direction
 from zeuxis.figures.codes import sweep
+from zeuxis.figures.export import whole_rows
 from zeuxis.figures.prior import aggregate_posterior
 from zeuxis.figures.side_by_side import side_by_side
 from zeuxis.run import Run
@@ -228,3 +229,8 @@ def test_runs_side_by_side(trained: dict[str, Run], more: dict[str, Run], tmp_pa
     assert len(drawn.axes) == 2, "a classifier makes no images"
     drawn.savefig(tmp_path / "both.png")
     assert np.asarray(Image.open(tmp_path / "both.png").convert("L")).std() > 20
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (16, 4), (32, 8), (40, 8), (64, 8), (13, 4), (100, 10)])
+def test_a_grid_has_whole_rows_where_it_can(count: int, columns: int) -> None:
+    assert whole_rows(count) == columns

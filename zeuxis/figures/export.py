@@ -16,13 +16,19 @@ from zeuxis.figures.style import sheet
 from zeuxis.files import make_folder, sweep, write_file
 from zeuxis.progress import bar, say
 
-__all__ = ["save_images"]
+__all__ = ["save_images", "whole_rows"]
 
 # In the grid, images are enlarged by a whole number to at least this many pixels a side.
 LEGIBLE = 64
 # Without a number of columns, the grid shows the first images, up to this many pixels: about 7,000 small ones.
 GRID_PIXELS = 32_000_000
 OURS = re.compile(r"\d{4,}\.png")
+
+
+def whole_rows(count: int) -> int:
+    """Returns a number of columns that makes the grid about square, and its last row full where it can."""
+    root = math.ceil(math.sqrt(count))
+    return next((columns for columns in range(root, 2 * root) if count % columns == 0), root)
 
 
 def save_images(parts: Iterable[np.ndarray], count: int, folder: Path, columns: int = 0) -> Path:
@@ -59,7 +65,7 @@ def save_images(parts: Iterable[np.ndarray], count: int, folder: Path, columns: 
             tiles += list(pixels[: max(limit - len(tiles), 0)])
             advance(len(pixels))
     enlarged = np.stack(tiles).repeat(zoom, axis=1).repeat(zoom, axis=2)
-    grid = Image.fromarray(sheet(enlarged, columns or math.ceil(math.sqrt(len(tiles))), gap=zoom))
+    grid = Image.fromarray(sheet(enlarged, columns or whole_rows(len(tiles)), gap=zoom))
     place = folder if folder.name.strip(".") else folder.resolve()
     return write_file(place.with_name(f"{place.name}-grid.png"), grid.save)
 
