@@ -1,6 +1,6 @@
 """Draws the picture of the README: samples of the demo's three models, side by side.
 
-Usage: python docs/make_picture.py demo/digits-vae-1 demo/digits-gan-1 demo/digits-cgan-1
+Usage: python docs/make_picture.py demo/digits-vae-1 demo/digits-cgan-1 demo/digits-flow-1
 """
 
 from __future__ import annotations
