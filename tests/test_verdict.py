@@ -102,6 +102,8 @@ CASES: list[tuple[dict[str, float], list[str]]] = [
     ({"fid": 5.0, "fid_floor": 4.0, "fid_noise": 900.0},
      ["The samples are as close to the images as the training images are: their distance is 1.2 times that of real"]),
     ({"fid": 2.0, "fid_floor": 4.0, "fid_noise": 900.0}, ["closer to the training images than new .* 0.5 times"]),
+    ({"fid": 2.0, "fid_floor": 4.0, "copying_features": 0.5}, ["There is no sign that single images were copied"]),
+    ({"fid": 2.0, "fid_floor": 4.0, "copying_features": 0.9}, ["Look at the nearest training images for copies"]),
     ({"fid": 8.0, "fid_floor": 4.0, "fid_noise": 900.0}, ["The samples are close to the images: .* 2 times"]),
     ({"fid": 30.0, "fid_floor": 4.0, "fid_noise": 900.0}, ["The samples are some way from the images: .* 7.5 times"]),
     ({"fid": 160.0, "fid_floor": 4.0, "fid_noise": 900.0}, ["The samples are far from the images: .* 40 times"]),

@@ -17,6 +17,8 @@ CLOSENESS = ((1.3, "as close to the images as the training images are"), (3.0, "
 LIKE_NOISE = 0.6
 # Below this multiple of the floor, samples are closer to the training images than real ones.
 COPIES = 0.7
+NO_COPIES = "There is no sign that single images were copied."
+LOOK = "Look at the nearest training images for copies."
 # Shares that are worth a sentence.
 LOW_COVERAGE, LOW_AGREEMENT, MANY_SUSPECTS = 0.6, 0.9, 0.05
 
@@ -66,7 +68,7 @@ def _distance(values: Mapping[str, float]) -> list[str]:
     if ratio < COPIES:
         return [
             f"The samples are closer to the training images than new images are: their distance is {ratio:.2g} times "
-            "that of real images. Look at the nearest training images for copies."
+            f"that of real images. {NO_COPIES if values.get('copying_features', 1.0) < 0.6 else LOOK}"
         ]
     closeness = next((words for most, words in CLOSENESS if ratio <= most), "far from the images")
     return [f"The samples are {closeness}: their distance is {ratio:.2g} times that of real images."]
