@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from enum import StrEnum
 from io import StringIO
@@ -22,6 +23,8 @@ __all__ = ["app", "main"]
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 # With fewer training images than this, `evaluate` prints a caution.
 FEW = 500
+# From so many columns of the terminal on, the list of runs shows recipe, data, date and note as well.
+WIDE = 120
 # How many of the files that are left out `data info` names.
 SHOWN = 20
 
@@ -376,19 +379,24 @@ def list_runs(
     if not listed:
         _echo(f"There are no runs in {runs_dir(runs)}{f' that mention {matching!r}' if matching else ''}.")
         return
-    table = Table("run", "state", "progress", "recipe", "data", box=None, pad_edge=False)
-    for column in ("distance", "test MSE", "size"):
-        table.add_column(column, justify="right")
-    table.add_column("started, UTC")
-    table.add_column("note")
+    wide = shutil.get_terminal_size().columns >= WIDE
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "state", "progress"):
+        table.add_column(column, no_wrap=True)
+    for column in ("distance", "MSE", "size"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("recipe", "data", "started, UTC", "note") if wide else ():
+        table.add_column(column)
     for entry in listed:
         table.add_row(
-            ("* " if entry.star else "") + entry.name, entry.state, entry.progress, entry.recipe, entry.data,
+            ("* " if entry.star else "") + entry.name, entry.state, entry.progress,
             f"{entry.distance:.3g}" if entry.distance is not None else "",
-            f"{entry.test_mse:.4f}" if entry.test_mse is not None else "", decimal(entry.bytes), entry.started,
-            entry.note,
+            f"{entry.test_mse:.4f}" if entry.test_mse is not None else "", decimal(entry.bytes),
+            *((entry.recipe, entry.data, entry.started, entry.note) if wide else ()),
         )  # fmt: skip
     _print(table)
+    if not wide and any(entry.note for entry in listed):
+        _echo("\n".join(f"{entry.name}: {entry.note}" for entry in listed if entry.note))
 
 
 RunNames = Annotated[list[str], typer.Argument(help="names of runs")]

@@ -87,7 +87,7 @@ class Flow(Model):
     sampling_options: ClassVar[tuple[str, ...]] = ("solver", "solver_steps")
 
     def inputs(self) -> Inputs:
-        return {"velocity": Input(self.image_shape, Conditioning(condition=self.told_size, time=True))}
+        return {"velocity": Input(self.image_shape, Conditioning(condition=self.conditioning_size, time=True))}
 
     def check(self) -> None:
         if self.recipe.data.numbers and self.conditional and self.options.coupling != "independent":
@@ -98,7 +98,7 @@ class Flow(Model):
         self.net("velocity").require_output(self.image_shape, "the velocity of the recipe's image")
 
     @property
-    def told_size(self) -> int:
+    def conditioning_size(self) -> int:
         """Size of the network's condition: the condition vector, and a mark that there is one."""
         return self.condition_size + 1 if self.conditional else 0
 
