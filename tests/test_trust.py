@@ -287,7 +287,7 @@ def test_the_importance_bound_reaches_the_exact_likelihood_of_a_linear_vae(tmp_p
     }  # fmt: skip
     run = zeuxis.train("digits-vae", steps=300, settings=settings, runs=tmp_path, progress=False)
     images = run.test_images(40)[0]
-    found = bounds(run, images, None, draws=2000)
+    found = bounds(run, images, None, samples=2000)
     exact = linear_likelihood(run, images, np.zeros(2), np.eye(2))
     assert found[:, 1].mean() == pytest.approx(exact.mean(), abs=0.2)
     assert (found[:, 0] < exact + 0.5).all() and found[:, 0].mean() < found[:, 1].mean()
@@ -384,7 +384,7 @@ def test_the_likelihood_of_a_two_stage_vae_is_of_the_prior_it_samples_from(
     assert isinstance(model, TwoStageVAE) and isinstance(model, HasLikelihood)
     mean, covariance = linear_prior(model, numbers)
     images = run.test_images(40)[0]
-    found = bounds(run, images, None, draws=2000)
+    found = bounds(run, images, None, samples=2000)
     exact, wrong = (linear_likelihood(run, images, m, c) for m, c in ((mean, covariance), (np.zeros(2), np.eye(2))))
     assert abs(exact.mean() - wrong.mean()) > 1
     assert found[:, 1].mean() == pytest.approx(exact.mean(), abs=0.2)
