@@ -144,7 +144,7 @@ def read_journal(path: Path, checkpoint: int = 0) -> Lines:
         UserError: if the file cannot be read.
     """
     if not path.exists():
-        say(f"{path} is missing: there is no record of the training.", style=TROUBLE)
+        say(f"{path} is missing: the course of the training cannot be shown.", style=TROUBLE)
         return Lines()
     lines = _read(path, _is_record)
     if checkpoint and not any(line["step"] == checkpoint for line in lines):
