@@ -156,9 +156,10 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
     selected, numbers = np.arange(len(indices)), None
     if options.numbers:
         numbers = _numbers(collection, options.numbers)[indices]
-        selected = np.flatnonzero(np.isfinite(numbers).all(axis=1))
+        complete = np.isfinite(numbers).all(axis=1)
+        selected = np.flatnonzero(complete)
         if missing := len(numbers) - len(selected):
-            bare = names[int(np.flatnonzero(~np.isfinite(numbers).all(axis=1))[0])]
+            bare = names[int(complete.argmin())]
             what = f"left out (without a value of {', '.join(options.numbers)})"
             notes.append(Note("left out", missing, what, bare, len(numbers)))
         labels, classes = None, []

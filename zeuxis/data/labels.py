@@ -127,7 +127,9 @@ def read_numbers(archive: Archive) -> dict[str, np.ndarray]:
             for i, cell in enumerate(row[: len(head)]) if place is not None else ():
                 value = _number(cell)
                 if i != names and value is not None:
-                    columns.setdefault(head[i], np.full(len(archive.names), np.nan))[place] = value
+                    if head[i] not in columns:
+                        columns[head[i]] = np.full(len(archive.names), np.nan)
+                    columns[head[i]][place] = value
     return columns
 
 

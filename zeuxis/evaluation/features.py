@@ -15,12 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 from torch import Tensor
 
 from zeuxis.data import to_bytes
 from zeuxis.nets import Shape
-from zeuxis.recipe import Section, explain
+from zeuxis.recipe import Choice, Section
 from zeuxis.registry import Registry
 from zeuxis.threads import paced
 
@@ -76,12 +75,8 @@ def judge_by_name(text: str, shape: Shape) -> FeatureJudge:
     """
     name, _, value = text.partition(":")
     kind = JUDGES[name]
-    options = {kind.main: value} if value else {}
-    try:
-        kind.Options.model_validate(options)
-    except ValidationError as error:
-        raise explain(error, f"The judge '{name}'", kind.Options) from None
-    return kind(shape, **options)
+    choice = Choice.model_validate({"name": name} | ({kind.main: value} if value else {}))
+    return kind(shape, **choice.read(kind.Options, f"The judge '{name}'", "").model_dump())
 
 
 def resized(images: np.ndarray, size: int) -> Tensor:

@@ -99,9 +99,9 @@ def distance_value(material: Material, images: np.ndarray | None = None) -> Valu
     applies=has_judge,
 )
 def fid(material: Material) -> Figures:
-    if reason := too_few(2, len(material.reference_features), "images"):
-        return {"fid": reason, "fid_infinity": reason}
     distance, x = distance_value(material), material.sample_features
+    if isinstance(distance, str):
+        return {"fid": distance, "fid_infinity": distance}
     real = material.once("reference moments", lambda: Moments.of(material.reference_features))
 
     def limit(mask: np.ndarray) -> float:

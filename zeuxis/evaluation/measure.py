@@ -109,10 +109,16 @@ class Material:
     @cached_property
     def reference(self) -> np.ndarray:
         """Reference images, `(M, H, W, C)` of bytes: held-out images if there are enough, else training images."""
-        run = self.run
-        part = "test" if len(run.dataset.test) >= ENOUGH else "train"
-        indices = run.choose_images(part, self.n)
-        return np.concatenate([to_bytes(run.images(piece)) for piece in pieces(indices)])
+        return self.images_of("test" if len(self.run.dataset.test) >= ENOUGH else "train")
+
+    def images_of(self, part: str) -> np.ndarray:
+        """Returns as many "train" or "test" images as there are samples, or all there are, `(M, H, W, C)` of bytes."""
+
+        def read() -> np.ndarray:
+            indices = self.run.choose_images(part, self.n)
+            return np.concatenate([to_bytes(self.run.images(piece)) for piece in pieces(indices)])
+
+        return self.once(f"{part} images", read)
 
     @cached_property
     def sample_features(self) -> np.ndarray:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.data import to_bytes
 from zeuxis.evaluation.frechet import distance_value, frechet_distance
 from zeuxis.evaluation.general import by_general_judge, general_applies
 from zeuxis.evaluation.measure import (
@@ -21,24 +20,12 @@ from zeuxis.evaluation.measure import (
     Value,
     has_judge,
     measure,
-    pieces,
     too_few,
 )
 
-__all__ = ["noise_like", "training_images"]
+__all__ = ["noise_like"]
 
 FEWEST, SPLITS = 100, 3
-
-
-def training_images(material: Material) -> np.ndarray:
-    """As many training images as there are samples, or all there are, `(M, H, W, C)` of bytes."""
-
-    def make() -> np.ndarray:
-        run = material.run
-        chosen = run.choose_images("train", material.n)
-        return np.concatenate([to_bytes(run.images(indices)) for indices in pieces(chosen)])
-
-    return material.once("training images", make)
 
 
 def noise_like(images: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -52,7 +39,7 @@ def noise_like(images: np.ndarray, seed: int = 0) -> np.ndarray:
 def _floor(material: Material, judged: Material) -> Value | str:
     """The floor, in the features of a judge."""
     if len(material.run.dataset.test) >= ENOUGH:  # the images that samples are compared with
-        return distance_value(judged, training_images(material))
+        return distance_value(judged, material.images_of("train"))
     features = judged.reference_features
     if reason := too_few(FEWEST, count := len(features), "images"):
         return reason
@@ -66,7 +53,8 @@ def _floor(material: Material, judged: Material) -> Value | str:
 
 def _noise(material: Material, judged: Material) -> Value | str:
     """The distance of noise, in the features of a judge."""
-    return distance_value(judged, noise_like(material.reference, material.seed))
+    noise = material.once("noise", lambda: noise_like(material.reference, material.seed))
+    return distance_value(judged, noise)
 
 
 @measure(
