@@ -15,7 +15,7 @@ from typing import Any
 
 from zeuxis.errors import UserError, nearest, quoted
 from zeuxis.files import exists, is_locked, is_name, locked, write_file
-from zeuxis.recipe import BUDGETS, run_recipe
+from zeuxis.recipe import run_recipe
 
 __all__ = ["SORTS", "Entry", "annotate", "entries", "entry", "folder_of", "prune", "remove", "rename"]
 
@@ -110,15 +110,14 @@ def entry(folder: Path) -> Entry:
     except UserError:
         return Entry(folder.name, "broken", **more)
     lines = _tail(folder / "journal.jsonl")
-    last = lines[-1] if lines else {}
-    unit = next(name for name in BUDGETS if getattr(recipe.training, name) is not None)
-    used = {"epochs": last.get("epoch", 0), "steps": last.get("step", 0), "minutes": last.get("seconds", 0) / 60}[unit]
-    budget = float(getattr(recipe.training, unit))
+    last = lines[-1] if lines else {"epoch": 0, "step": 0, "seconds": 0}
+    unit, budget = recipe.training.budget
+    used = recipe.training.used(last)
     evaluated = _json(folder / "evaluation.json").get("measures", {}).get("fid", {})
     distance = evaluated.get("value") if isinstance(evaluated, dict) else None
     return Entry(
         folder.name, _state(folder, used, budget), recipe.name, recipe.model.name,
-        Path(recipe.data.path).name or recipe.data.source, used, budget, unit, last.get("step", 0),
+        Path(recipe.data.path).name or recipe.data.source, used, budget, unit, last["step"],
         distance if distance is not None else _newest(lines, "test/fid"), _newest(lines, "test/mse"),
         str(_json(folder / "environment.json").get("started", ""))[:16].replace("T", " "), **more,
     )  # fmt: skip

@@ -314,6 +314,19 @@ class TrainingOptions(Section):
         """The test term that marks the best checkpoint; "" for none."""
         return self.until or self.best
 
+    @property
+    def budget(self) -> tuple[str, float]:
+        """What the training is counted in, epochs, steps or minutes, and how many of them it lasts."""
+        unit = next(name for name in BUDGETS if getattr(self, name) is not None)
+        return unit, getattr(self, unit)
+
+    def used(self, counters: Mapping[str, Any]) -> float:
+        """How much of the budget is used, in its unit, at the `epoch`, `step` and `seconds` of a journal line."""
+        used: dict[str, float] = {
+            "epochs": counters["epoch"], "steps": counters["step"], "minutes": counters["seconds"] / 60,
+        }  # fmt: skip
+        return used[self.budget[0]]
+
     @model_validator(mode="after")
     def _one_budget(self) -> TrainingOptions:
         budgets = [name for name in BUDGETS if getattr(self, name) is not None]

@@ -29,7 +29,7 @@ from typing import Any
 
 from zeuxis.data.registry import data_dir
 from zeuxis.errors import UserError, one_of
-from zeuxis.recipe import BUDGETS, DataOptions, Recipe, load_recipe, recipe_names
+from zeuxis.recipe import DataOptions, Recipe, load_recipe, recipe_names
 
 HOURS, SLICE = 3.0, 20.0
 # Recipes count epochs over the published data set; for a part of it, they are scaled to read as many images.
@@ -77,9 +77,7 @@ class Training:
         options = load_recipe(self.folder / "recipe.toml").training if (self.folder / "recipe.toml").is_file() else None
         if not line or options is None:
             return 0.0
-        used = {"epochs": line["epoch"], "steps": line["step"], "minutes": line["seconds"] / 60}
-        budget = next(name for name in BUDGETS if getattr(options, name) is not None)
-        share = max(used[budget] / getattr(options, budget), line["seconds"] / 3600 / HOURS)
+        share = max(options.used(line) / options.budget[1], line["seconds"] / 3600 / HOURS)
         return min(float(share), 1.0)
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zeuxis.recipe import BUDGETS
 from zeuxis.run import Run
 
 __all__ = ["training_state", "verdict"]
@@ -79,13 +78,11 @@ def training_state(run: Run) -> list[str]:
     if not run.journal:
         return []
     last, options = run.journal[-1], run.recipe.training
-    used = {"epochs": last["epoch"], "steps": last["step"], "minutes": last["seconds"] / 60}
-    budget = next(name for name in BUDGETS if getattr(options, name) is not None)
-    whole, sentences = float(getattr(options, budget)), []
-    if used[budget] < 0.99 * whole and used[budget] > 0:
-        minutes = last["seconds"] / 60 * (whole / used[budget] - 1)
+    (unit, whole), used, sentences = options.budget, options.used(last), []
+    if 0 < used < 0.99 * whole:
+        minutes = last["seconds"] / 60 * (whole / used - 1)
         sentences.append(
-            f"{used[budget]:.3g} of the recipe's {whole:g} {budget} are trained; at this speed the rest takes "
+            f"{used:.3g} of the recipe's {whole:g} {unit} are trained; at this speed the rest takes "
             f"{_duration(minutes)}."
         )
     if run.step != last["step"]:

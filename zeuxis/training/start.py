@@ -18,7 +18,7 @@ from zeuxis.files import WriteError, exists, is_name, locked, make_folder, subfo
 from zeuxis.models import MODELS, build_model
 from zeuxis.plugins import FOLDER
 from zeuxis.progress import say, warn
-from zeuxis.recipe import BUDGETS, Recipe, run_recipe
+from zeuxis.recipe import Recipe, run_recipe
 from zeuxis.training.callbacks import Callback, standard_callbacks
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights, tidy
 from zeuxis.training.hardware import describe_machine, pick_device, pick_precision
@@ -155,8 +155,7 @@ def finished(folder: Path) -> bool:
     state = checkpoint.state
     if state.get("settled", False):
         return True
-    used = {"epochs": state["epoch"], "steps": state["step"], "minutes": state["seconds"] / 60}
-    return any(used[name] >= (getattr(options, name) or float("inf")) for name in BUDGETS)
+    return options.used(state) >= options.budget[1]
 
 
 def resolved(recipe: Recipe, runs: Path) -> Recipe:

@@ -98,9 +98,8 @@ class Trainer:
     @property
     def spent(self) -> tuple[str, float]:
         """The unit of the recipe's budget, and how much of the budget is used in that unit."""
-        used = {"epochs": self.epoch, "steps": self.step, "minutes": self.seconds / 60}
-        name = next(name for name in used if getattr(self.options, name) is not None)
-        return name, used[name]
+        counters = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
+        return self.options.budget[0], self.options.used(counters)
 
     @property
     def progress(self) -> float:
