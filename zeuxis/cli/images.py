@@ -1,0 +1,118 @@
+"""Commands that make images with a run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zeuxis.cli.shared import (
+    Out,
+    Plugins,
+    RunName,
+    Runs,
+    SamplingOptions,
+    Seed,
+    Trusted,
+    app,
+    echo,
+    names_in,
+    open_run,
+    samples_folder,
+)
+
+
+@app.command()
+def sample(
+    run: RunName,
+    n: Annotated[int, typer.Option("-n", min=1, max=100_000, help="how many images")] = 32,
+    seed: Seed = 1,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", "--condition", help="class to sample, or attributes such as Smiling=1,Male=0"),
+    ] = None,
+    scale: Annotated[
+        float, typer.Option(min=0, max=1000, help="factor that spreads (above 1) or narrows the latents")
+    ] = 1.0,
+    settings: SamplingOptions = None,
+    out: Out = None,
+    runs: Runs = None,
+    trust: Trusted = False,
+) -> None:
+    """Sample new images. Writes a folder with nothing but PNG files, and a grid beside it."""
+    from zeuxis.figures.export import save_images
+
+    opened = open_run(run, runs, trust, settings)
+    images = opened.samples(n, seed=seed, label=label, scale=scale)
+    suffix = f"-label-{label}" if label is not None else ""
+    echo(save_images(images, n, out or samples_folder(opened, f"seed-{seed}{suffix}")))
+
+
+@app.command()
+def reconstruct(
+    run: RunName,
+    n: Annotated[int, typer.Option("-n", min=1, max=1000, help="how many test images")] = 10,
+    out: Out = None,
+    runs: Runs = None,
+    trust: Trusted = False,
+) -> None:
+    """Draw test images above their reconstructions. Prints the test MSE."""
+    import numpy as np
+
+    from zeuxis.evaluation import mean_squared_error
+    from zeuxis.figures.export import save_images
+
+    opened = open_run(run, runs, trust)
+    all_images, labels = opened.test_images()
+    error = mean_squared_error(all_images, opened.reconstruct(all_images, opened.condition(labels)))
+    images, labels = opened.test_images(n)
+    both = np.concatenate([images, opened.reconstruct(images, opened.condition(labels))])
+    grid = save_images([both], len(both), out or samples_folder(opened, "reconstructions"), columns=len(images))
+    echo(f"test MSE {error:.6f} over {len(all_images):,} images\n{grid}")
+
+
+@app.command()
+def interpolate(
+    run: RunName,
+    start: Annotated[
+        str, typer.Option("--from", help="first image: a class, the seed of a latent, or latents as 0.5,-1")
+    ],
+    end: Annotated[str, typer.Option("--to", help="last image, in the same form")],
+    steps: Annotated[int, typer.Option(min=2, max=1000, help="images in the row")] = 10,
+    seed: Seed = 1,
+    settings: SamplingOptions = None,
+    out: Out = None,
+    runs: Runs = None,
+    trust: Trusted = False,
+) -> None:
+    """Draw a row of images from one latent or class to another."""
+    from zeuxis.figures.export import save_images
+    from zeuxis.progress import say
+
+    opened = open_run(run, runs, trust, settings)
+    images = opened.interpolate(start, end, steps=steps, seed=seed)
+    seeds = not opened.conditional and "," not in start + end
+    if seeds:
+        say(f"{opened.name} has no classes: {start} and {end} are the seeds of two latents.")
+    name = f"from-seed-{start}-to-seed-{end}" if seeds else f"from-{start}-to-{end}"
+    echo(save_images([images], steps, out or samples_folder(opened, name), columns=steps))
+
+
+@app.command()
+def figures(
+    run: RunName,
+    only: Annotated[str, typer.Option(metavar="NAMES", help="draw only these figures, separated by commas")] = "",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="an option of a figure, such as points=2621")
+    ] = None,
+    runs: Runs = None,
+    trust: Trusted = False,
+    plugin: Plugins = None,
+) -> None:
+    """Draw all figures that apply to a run."""
+    from zeuxis.figures import draw_all
+    from zeuxis.recipe import parse_override
+
+    names = names_in(only)
+    options = dict(parse_override(text) for text in settings or [])
+    echo("\n".join(map(str, draw_all(open_run(run, runs, trust), only=names, options=options).values())))

@@ -1,0 +1,217 @@
+"""Commands that measure and compare runs."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zeuxis.cli.shared import (
+    DataOption,
+    Epochs,
+    Minutes,
+    Out,
+    Plugins,
+    RecipeName,
+    RunName,
+    Runs,
+    Samples,
+    Seeds,
+    Settings,
+    Steps,
+    Trusted,
+    app,
+    budget,
+    echo,
+    names_in,
+    open_run,
+    overrides_of,
+    show,
+)
+from zeuxis.errors import UserError
+from zeuxis.files import path_part
+from zeuxis.trust import Trust
+
+# With fewer training images than this, `evaluate` prints a caution.
+FEW = 500
+
+
+class Search(StrEnum):
+    """How a sweep chooses the values of its settings."""
+
+    grid = "grid"
+    random = "random"
+    tpe = "tpe"
+
+
+@app.command()
+def evaluate(
+    run: RunName,
+    samples: Annotated[int, typer.Option(min=100, max=100_000, help="images to sample for the measures")] = 10_000,
+    seed: Annotated[int, typer.Option(help="seed of their latents")] = 0,
+    judge: Annotated[
+        str,
+        typer.Option(
+            metavar="JUDGE",
+            help="measure in the features of efficientnet, inception, timm:NAME, random, or a classifier's run",
+        ),
+    ] = "",
+    only: Annotated[str, typer.Option(metavar="NAMES", help="take only these measures, separated by commas")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    runs: Runs = None,
+    trust: Trusted = False,
+    plugin: Plugins = None,
+) -> None:
+    """Measure a run. Writes evaluation.json into its folder."""
+    from rich.table import Table
+
+    from zeuxis.evaluation.evaluate import evaluate as measure
+    from zeuxis.evaluation.features import JUDGES, judge_by_name
+    from zeuxis.evaluation.measure import as_text, by_name
+    from zeuxis.evaluation.verdict import training_state, verdict
+
+    names = names_in(only)
+    opened = open_run(run, runs, trust)
+    judge_network = None
+    if judge.partition(":")[0] in JUDGES:
+        judge_network = judge_by_name(judge, opened.recipe.data.shape)
+    elif judge:
+        try:
+            judge_network = open_run(judge, runs, trust)
+        except UserError as missing:
+            raise UserError(f"{missing} Judges by name: {', '.join(JUDGES)}.") from missing
+    evaluation = measure(opened, samples=samples, seed=seed, judge=judge_network, only=names)
+    if as_json:
+        echo(json.dumps(evaluation, indent=2))
+        return
+    sentences = [*verdict(opened, evaluation), *training_state(opened)]
+    echo("\n".join([*sentences, ""]) if sentences else "")
+    arrows = {"low": " ↓", "high": " ↑", "": ""}
+    definitions = by_name()
+    table = Table("measure", box=None, pad_edge=False)
+    table.add_column("value", justify="right")
+    table.add_column("± error", justify="right")
+    table.add_column("images", justify="right")
+    table.add_column("what it is")
+    for name, value in evaluation["measures"].items():
+        error = f"{value['stderr']:.2g}" if value["stderr"] is not None else ""
+        definition = definitions[name]
+        table.add_row(
+            name + arrows[definition.better], ("≥ " if value.get("at_least") else "") + as_text(value["value"]), error,
+            f"{value['n']:,}" if value["n"] else "", definition.gives[name],
+        )  # fmt: skip
+    show(table)
+    if evaluation["features"]:
+        note = ""
+        if evaluation["features"].startswith("random features"):
+            reason = "" if judge else ", because no classifier can tell classes of these images apart"
+            note = f": a network with random weights{reason}"
+        echo(f"\nDistances are in the features of {evaluation['features']}{note}.")
+    left_out = evaluation["left_out"]
+    for reason in dict.fromkeys(left_out.values()):
+        echo(f"Not measured: {', '.join(name for name in left_out if left_out[name] == reason)}: {reason}.")
+    if len(opened.dataset.train) < FEW:
+        echo(
+            f"Only {len(opened.dataset.train):,} training images: treat these numbers as rough. The error bars do not "
+            "reflect such a small set."
+        )
+
+
+@app.command()
+def report(run: RunName, out: Out = None, runs: Runs = None, trust: Trusted = False, plugin: Plugins = None) -> None:
+    """Write a run's report: one self-contained HTML file."""
+    from zeuxis.report import run_report
+
+    echo(run_report(open_run(run, runs, trust), out))
+
+
+@app.command()
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="runs to compare")],
+    seeds: Seeds = 1,
+    samples: Samples = 2000,
+    out: Out = None,
+    runs: Runs = None,
+    trust: Trusted = False,
+    plugin: Plugins = None,
+) -> None:
+    """Compare runs in a report: one self-contained HTML file."""
+    from zeuxis.study import compare as side_by_side
+
+    echo(side_by_side([open_run(name, runs, trust) for name in names], out, seeds=seeds, samples=samples))
+
+
+@app.command()
+def benchmark(
+    models: Annotated[str, typer.Option(metavar="NAMES", help="models or recipes, separated by commas")],
+    data: Annotated[str, typer.Option(metavar="NAME_OR_PATH", help="a data source, or a folder or zip of images")],
+    minutes: Annotated[float | None, typer.Option(help="train each for this many minutes")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="train each on this many images, over all epochs")] = None,
+    seeds: Seeds = 1,
+    samples: Samples = 2000,
+    size: Annotated[int | None, typer.Option(help="side of the images in pixels, for your own data")] = None,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="folder for runs and report [default: RUNS/benchmark-DATA]")] = None,
+    runs: Runs = None,
+    trust: Trusted = False,
+    plugin: Plugins = None,
+) -> None:
+    """Train models on one budget and compare them. Continues where it was stopped."""
+    from zeuxis import runs_dir
+    from zeuxis.recipe import parse_override
+    from zeuxis.study import benchmark as run_benchmark
+
+    folder = out or runs_dir(runs) / path_part(f"benchmark-{Path(data).stem}")
+    overrides: dict[str, Any] = dict(parse_override(text) for text in settings or [])
+    overrides["plugins"] = [*overrides.get("plugins", []), *map(str, plugin or ())]
+    report = run_benchmark(
+        names_in(models), data, folder, minutes=minutes, images=images, seeds=seeds, samples=samples, size=size,
+        settings=overrides, trust=Trust(trust),
+    )  # fmt: skip
+    echo(report)
+
+
+@app.command()
+def sweep(
+    recipe: RecipeName,
+    over: Annotated[
+        list[str],
+        typer.Option(metavar="KEY=V1,V2", help="a setting and its values, or its range LOW..HIGH for a search"),
+    ],
+    search: Annotated[
+        Search, typer.Option(help="grid: all combinations; random: random values; tpe: Optuna's sampler")
+    ] = Search.grid,
+    trials: Annotated[int, typer.Option(min=2, max=10_000, help="number of trainings in a search")] = 12,
+    measures: Annotated[str, typer.Option(metavar="X,Y", help="measures to plot; a search minimises the second")] = "",
+    data: DataOption = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    seed: Annotated[int | None, typer.Option(help="seed of the trainings and of a search")] = None,
+    settings: Settings = None,
+    samples: Samples = 2000,
+    out: Annotated[Path | None, typer.Option(help="folder for runs and report [default: RUNS/sweep-RECIPE]")] = None,
+    runs: Runs = None,
+    trust: Trusted = False,
+    plugin: Plugins = None,
+) -> None:
+    """Train a recipe with varied settings. Plots two measures; continues where it was stopped."""
+    from zeuxis.recipe import load_recipe
+
+    overrides = overrides_of(settings, data, None) | budget(epochs, steps, minutes)
+    overrides |= {"training.seed": seed} if seed is not None else {}
+    # Before importing PyTorch, which takes seconds, so that a mistake is reported at once.
+    loaded = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
+
+    from zeuxis import runs_dir
+    from zeuxis.study import parse_axis
+    from zeuxis.study import sweep as run_sweep
+
+    report = run_sweep(
+        loaded, [parse_axis(text) for text in over], out or runs_dir(runs) / f"sweep-{loaded.name}",
+        search=search.value, trials=trials, shown=names_in(measures), samples=samples,
+    )  # fmt: skip
+    echo(report)

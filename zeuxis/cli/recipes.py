@@ -1,0 +1,151 @@
+"""Commands that describe recipes and data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zeuxis.cli.shared import Out, Plugins, RecipeName, Settings, Trusted, app, data_app, echo, show
+from zeuxis.errors import one_of
+from zeuxis.files import path_part
+from zeuxis.trust import Trust
+
+# How many of the files that are left out `data info` names.
+SHOWN = 20
+
+
+@app.command()
+def recipes(
+    part: Annotated[str, typer.Argument(help="list only recipes with this in their names, such as mnist or vae")] = "",
+) -> None:
+    """List the recipes that come with the package."""
+    from rich.table import Table
+
+    from zeuxis.recipe import load_recipe, recipe_names
+
+    names = [name for name in recipe_names() if part in name]
+    if not names:
+        raise one_of("recipe", part, recipe_names())
+    table = Table("recipe", "model", "images", "what it is", box=None, pad_edge=False)
+    for name in names:
+        recipe = load_recipe(name)
+        kind = "grey" if recipe.data.channels == 1 else "colour"
+        table.add_row(name, recipe.model.name, f"{recipe.data.size}x{recipe.data.size} {kind}", recipe.description)
+    show(table)
+
+
+@app.command()
+def summary(
+    recipe: RecipeName,
+    settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    draw: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="draw the networks to this picture file: .svg, .png, .pdf or .jpg"),
+    ] = None,
+    trust: Trusted = False,
+    plugin: Plugins = None,
+) -> None:
+    """Print a recipe's layers, output shapes and parameters."""
+    from zeuxis.recipe import load_recipe, parse_override
+
+    # Before importing PyTorch, which takes seconds, so that a mistake is reported at once.
+    overrides = dict(parse_override(text) for text in settings or [])
+    loaded = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
+
+    from rich.table import Table
+
+    from zeuxis.models import build_model
+    from zeuxis.nets import summary as tables
+
+    model = build_model(loaded)
+    if draw is not None:
+        from zeuxis.figures.architecture import draw_recipe
+        from zeuxis.figures.style import write
+
+        networks = {name: model.net(name) for name in model.networks}
+        write(lambda: draw_recipe(networks, loaded.name), draw)
+        echo(draw)
+        return
+    network_tables = tables(loaded.name, model.networks)
+    if as_json:
+        echo(json.dumps(network_tables, indent=2))
+        return
+    for name, network in network_tables["networks"].items():
+        table = Table(
+            "layer", "output", title=f"{loaded.name}: {name}", title_justify="left", title_style="bold", min_width=52
+        )
+        table.add_column("parameters", justify="right")
+        for row in network["layers"]:
+            table.add_row(row["layer"], ", ".join(map(str, row["output"])), f"{row['parameters']:,}")
+        table.add_section()
+        for label, count in (
+            ("total", network["total"]),
+            ("trainable", network["trainable"]),
+            ("non-trainable", network["total"] - network["trainable"]),
+        ):
+            table.add_row(label, "", f"{count:,}", style="bold" if label == "total" else None)
+        show(table)
+
+
+@data_app.callback()
+def data_list(context: typer.Context, plugin: Plugins = None) -> None:
+    """List data sources."""
+    if context.invoked_subcommand:
+        return
+    from rich.table import Table
+
+    from zeuxis.data import SOURCES, data_dir
+
+    table = Table("source", "what it is", box=None, pad_edge=False)
+    for source in SOURCES.values():
+        table.add_row(source.name, source.description)
+    show(table)
+    echo(f"\nData directory (ZEUXIS_DATA): {data_dir()}")
+
+
+@data_app.command("info")
+def data_info(
+    data: Annotated[
+        str, typer.Argument(metavar="NAME_OR_PATH", help="a data source, a folder or zip, or .npy or .npz")
+    ],
+    size: Annotated[int, typer.Option(min=4, max=256, help="side of the images on the sample sheet, in pixels")] = 64,
+    path: Annotated[str, typer.Option(help="folder or archive, for a source that reads one")] = "",
+    out: Out = None,
+    plugin: Plugins = None,
+) -> None:
+    """Describe a data set and draw a sample sheet. Prints counts, sizes and classes or attributes."""
+    from zeuxis.data import TO_COLOUR, choose, load
+    from zeuxis.data.notes import LONGEST
+    from zeuxis.figures.datasheet import datasheet
+    from zeuxis.recipe import DataOptions
+
+    location = {key.removeprefix("data."): value for key, value in choose(data).items()}
+    location["path"] = path or location["path"]
+    options = DataOptions(**location, size=size, channels=3, convert=True)
+    dataset = load(options)
+    kind = "grey" if dataset.source["channels"] == 1 else "colour"
+    lines = [
+        f"source      {options.source}{f' ({options.path})' if options.path else ''}",
+        f"images      {len(dataset.train):,} for training, {len(dataset.test):,} for testing",
+        f"pixels      {dataset.source['sizes']}, {kind}",
+    ]
+    if dataset.labels is not None:
+        counts = [int((dataset.labels == i).sum()) for i in range(len(dataset.classes))]
+        pairs = zip(dataset.classes, counts, strict=True)
+        lines.append("classes     " + ", ".join(f"{name} {count:,}" for name, count in pairs))
+    if dataset.attributes is not None:
+        shares = zip(dataset.attribute_names, dataset.attributes.mean(axis=0), strict=True)
+        lines.append("attributes  " + ", ".join(f"{name} {share:.0%}" for name, share in shares))
+    # The sheet is always in colour, so for an all-grey set the note about the conversion says nothing.
+    notes = [note for note in dataset.notes if not (note.what == TO_COLOUR and dataset.source["channels"] == 1)]
+    lines += [f"{note.kind:<11} {note}" for note in notes]
+    lines += [f"            {name[:LONGEST]}: {reason}" for name, reason in list(dataset.left_out.items())[:SHOWN]]
+    if len(dataset.left_out) > SHOWN:
+        lines.append(f"            and {len(dataset.left_out) - SHOWN:,} more")
+    sheet = datasheet(dataset, out or Path(path_part(f"{Path(data).stem}-sheet.png")))
+    lines.append(f"sheet       {sheet}")
+    echo("\n".join(lines))

@@ -1,0 +1,155 @@
+"""What the commands share: the application, the types of their arguments, and the ways to print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zeuxis.errors import UserError
+from zeuxis.files import path_part, subfolder
+from zeuxis.trust import Trust
+
+__all__ = [
+    "Attribute", "Classes", "DataOption", "Epochs", "Minutes", "Out", "Plugins", "RecipeName", "RunName", "RunNames",
+    "Runs", "Samples", "SamplingOptions", "Seed", "Seeds", "Settings", "Steps", "Trusted", "app", "budget", "data_app",
+    "echo", "names_in", "open_run", "overrides_of", "runs_app", "samples_folder", "show",
+]  # fmt: skip
+
+app = typer.Typer(
+    help="A laboratory for generative image models: train VAEs, GANs and flows, watch them learn, compare them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=True,
+)
+data_app = typer.Typer(help="List data sources, or inspect a data set.", invoke_without_command=True)
+app.add_typer(data_app, name="data")
+runs_app = typer.Typer(help="List runs; rename, annotate, star, prune or remove them.", invoke_without_command=True)
+app.add_typer(runs_app, name="runs")
+
+RecipeName = Annotated[str, typer.Argument(help="a recipe's name (`zeuxis recipes`), or a TOML file")]
+RunName = Annotated[str, typer.Argument(help="a run's folder, or its name in the folder of runs")]
+RunNames = Annotated[list[str], typer.Argument(help="names of runs")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="override any recipe key, such as training.batch_size=64"),
+]
+Runs = Annotated[Path | None, typer.Option(help="folder of runs [default: runs, or ZEUXIS_RUNS]")]
+DataOption = Annotated[
+    str | None,
+    typer.Option("--data", metavar="NAME_OR_PATH", help="a data source, a folder or zip of images, or .npy or .npz"),
+]
+Classes = Annotated[str | None, typer.Option(help="train only on these classes, separated by commas")]
+Attribute = Annotated[
+    str | None, typer.Option(metavar="NAMES", help="attributes to use as classes, such as Smiling or Smiling,Male")
+]
+Epochs = Annotated[float | None, typer.Option(help="train for this many passes over the images")]
+Steps = Annotated[int | None, typer.Option(help="train for this many iterations")]
+Minutes = Annotated[float | None, typer.Option(help="train for this many minutes")]
+Seed = Annotated[int, typer.Option(help="seed of the latents")]
+SamplingOptions = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="how the model samples, such as solver_steps=4 for a flow"),
+]
+Seeds = Annotated[int, typer.Option(min=1, max=1000, help="train each this many times, with different seeds")]
+Samples = Annotated[int, typer.Option(min=100, max=100_000, help="images to sample from each for the measures")]
+Out = Annotated[Path | None, typer.Option(help="where to write")]
+Trusted = Annotated[
+    bool, typer.Option("--trust", help="run the Python code that a run or recipe from elsewhere contains or names")
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from zeuxis import __version__
+
+        echo(f"zeuxis {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+def _load_plugins(paths: list[Path] | None) -> list[Path]:
+    """Runs the plugins named on the command line, before any other argument is processed."""
+    if paths:
+        from zeuxis.plugins import load_plugins, read_plugin
+
+        load_plugins(read_plugin(path, "--plugin") for path in paths)
+    return paths or []
+
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE",
+        callback=_load_plugins,
+        is_eager=True,
+        help="a Python file that registers models, layers, losses, data sources, measures, figures or callbacks",
+    ),
+]
+
+
+def overrides_of(settings: list[str] | None, data: str | None, attribute: str | None) -> dict[str, Any]:
+    from zeuxis.recipe import parse_override
+
+    overrides: dict[str, Any] = {}
+    if data is not None:
+        from zeuxis.data import choose
+
+        overrides |= choose(data)
+    if attribute is not None:
+        overrides["data.attribute"] = attribute
+    return overrides | dict(parse_override(text) for text in settings or [])
+
+
+def names_in(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def budget(epochs: float | None, steps: int | None, minutes: float | None) -> dict[str, float]:
+    budgets = {
+        key: value for key, value in (("epochs", epochs), ("steps", steps), ("minutes", minutes)) if value is not None
+    }
+    if len(budgets) > 1:
+        raise UserError(f"{' and '.join(f'--{key}' for key in budgets)} cannot be combined; give only one.")
+    return {f"training.{key}": value for key, value in budgets.items()}
+
+
+def open_run(name: str, runs: Path | None, trust: bool, settings: list[str] | None = None) -> Any:
+    from zeuxis import runs_dir
+    from zeuxis.recipe import parse_override
+    from zeuxis.run import find_run
+
+    run = find_run(name, runs_dir(runs), trust=Trust(trust))
+    if settings:
+        run.configure(**dict(parse_override(text) for text in settings))
+    return run
+
+
+def samples_folder(run: Any, name: str) -> Path:
+    return subfolder(subfolder(run.path, "samples"), path_part(name))
+
+
+def show(renderable: Any) -> None:
+    from zeuxis.progress import Literal
+
+    output = Literal()
+    # A narrower table is unreadable; a narrower terminal wraps its lines instead.
+    output.width = max(output.width, 40)
+    output.print(renderable)
+
+
+def echo(text: object) -> None:
+    from zeuxis.progress import plain
+
+    print(plain(text))  # noqa: T201 - the only place that prints results

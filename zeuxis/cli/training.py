@@ -1,0 +1,141 @@
+"""Commands that train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zeuxis.cli.shared import (
+    Attribute,
+    Classes,
+    DataOption,
+    Epochs,
+    Minutes,
+    Plugins,
+    RunName,
+    Runs,
+    Settings,
+    Steps,
+    Trusted,
+    app,
+    budget,
+    echo,
+    open_run,
+    overrides_of,
+)
+from zeuxis.errors import StoppedError, UserError
+from zeuxis.trust import Trust
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="a recipe's name (`zeuxis recipes`), or a TOML file; chosen for --data if left out")
+    ] = "",
+    data: DataOption = None,
+    size: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="side of the images, where the recipe is chosen")
+    ] = None,
+    classes: Classes = None,
+    attribute: Attribute = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    seed: Annotated[int | None, typer.Option(help="seed of weights, batches and latents")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TERM", help="stop when this no longer falls: fid, or a test term such as mse")
+    ] = None,
+    settings: Settings = None,
+    name: Annotated[str, typer.Option(help="name of the run's folder")] = "",
+    runs: Runs = None,
+    trust: Trusted = False,
+    plugin: Plugins = None,
+) -> None:
+    """Train a recipe, or images without one, into a new run folder."""
+    from zeuxis.recipe import load_recipe
+
+    overrides = overrides_of(settings, data, attribute) | budget(epochs, steps, minutes)
+    options = {"seed": seed, "device": device, "until": until}
+    overrides |= {f"training.{key}": value for key, value in options.items() if value is not None}
+    # Before importing PyTorch, which takes seconds, so that a mistake is reported at once.
+    if recipe:
+        if size is not None:
+            raise UserError("--size is for a recipe that is chosen for the images; a named recipe has its own size.")
+        loaded = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
+    else:
+        loaded = _chosen(overrides, minutes, size)
+    if classes is not None:
+        from zeuxis.data import choose_classes
+
+        loaded = loaded.updated({"data.classes": choose_classes(classes, loaded.data)})
+
+    from zeuxis import runs_dir
+    from zeuxis.training import start
+
+    folder, finished = start(loaded, runs_dir(runs), name=name)
+    _done(folder, finished)
+
+
+@app.command()
+def resume(
+    run: RunName,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    runs: Runs = None,
+    trust: Trusted = False,
+) -> None:
+    """Resume a stopped run, or train a finished one longer."""
+    from zeuxis.training import resume as resume_run
+
+    opened = open_run(run, runs, trust)
+    _done(opened.path, resume_run(opened.path, budget(epochs, steps, minutes), trust=opened.trust))
+
+
+@app.command()
+def demo(runs: Annotated[Path, typer.Option(help="folder for the demo's runs")] = Path("demo")) -> None:
+    """Train three small models on digits and compare them."""
+    from zeuxis.demo import run_demo
+
+    echo(run_demo(runs))
+
+
+def _done(folder: Path, finished: bool) -> None:
+    from zeuxis.run import Run
+
+    run = Run(folder)
+    if finished:
+        _after(run)
+        echo(folder)
+        return
+    last = run.journal[-1]
+    raise StoppedError(
+        f"Stopped and saved at step {last['step']:,} (epoch {last['epoch']:.3g}). Continue with: zeuxis resume {folder}"
+    )
+
+
+def _chosen(overrides: dict[str, Any], minutes: float | None, size: int | None) -> Any:
+    """The recipe for the images that are named, which standard error says."""
+    from zeuxis.choosing import choose_recipe
+    from zeuxis.progress import say
+
+    images = {key: value for key, value in overrides.items() if key.startswith("data.")}
+    if "data.source" not in images:
+        raise UserError("Name a recipe (`zeuxis recipes` lists them), or images to choose one for: --data PATH.")
+    recipe, sentences = choose_recipe(images, minutes=minutes, size=size)
+    say(sentences)
+    return recipe.updated({key: value for key, value in overrides.items() if key not in images})
+
+
+def _after(run: Any) -> None:
+    """Says on standard error which weights a finished run uses, and what to do with it next."""
+    from zeuxis.evaluation.verdict import training_state
+    from zeuxis.progress import say
+
+    for sentence in training_state(run):
+        say(sentence)
+    first = f"zeuxis sample {run.name}" if run.generates else f"zeuxis figures {run.name}"
+    say(f"Next: {first}, zeuxis evaluate {run.name}, zeuxis report {run.name}")
