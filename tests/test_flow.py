@@ -19,10 +19,12 @@ from zeuxis.data import Batch
 from zeuxis.errors import UserError
 from zeuxis.evaluation.evaluate import evaluate
 from zeuxis.models import Iteration, build_model
+from zeuxis.models.base import HasDensity
 from zeuxis.models.flow import ConditionalFlow, Flow, transport
 from zeuxis.recipe import load_recipe
 
 CLASSES = tuple("0123456789")
+TRAINED = Path(zeuxis.__file__).parent / "pretrained" / "digits-vae"
 MEAN, DEVIATION = 0.2, 0.3
 
 
@@ -183,3 +185,49 @@ def test_a_trained_flow_draws_what_it_is_asked_for(tmp_path: Path) -> None:
     nearest = np.square(samples[:, None] - means).sum(axis=(2, 3, 4)).argmin(axis=1)
     assert (nearest == np.arange(100) % 10).mean() > 0.5, "chance is 0.1"
     assert math.isfinite(run.last("flow/flow") or math.nan)
+
+
+def latent_flow(tmp_path: Path, name: str = "latent-flow", steps: int = 1) -> zeuxis.Run:
+    """A flow on the two latents of a trained VAE, with a small dense network."""
+    velocity = {"layers": ["dense 64", "silu", "dense 64", "silu", "dense latent"]}
+    settings = {
+        "model.name": name, "model.autoencoder": str(TRAINED), "networks.velocity": velocity,
+        "training.batch_size": 128, "training.ema": 0.99, "training.optimizer.learning_rate": 3e-3,
+    }  # fmt: skip
+    return zeuxis.train("modern-latent-flow-64", steps=steps, settings=settings, runs=tmp_path, progress=False)
+
+
+def test_a_latent_flow_finds_the_latents_of_its_autoencoder(tmp_path: Path) -> None:
+    """Nearer to the encoded images than the prior that the VAE itself samples from."""
+    vae, run = zeuxis.load(TRAINED), latent_flow(tmp_path, steps=300)
+    for network in ("encoder", "decoder"):
+        for key, weights in vae.model.net(network).state_dict().items():
+            assert torch.equal(run.model.net(network).state_dict()[key], weights), "they stay as they were trained"
+    encoded = torch.from_numpy(vae.encode(vae.images(vae.dataset.train)))
+    noise = torch.from_numpy(run.latents(1000))
+    with torch.no_grad():
+        carried = run.model.carried(noise, None)
+
+    def energy(x: Tensor, y: Tensor) -> float:
+        return float(2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean())
+
+    assert energy(carried, encoded) < 0.6 * energy(noise, encoded)
+    np.testing.assert_allclose(run.decode(noise[:4].numpy()), vae.decode(carried[:4].numpy()), atol=1e-5)
+    assert not isinstance(run.model, HasDensity), "the density of its latents is none of images"
+
+
+def test_a_conditional_latent_flow_takes_the_class(tmp_path: Path) -> None:
+    run = latent_flow(tmp_path, "conditional-latent-flow", steps=300)
+    latents = run.latents(400)
+    carried = run.model.carried(torch.from_numpy(latents), torch.from_numpy(run.condition_of(["0"] * 400)))
+    vae = zeuxis.load(TRAINED)
+    images, labels = vae.test_images()
+    encoded = vae.encode(images)
+    means = [encoded[labels == digit].mean(axis=0) for digit in range(10)]
+    distances = [float(np.linalg.norm(carried.detach().numpy().mean(axis=0) - mean)) for mean in means]
+    assert np.argmin(distances) == 0
+
+
+def test_a_latent_flow_names_the_run_that_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="such as `zeuxis train modern-ae-64`"):
+        zeuxis.train("modern-latent-flow-64", steps=1, runs=tmp_path, progress=False)

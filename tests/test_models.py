@@ -591,6 +591,23 @@ def test_a_vae_gan_compares_in_the_discriminators_features(name: str) -> None:
     assert all(p.grad is None for p in model.net("discriminator").parameters())
 
 
+def test_an_autoencoder_with_a_discriminator_trains_both_its_networks_together() -> None:
+    model = build_model(load_recipe("modern-ae-64"), tuple("ab")).eval()
+    iteration = face_step(model)
+    judge, fit, penalty = sorted(model.phases, key=lambda phase: ["discriminator", "autoencoder"].count(phase.name) < 1)
+    assert (judge.updates, fit.updates) == (("discriminator",), ("encoder", "decoder"))
+    assert (penalty.name, penalty.interval) == ("penalty", 8)
+    assert torch.equal(model.fakes(iteration), model.reconstructed(iteration))
+    terms = fit.loss(iteration)
+    assert set(terms) == {"features", "pixels", "kl", "adversarial"}
+    terms["adversarial"].value.backward(inputs=[p for n in fit.updates for p in model.net(n).parameters()])
+    assert all(
+        any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.net(n).parameters()) for n in fit.updates
+    )
+    with pytest.raises(UserError, match="must end in features"):
+        make("modern-ae-64", networks__discriminator={"layers": ["flatten", "dense 1"]})
+
+
 def test_a_vae_gan_needs_features() -> None:
     with pytest.raises(UserError, match="must end in features"):
         make("flowers-vae-gan-32", networks__discriminator={"layers": ["flatten", "dense 1"]})

@@ -17,6 +17,8 @@ from zeuxis.training import resume
 
 # Steps that a run has before it is resumed, and after.
 BEFORE, AFTER = 2, 3
+# Recipes that need a trained run, and the recipe of that run.
+BUILT_ON = {"latent-gan": "mnist-vae-z16", "modern-latent-flow-64": "modern-ae-64"}
 
 
 def images(folder: Path, recipe: Recipe) -> dict[str, object]:
@@ -48,9 +50,8 @@ def tried(name: str, folder: Path) -> Run:
         "training.checkpoint_every": "never", "training.test_every": "1 step", "training.best": "",
         "data.flip": False,
     }  # fmt: skip
-    if name == "latent-gan":
-        first = {key: value for key, value in settings.items() if key != "model.vae"}
-        zeuxis.train("mnist-vae-z16", steps=1, settings=first, runs=folder, progress=False)
+    if name in BUILT_ON:
+        zeuxis.train(BUILT_ON[name], steps=1, settings=settings, runs=folder, progress=False)
     if "flow" in load_recipe(name).model.name:  # figures ask for thousands of images
         settings |= {"model.solver_steps": 1, "model.solver": "euler"}
     run = zeuxis.train(name, steps=BEFORE, settings=settings, runs=folder, progress=False)

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -54,9 +54,9 @@ from zeuxis.models.base import (
 )
 from zeuxis.models.registry import register
 from zeuxis.models.samplers import SAMPLERS
-from zeuxis.nets import Conditioning
+from zeuxis.nets import Conditioning, Shape
 
-__all__ = ["ConditionalFlow", "Flow", "FlowOptions"]
+__all__ = ["ConditionalFlow", "Flow", "FlowMatching", "FlowOptions", "GuidanceOptions", "Guided"]
 
 
 class FlowOptions(ModelOptions):
@@ -77,17 +77,24 @@ class FlowOptions(ModelOptions):
         return name
 
 
-@register("flow")
-class Flow(Model):
-    """Flow matching from noise to images."""
+class FlowMatching(Model):
+    """Base of flow matching: from normal noise to what a subclass names, images or latents."""
 
-    Options = FlowOptions
     options: FlowOptions
     generating_networks: ClassVar[tuple[str, ...]] = ("velocity",)
     sampling_options: ClassVar[tuple[str, ...]] = ("solver", "solver_steps")
 
+    @property
+    def path_shape(self) -> Shape:
+        """Shape of a point on a path, without the batch dimension."""
+        return self.image_shape
+
+    def ends(self, iteration: Iteration) -> Tensor:
+        """Returns the ends of the paths, `(B, *path_shape)`: what the flow is to make."""
+        return iteration.images
+
     def inputs(self) -> Inputs:
-        return {"velocity": Input(self.image_shape, Conditioning(condition=self.conditioning_size, time=True))}
+        return {"velocity": Input(self.path_shape, Conditioning(condition=self.conditioning_size, time=True))}
 
     def check(self) -> None:
         if self.recipe.data.numbers and self.conditional and self.options.coupling != "independent":
@@ -95,7 +102,7 @@ class Flow(Model):
                 f"Recipe {self.recipe.name}: model.coupling = '{self.options.coupling}' pairs noise and images of one "
                 "class, but data.numbers has no classes; set it to 'independent'."
             )
-        self.net("velocity").require_output(self.image_shape, "the velocity of the recipe's image")
+        self.net("velocity").require_output(self.path_shape, "the velocity of a point on a path")
 
     @property
     def conditioning_size(self) -> int:
@@ -103,28 +110,28 @@ class Flow(Model):
         return self.condition_size + 1 if self.conditional else 0
 
     def velocity(self, x: Tensor, time: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Returns the velocity `(B, C, H, W)` at positions `(B, C, H, W)` and times `(B, 1)` in 0..1."""
+        """Returns the velocity `(B, *)` at positions `(B, *)` and times `(B, 1)` in 0..1."""
         return self.net("velocity")(x, time=time, condition=condition).value
-
-    def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
-        return torch.randn(count, math.prod(self.image_shape), generator=generator, device=generator.device)
-
-    def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
-        noise = latents.view(-1, *self.image_shape).contiguous(memory_format=torch.channels_last)
-        images = SAMPLERS[self.options.solver](self.guided(condition), noise, self.options.solver_steps)
-        return images.clamp(-1 if self.recipe.data.range == "-1..1" else 0, 1)
 
     def guided(self, condition: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
         """Returns the velocity that samples follow, as a function of position and time."""
         return self.velocity
 
+    def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(count, math.prod(self.path_shape), generator=generator, device=generator.device)
+
+    def carried(self, latents: Tensor, condition: Tensor | None) -> Tensor:
+        """Returns the ends `(B, *path_shape)` of the paths that begin at latents `(B, Z)`."""
+        noise = _laid_out(latents.view(-1, *self.path_shape))
+        return SAMPLERS[self.options.solver](self.guided(condition), noise, self.options.solver_steps)
+
     def pairs(self, iteration: Iteration) -> tuple[Tensor, Tensor]:
-        """Returns noise and images of a batch, `(B, C, H, W)` each, in matching order."""
-        images = iteration.images
-        noise = iteration.randn(*images.shape).contiguous(memory_format=torch.channels_last)
+        """Returns the beginnings and the ends of a batch's paths, `(B, *path_shape)` each."""
+        ends = self.ends(iteration)
+        noise = _laid_out(iteration.randn(*ends.shape))
         if self.options.coupling == "optimal-transport":
-            noise = noise[transport(noise, images, iteration.labels if self.conditional else None)]
-        return noise, images
+            noise = noise[transport(noise, ends, iteration.labels if self.conditional else None)]
+        return noise, ends
 
     def times(self, iteration: Iteration, count: int) -> Tensor:
         """Samples the times of a batch, `(count, 1)` in 0..1."""
@@ -137,12 +144,12 @@ class Flow(Model):
         return None
 
     def loss(self, iteration: Iteration) -> Tensor:
-        """Returns the squared error of the velocity, `(B,)`, averaged over pixels."""
-        noise, images = self.pairs(iteration)
-        time = self.times(iteration, len(images))
-        x = torch.lerp(noise, images, time[:, :, None, None])
+        """Returns the squared error of the velocity, `(B,)`, averaged over a point's numbers."""
+        noise, ends = self.pairs(iteration)
+        time = self.times(iteration, len(ends))
+        x = torch.lerp(noise, ends, time.view(-1, *[1] * (ends.dim() - 1)))
         velocity = self.velocity(x, time, self.dropped(iteration))
-        return (velocity - (images - noise)).square().mean(dim=(1, 2, 3))
+        return (velocity - (ends - noise)).square().flatten(1).mean(dim=1)
 
     @phase("flow", updates="velocity")
     def flow_terms(self, iteration: Iteration) -> Terms:
@@ -150,6 +157,16 @@ class Flow(Model):
 
     def test(self, iteration: Iteration) -> dict[str, Tensor]:
         return {"flow": self.loss(iteration).mean()}
+
+
+@register("flow")
+class Flow(FlowMatching):
+    """Flow matching from noise to images."""
+
+    Options = FlowOptions
+
+    def generate(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.carried(latents, condition).clamp(-1 if self.recipe.data.range == "-1..1" else 0, 1)
 
     @torch.no_grad()
     def log_density(self, images: Tensor, generator: torch.Generator, condition: Tensor | None = None) -> Tensor:
@@ -173,27 +190,26 @@ class Flow(Model):
         return log_normal(x.flatten(1)) - divergence
 
 
-class ConditionalFlowOptions(FlowOptions, ConditionalOptions):
-    """Options of conditional flow matching."""
+class GuidanceOptions(ConditionalOptions):
+    """Options of flows conditional on a class."""
 
     guidance: float = Field(1.0, ge=0, le=100, description="how far samples are moved towards their class; 1: not")
     drop_condition: float = Field(0.1, ge=0, le=1, description="share of the images whose condition is left out")
 
 
-@register("conditional-flow")
-class ConditionalFlow(Flow):
-    """Flow matching conditional on the class, with guidance."""
+class Guided(FlowMatching):
+    """A flow conditional on the class, with guidance."""
 
-    Options = ConditionalFlowOptions
-    options: ConditionalFlowOptions
+    options: Any
     conditional: ClassVar[bool] = True
-    sampling_options: ClassVar[tuple[str, ...]] = (*Flow.sampling_options, "guidance")
+    sampling_options: ClassVar[tuple[str, ...]] = (*FlowMatching.sampling_options, "guidance")
 
     def dropped(self, iteration: Iteration) -> Tensor | None:
         condition = self.condition(iteration)
         assert condition is not None
         uniform = torch.rand(len(condition), 1, generator=iteration.generator, device=condition.device)
-        return self._marked(condition) * (uniform >= self.options.drop_condition)
+        shown: Tensor = uniform >= self.options.drop_condition
+        return self._marked(condition) * shown
 
     def guided(self, condition: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
         assert condition is not None, "a conditional model needs a condition"
@@ -214,12 +230,28 @@ class ConditionalFlow(Flow):
         return torch.cat([condition, torch.ones_like(condition[:, :1])], dim=1)
 
 
+class ConditionalFlowOptions(FlowOptions, GuidanceOptions):
+    """Options of conditional flow matching."""
+
+
+@register("conditional-flow")
+class ConditionalFlow(Guided, Flow):
+    """Flow matching conditional on the class, with guidance."""
+
+    Options = ConditionalFlowOptions
+
+
+def _laid_out(points: Tensor) -> Tensor:
+    """Returns points in the memory layout that convolutions prefer, if they are images."""
+    return points.contiguous(memory_format=torch.channels_last) if points.dim() == 4 else points
+
+
 def transport(noise: Tensor, images: Tensor, labels: Tensor | None) -> Tensor:
-    """Pairs noise and images so that the sum of squared distances is least.
+    """Pairs noise and images (or latents) so that the sum of squared distances is least.
 
     Args:
-        noise: `(B, C, H, W)`.
-        images: `(B, C, H, W)`.
+        noise: `(B, *)`.
+        images: `(B, *)`.
         labels: class indices `(B,)`, to pair within each class: an image then gets noise only from the places in the
             batch that images of its class hold; None to pair within the whole batch.
 

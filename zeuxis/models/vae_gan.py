@@ -32,11 +32,11 @@ from zeuxis.models.base import Inputs, Iteration, Posterior, Terms, Weighted, ph
 from zeuxis.models.registry import register
 from zeuxis.models.vae import VAEOptions, Variational
 
-__all__ = ["VAEGAN", "VAEGANOptions"]
+__all__ = ["VAEGAN", "FeatureAutoencoder", "FeatureOptions", "VAEGANOptions"]
 
 
-class VAEGANOptions(AdversarialOptions, VAEOptions):
-    """Options of the VAE with a discriminator."""
+class FeatureOptions(AdversarialOptions, VAEOptions):
+    """Options of autoencoders with a discriminator."""
 
     reconstruction: Literal["mse"] = Field("mse", description="squared error of a pixel")
     reduction: Literal["sum", "mean"] = Field("mean", description="over pixels, features and latent dimensions")
@@ -46,12 +46,10 @@ class VAEGANOptions(AdversarialOptions, VAEOptions):
     adversarial_weight: float = Field(0.1, gt=0, le=1e6, description="alpha: of the decoder's adversarial loss")
 
 
-@register("vae-gan")
-class VAEGAN(Adversarial, Variational):
-    """A VAE whose reconstructions are compared in the features of a discriminator."""
+class FeatureAutoencoder(Adversarial, Variational):
+    """Base of autoencoders whose reconstructions are compared in the features of a discriminator."""
 
-    Options = VAEGANOptions
-    options: VAEGANOptions
+    options: FeatureOptions
 
     def inputs(self) -> Inputs:
         return {**Autoencoder.inputs(self), "discriminator": self.image_shape}
@@ -80,16 +78,8 @@ class VAEGAN(Adversarial, Variational):
         return iteration.once("reconstruction", make, through="encoder decoder")
 
     def fakes(self, iteration: Iteration) -> Tensor:
-        """Returns reconstructions (one half) and images of sampled latents (the other half), `(B, C, H, W)`."""
-
-        def make() -> Tensor:
-            half = iteration.batch_size // 2
-            condition = self.condition(iteration)
-            latents = self.sample_latents(iteration.batch_size - half, iteration.generator)
-            samples = self.generate(latents, None if condition is None else condition[half:])
-            return torch.cat([self.reconstructed(iteration)[:half], samples])
-
-        return iteration.once("fake", make, through="encoder decoder")
+        """Returns what the discriminator tells from the iteration's images: reconstructions, `(B, C, H, W)`."""
+        return self.reconstructed(iteration)
 
     def feature_error(self, images: Tensor, reconstructions: Tensor, network: str = "discriminator") -> Tensor:
         """Returns the squared error of reconstructions in the features of a network's trunk."""
@@ -111,14 +101,38 @@ class VAEGAN(Adversarial, Variational):
     def pair(self, iteration: Iteration) -> tuple[Tensor, Tensor, Tensor | None]:
         return iteration.images, self.fakes(iteration), None
 
-    def extra_generator_terms(self, iteration: Iteration) -> Terms:
-        """Returns further terms of the decoder's loss."""
-        return {}
-
     @phase("discriminator", updates="discriminator", repeat="discriminator_updates")
     def discriminator_terms(self, iteration: Iteration) -> Terms:
         terms, _, _ = self.discriminator_loss(iteration, *self.pair(iteration))
         return terms
+
+
+class VAEGANOptions(FeatureOptions):
+    """Options of the VAE-GAN."""
+
+
+@register("vae-gan")
+class VAEGAN(FeatureAutoencoder):
+    """A VAE whose decoder is the generator of a GAN."""
+
+    Options = VAEGANOptions
+    options: VAEGANOptions
+
+    def fakes(self, iteration: Iteration) -> Tensor:
+        """Returns reconstructions (one half) and images of sampled latents (the other half), `(B, C, H, W)`."""
+
+        def make() -> Tensor:
+            half = iteration.batch_size // 2
+            condition = self.condition(iteration)
+            latents = self.sample_latents(iteration.batch_size - half, iteration.generator)
+            samples = self.generate(latents, None if condition is None else condition[half:])
+            return torch.cat([self.reconstructed(iteration)[:half], samples])
+
+        return iteration.once("fake", make, through="encoder decoder")
+
+    def extra_generator_terms(self, iteration: Iteration) -> Terms:
+        """Returns further terms of the decoder's loss."""
+        return {}
 
     @phase("encoder", updates="encoder")
     def encoder_terms(self, iteration: Iteration) -> Terms:

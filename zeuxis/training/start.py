@@ -18,7 +18,7 @@ from zeuxis.files import WriteError, exists, is_name, locked, make_folder, subfo
 from zeuxis.models import MODELS, build_model
 from zeuxis.plugins import FOLDER
 from zeuxis.progress import say, warn
-from zeuxis.recipe import Recipe, run_recipe
+from zeuxis.recipe import Recipe, recipe_names, run_recipe
 from zeuxis.training.callbacks import Callback, standard_callbacks
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights, tidy
 from zeuxis.training.hardware import describe_machine, pick_device, pick_precision
@@ -194,10 +194,12 @@ def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dic
     key = f"model.{kind.trained_option}"
     folders = [folder for folder in (Path(run_name), runs / run_name) if run_name and exists(folder / "recipe.toml")]
     if not folders:
+        known = run_name.rpartition("-")[0]
+        first = known if known in recipe_names() else "mnist-vae-z16"
         raise UserError(
             f"The model '{recipe.model.name}' is built on a trained run, and {key} names none: "
             f"{f'there is no run {shown(run_name)} in {runs}' if run_name else 'it is empty'}. Train one first, such "
-            f"as `zeuxis train mnist-vae-z16`, and name it, as in --set {key}=mnist-vae-z16-1."
+            f"as `zeuxis train {first}`, and name it, as in --set {key}={first}-1."
         )
     trained_recipe = run_recipe(folders[0], trust=recipe.trust)
     for network in kind.trained_networks:
@@ -217,7 +219,9 @@ def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dic
     networks = {name: options.model_dump() for name, options in recipe.networks.items()}
     networks |= {name: trained_recipe.networks[name].model_dump() for name in kind.trained_networks}
     changed_settings = {
-        "data": trained_recipe.data.model_dump(),
+        # The same images; the recipe may ask for other classes of them.
+        "data": trained_recipe.data.model_dump()
+        | ({"attribute": recipe.data.attribute} if recipe.data.attribute else {}),
         "model.latent": model.recipe.model.options["latent"],
         "networks": networks,
     }
