@@ -215,3 +215,27 @@ def sweep(
         search=search.value, trials=trials, shown=names_in(measures), samples=samples,
     )  # fmt: skip
     echo(report)
+
+
+@app.command()
+def reproduce(
+    report: Annotated[str, typer.Argument(help="digits, faces, faces-2, flowers or study; or a TOML file with a plan")],
+    minutes: Annotated[
+        float | None, typer.Option(help="training time for all systems together [default: the recipes' own budgets]")
+    ] = None,
+    data: Annotated[
+        str, typer.Option(metavar="NAME_OR_PATH", help="train on these images in place of the report's")
+    ] = "",
+    ready: Annotated[
+        Path | None, typer.Option("--from", metavar="FOLDER", help="take finished runs of the same recipes from here")
+    ] = None,
+    samples: Samples = 2000,
+    out: Annotated[Path | None, typer.Option(help="folder for runs and page [default: RUNS/reproduce-REPORT]")] = None,
+    runs: Runs = None,
+) -> None:
+    """Train every system of a published report and write one page. Continues where it was stopped."""
+    from zeuxis import runs_dir
+    from zeuxis.study import reproduce as run_reproduction
+
+    folder = out or runs_dir(runs) / path_part(f"reproduce-{Path(report).stem}")
+    echo(run_reproduction(report, folder, minutes=minutes, data=data, ready=ready, samples=samples))

@@ -26,7 +26,7 @@ from scipy.stats import ttest_ind_from_stats
 
 from zeuxis.evaluation.measure import Value, measures
 
-__all__ = ["Cell", "Row", "mean_ranks", "pooled", "ranked"]
+__all__ = ["Cell", "Row", "differ", "mean_ranks", "pooled", "ranked"]
 
 LEVEL = 0.05
 
@@ -98,6 +98,11 @@ def mean_ranks(rows: Sequence[Row]) -> list[float | None]:
         sum(row.cells[i].rank or 0 for row in complete_rows) / len(complete_rows)
         for i in range(len(complete_rows[0].cells))
     ]
+
+
+def differ(first: Value, second: Value) -> bool:
+    """Whether two values differ by Welch's test at 5 %; False where the error of one is unknown."""
+    return _differs(first, [second])
 
 
 def _value(evaluation: Mapping[str, Any] | None, name: str) -> Value | None:

@@ -30,7 +30,7 @@ from zeuxis.files import path_part, require_place, write_file
 from zeuxis.progress import say
 from zeuxis.run import Run
 
-__all__ = ["comparison", "run_report"]
+__all__ = ["comparison", "reproduction", "run_report"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,17 @@ def comparison(
     )  # fmt: skip
 
 
+def reproduction(path: Path, *, plan: Any, sections: Sequence[dict[str, Any]], **context: Any) -> Path:
+    """Writes the page of a reproduced report (`zeuxis.study.reproduce`), and returns its path."""
+    for section in sections:
+        section["figures"] = {name: _encoded(file) for name, file in section["figures"].items()}
+    return _write("reproduction.html", path, plan=plan, sections=sections, **context)
+
+
+def _encoded(picture: Path) -> str:
+    return base64.b64encode(picture.read_bytes()).decode()
+
+
 def _evaluation(run: Run, samples: int) -> dict[str, Any] | None:
     """Returns a run's evaluation, from now or before; None where its data is not available."""
     try:
@@ -146,7 +157,7 @@ def _picture(draw: Callable[[], Figure]) -> str:
 
 
 def _column(run: Run, label: str) -> Column:
-    figures = {name: base64.b64encode(path.read_bytes()).decode() for name, path in draw_all(run).items()}
+    figures = {name: _encoded(path) for name, path in draw_all(run).items()}
     # The value for the weights shown, which may be the best rather than the last.
     test_errors = [line["test/mse"] for line in run.journal if line["step"] == run.step and "test/mse" in line]
     final = {name.removesuffix("/loss"): run.last(name) for name in run.names_of("loss")}

@@ -1,7 +1,8 @@
-"""Studies of several runs: benchmarks at one budget, repeats over seeds, sweeps over settings."""
+"""Studies of several runs: benchmarks at one budget, repeats over seeds, sweeps over settings, reproduced reports."""
 
 from zeuxis.study.benchmark import benchmark, compare
 from zeuxis.study.plan import Part, train_all
+from zeuxis.study.reproduce import reports, reproduce
 from zeuxis.study.sweep import Axis, parse_axis, sweep
 
-__all__ = ["Axis", "Part", "benchmark", "compare", "parse_axis", "sweep", "train_all"]
+__all__ = ["Axis", "Part", "benchmark", "compare", "parse_axis", "reports", "reproduce", "sweep", "train_all"]
