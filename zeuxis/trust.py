@@ -25,7 +25,11 @@ import platformdirs
 from zeuxis.errors import UserError, quoted
 from zeuxis.files import make_folder, write_file
 
-__all__ = ["NOTHING", "Call", "Code", "Trust", "made_here", "remember", "state_dir"]
+__all__ = ["NOTHING", "Call", "Code", "Trust", "UntrustedError", "made_here", "remember", "state_dir"]
+
+
+class UntrustedError(UserError):
+    """Code that would be run and that nobody has trusted."""
 
 
 class Code(Protocol):
@@ -78,14 +82,14 @@ class Trust:
         return Trust(self.everything or other.everything, self.digests | other.digests)
 
     def require(self, call: Code, where: str) -> None:
-        """Raises a `UserError` unless the code may run.
+        """Raises an `UntrustedError` unless the code may run.
 
         Args:
             call: the code.
             where: what names it, such as `"recipe NAME, network NAME"`.
         """
         if not self.everything and call.digest() not in self.digests:
-            raise UserError(
+            raise UntrustedError(
                 f"In {where}, {quoted(str(call), 200)} is code that would be imported and run: if you trust its "
                 "source, add --trust (in Python, trust=True)."
             )

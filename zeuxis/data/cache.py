@@ -34,7 +34,7 @@ from zeuxis.files import LOCK, unfinished, why, write_file
 from zeuxis.progress import bar, say
 from zeuxis.recipe import DataOptions
 
-__all__ = ["TO_COLOUR", "Decoded", "decoded"]
+__all__ = ["TO_COLOUR", "Decoded", "decoded", "square"]
 
 # Increased when the stored format or the decoding changes; older caches are then ignored.
 _FORMAT = 2
@@ -237,7 +237,7 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
     def read(i: int) -> _Pixels | str:
         try:
             image = collection.read(i, size)
-            pixels = _square(image, size).convert(mode).tobytes()
+            pixels = square(image, size).convert(mode).tobytes()
             return _Pixels(pixels, image.mode == "L", image.info.get(SIZE), image.size, image.info.get(CHANGES, ()))
         except UnidentifiedImageError:
             return "it is not an image in a format that can be read"
@@ -304,7 +304,7 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
     write_file(folder / "index.json", json.dumps({"index": index, "sha256": _seal(index)}))
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
+def square(image: Image.Image, size: int) -> Image.Image:
     """Resizes the middle square of an image to `size` x `size`; down-sampling is anti-aliased."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2

@@ -3,6 +3,7 @@
 from zeuxis.models.base import (
     Classifies,
     Code,
+    Discriminates,
     Encodes,
     Generates,
     HasCodes,
@@ -24,6 +25,7 @@ __all__ = [
     "MODELS",
     "Classifies",
     "Code",
+    "Discriminates",
     "Encodes",
     "Generates",
     "HasCodes",

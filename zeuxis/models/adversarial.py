@@ -138,6 +138,15 @@ class Adversarial(Model):
             return {name: head.logits for name, head in output.heads.items()}
         return {"real": output.logits}
 
+    @property
+    def discriminates_images(self) -> bool:
+        """Whether the discriminator takes images; in some models it takes latents."""
+        return len(self.net("discriminator").input_shape) == 3
+
+    def realness(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Returns the discriminator's scores `(B,)` of `(B, C, H, W)` images; higher ones look more real to it."""
+        return self.score(images, condition)["real"].flatten()
+
     def discriminator_loss(
         self, iteration: Iteration, real: Tensor, fake: Tensor, condition: Tensor | None
     ) -> tuple[dict[str, Tensor | Weighted], Scores, Scores]:

@@ -528,6 +528,20 @@ class Classifies(Protocol):
 
 
 @runtime_checkable
+class Discriminates(Protocol):
+    """A model with a discriminator, or critic, of images."""
+
+    @property
+    def discriminates_images(self) -> bool:
+        """Whether it scores images; a discriminator of latents does not."""
+        ...
+
+    def realness(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Returns scores `(B,)` of `(B, C, H, W)` images; higher ones look more real to it, on a scale of its own."""
+        ...
+
+
+@runtime_checkable
 class HasFeatures(Protocol):
     """A model with features in which distances between images can be measured."""
 

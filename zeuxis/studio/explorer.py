@@ -1,0 +1,332 @@
+r"""A model's latent space, prepared for a person who moves through it.
+
+The page holds the latent and sends it with every request, so a picture depends on nothing but the request:
+
+    x = G(s z, c),    z = b + \sum_i a_i d_i
+
+with the directions `d` that this module finds:
+
+- strongest: along which pictures change most. Samples' images are reduced to principal components; the direction of a
+  component is the mean of the latents weighted by it (least squares, as latents are uncorrelated).
+- principal components of the latents of encoded images.
+- attributes and classes: the mean latent of images that have one, minus the mean of those that do not.
+
+Sources: E. Härkönen et al., GANSpace: Discovering Interpretable GAN Controls, NeurIPS 2020, section 2.2; A. Larsen et
+al., Autoencoding beyond pixels using a learned similarity metric, ICML 2016, section 4.2.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from zeuxis.data import from_unit, to_bytes
+from zeuxis.data.cache import square
+from zeuxis.data.files import decode
+from zeuxis.errors import UserError, require_within
+from zeuxis.evaluation import nearest_images
+from zeuxis.figures.style import CLASSES
+from zeuxis.models import Discriminates
+from zeuxis.run import MOST_LATENT, Run
+
+__all__ = ["Direction", "Explorer", "principal", "strongest"]
+
+# Encoded images on a map, and images encoded at a time, between which pictures under the pointer go first.
+POINTS, CHUNK = 4000, 256
+# Samples from which the strongest directions are found: as many as can be made in some seconds.
+# They are made a few at a time, between which pictures under the pointer go first.
+FEWEST, MOST, SECONDS, PART = 64, 1024, 3.0, 8
+STRONGEST, COMPONENTS, MOST_NAMED = 8, 6, 60
+# Samples and images that a discriminator's score is compared with.
+SCORED = 256
+# Pictures of one request, frames of a film, and bytes of a photograph.
+MOST_PICTURES, MOST_FRAMES, MOST_PHOTO = 256, 240, 12 * 2**20
+
+
+class Direction(NamedTuple):
+    """A direction in latent space: its name, the group it belongs to, and how far a slider goes along it."""
+
+    name: str
+    group: str
+    reach: float
+    vector: np.ndarray
+
+
+class Points(NamedTuple):
+    """Encoded images: their indices in the data set, latents `(N, Z)`, and labels `(N,)` or None."""
+
+    indices: np.ndarray
+    latents: np.ndarray
+    labels: np.ndarray | None
+
+
+class Explorer:
+    """A run whose model makes images, with what was found out about its latent space.
+
+    Args:
+        run: the run.
+
+    Raises:
+        UserError: if it makes no images.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.latent = run.latents(1).shape[1]
+        self.condition = run.model.condition_size
+        self.points = Points(np.empty(0, np.int64), np.empty((0, self.latent), np.float32), None)
+        self.mapped = False
+        self._directions: list[Direction] = []
+        self._strongest: np.ndarray | None = None
+        self._scores: tuple[np.ndarray, np.ndarray] | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what the page needs to know of the model."""
+        run, conditions = self.run, self.run.model.conditions
+        missing = self._missing()
+        kind = "attributes" if conditions.of_attributes else "classes"
+        kind = "none" if not run.conditional else "numbers" if conditions.scales else kind
+        options = run.model.options
+        numeric = {name: getattr(options, name) for name in run.model.sampling_options}
+        return {
+            "name": run.name, "model": run.recipe.model.name, "size": run.recipe.data.size,
+            "channels": run.recipe.data.channels, "latent": self.latent, "step": run.step,
+            "condition": {
+                "kind": kind, "size": self.condition, "names": list(conditions.classes or conditions.parts),
+                "parts": list(conditions.parts), "scales": [list(scale) for scale in conditions.scales],
+                "vectors": conditions.vectors[:1024].tolist() if run.conditional else [],
+            },
+            "codes": [{"name": code.name, "start": code.start, "size": code.size} for code in run.codes],
+            "options": {name: value for name, value in numeric.items() if isinstance(value, int | float)},
+            "encodes": run.encodes, "missing": missing, "maps": run.encodes and not missing,
+            "attributes": list(run.attributes) if not missing else [],
+            "discriminates": self._discriminates, "colours": list(CLASSES),
+        }  # fmt: skip
+
+    @property
+    def studied(self) -> bool:
+        """Whether the samples were made in which directions are found."""
+        return self._strongest is not None
+
+    @property
+    def _discriminates(self) -> bool:
+        model = self.run.model
+        return isinstance(model, Discriminates) and model.discriminates_images
+
+    def _missing(self) -> str:
+        """Why the run's images cannot be used here; "" if they can."""
+        try:
+            _ = self.run.dataset
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def pictures(self, values: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
+        """Returns `(N, H, W, C)` bytes for `(N, Z + K)` latents and conditions.
+
+        Raises:
+            UserError: for values out of range, or options that the model does not have.
+        """
+        latents, condition = self._split(values)
+        self._configure(options)
+        return to_bytes(self.run.decode(latents, condition))
+
+    def _split(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        width = self.latent + self.condition
+        if not values.size or values.size % width:
+            raise UserError(f"A picture takes {width} numbers, not {values.size}.")
+        rows = values.reshape(-1, width)
+        require_within("The number of pictures", len(rows), 1, MOST_PICTURES)
+        if not np.isfinite(rows).all() or np.abs(rows).max() > MOST_LATENT:
+            raise UserError("A latent's values should be finite, and not so large.")
+        return rows[:, : self.latent], rows[:, self.latent :] if self.condition else None
+
+    def _configure(self, options: Mapping[str, Any]) -> None:
+        known = self.run.model.sampling_options
+        wanted = {name: value for name, value in options.items() if name in known}
+        if any(getattr(self.run.model.options, name) != value for name, value in wanted.items()):
+            self.run.configure(**wanted)
+
+    def encoding(self) -> Iterator[None]:
+        """Encodes the images of the map, a part between two yields; then `points` and `mapped` are set."""
+        run = self.run
+        indices = run.choose_images("test", POINTS)
+        if len(indices) < POINTS // 4:  # few are held out: training images show where the rest lies
+            indices = np.concatenate([indices, run.choose_images("train", POINTS // 2)])
+        parts = []
+        for start in range(0, len(indices), CHUNK):
+            part = indices[start : start + CHUNK]
+            parts.append(run.encode(run.images(part), run.condition(run.labels(part))))
+            yield
+        labels = run.labels(indices)
+        if labels is not None and labels.ndim > 1:  # numbers are no classes
+            labels = None
+        self.points, self.mapped = Points(indices, np.concatenate(parts).astype(np.float32), labels), True
+
+    def colouring(self, attribute: str) -> tuple[list[str], np.ndarray]:
+        """Returns names and, for each point of the map, the index of its name: by class, or by an attribute."""
+        if attribute:
+            has = self.run.attribute(attribute, self.points.indices).astype(np.uint16)
+            return [f"not {attribute}", attribute], has
+        if self.points.labels is None:
+            return [], np.zeros(len(self.points.indices), np.uint16)
+        return list(self.run.dataset.classes), np.maximum(self.points.labels, 0).astype(np.uint16)
+
+    def point(self, index: int) -> tuple[str, np.ndarray, np.ndarray, np.ndarray | None]:
+        """Returns name, image, latent and condition of a point of the map."""
+        if not 0 <= index < len(self.points.indices):
+            raise UserError("There is no such point on the map.")
+        chosen = self.points.indices[index : index + 1]
+        labels = self.run.labels(chosen)
+        return (
+            self.run.dataset.names[int(chosen[0])], to_bytes(self.run.images(chosen)), self.points.latents[index],
+            self.run.condition(labels),
+        )  # fmt: skip
+
+    def directions(self) -> list[Direction]:
+        """Returns the directions worth moving along; those that need encoded images if they are encoded."""
+        if self._directions:
+            return self._directions
+        assert self._strongest is not None, "sampling comes first"
+        reach, group = 3.0 if self.latent <= 16 else 6.0, "Strongest directions"
+        found = [Direction(f"strongest {i + 1}", group, reach, v) for i, v in enumerate(self._strongest)]
+        if self.mapped and len(self.points.latents) > 2:
+            latents = self.points.latents
+            axes, spread = principal(latents, COMPONENTS)
+            found += [
+                Direction(f"component {i + 1}", "Principal components of encoded images", max(3 * float(s), 1.0), v)
+                for i, (v, s) in enumerate(zip(axes, spread, strict=True))
+            ]
+            for name in self.run.attributes[:MOST_NAMED]:
+                has = self.run.attribute(name, self.points.indices)
+                found += self._difference(name, "Attributes", has)
+            if self.points.labels is not None and not self.run.conditional:
+                for i, name in enumerate(self.run.dataset.classes[:MOST_NAMED]):
+                    found += self._difference(name, "Classes", self.points.labels == i)
+        self._directions = found
+        return found
+
+    def _difference(self, name: str, group: str, has: np.ndarray) -> list[Direction]:
+        if has.all() or not has.any():
+            return []
+        latents = self.points.latents
+        return [Direction(name, group, 2.0, latents[has].mean(axis=0) - latents[~has].mean(axis=0))]
+
+    def sampling(self) -> Iterator[None]:
+        """Makes the samples that the strongest directions are found in, a part between two yields."""
+        run, start, spent = self.run, 0, 0.0
+        latents, condition = run.latents(MOST, 5), run.in_turn(MOST)
+        parts: list[np.ndarray] = []
+        while start < FEWEST or (start < MOST and spent < SECONDS):
+            before, part = time.perf_counter(), slice(start, start + PART)
+            images = run.decode(latents[part], None if condition is None else condition[part])
+            stride = max(images.shape[1] // 32, 1)  # what changes most shows at a low resolution as well
+            parts.append(images[:, ::stride, ::stride].reshape(len(images), -1))
+            start, spent = start + PART, spent + time.perf_counter() - before
+            yield
+        pixels, latents = np.concatenate(parts), latents[:start]
+        self._strongest = strongest(pixels, latents, None if condition is None else condition[:start])
+
+    def judged(self, values: np.ndarray, options: Mapping[str, Any]) -> dict[str, float]:
+        """Returns the shares of real images and of samples that the discriminator finds less real than a picture."""
+        if not self._discriminates:
+            raise UserError("This model has no discriminator of images.")
+        latents, condition = self._split(values[: self.latent + self.condition])
+        self._configure(options)
+        score = self._realness(self.run.decode(latents, condition), condition)[0]
+        if self._scores is None:
+            images, labels = self.run.test_images(SCORED)
+            turn = self.run.in_turn(SCORED)
+            made = self._realness(self.run.decode(self.run.latents(SCORED, 3), turn), turn)
+            self._scores = self._realness(images, self.run.condition(labels)), made
+        return {"real": float((self._scores[0] < score).mean()), "made": float((self._scores[1] < score).mean())}
+
+    def _realness(self, images: np.ndarray, condition: np.ndarray | None) -> np.ndarray:
+        model: Any = self.run.model
+        scores = []
+        with torch.no_grad():
+            for start in range(0, len(images), CHUNK):
+                part = slice(start, start + CHUNK)
+                x = torch.from_numpy(np.ascontiguousarray(images[part].transpose(0, 3, 1, 2))).to(self.run.device)
+                c = None if condition is None else torch.as_tensor(condition[part], device=self.run.device)
+                scores.append(model.realness(from_unit(x, self.run.recipe.data.range), c).float().cpu().numpy())
+        return np.concatenate(scores)
+
+    def nearest(
+        self, values: np.ndarray, options: Mapping[str, Any], count: int = 6
+    ) -> tuple[list[str], np.ndarray, list[float]]:
+        """Returns names, images and distances of the training images nearest to a picture, in pixels."""
+        latents, condition = self._split(values[: self.latent + self.condition])
+        self._configure(options)
+        indices, distances = nearest_images(self.run, self.run.decode(latents, condition), count)
+        names = [self.run.dataset.names[int(i)] for i in indices[0]]
+        return names, to_bytes(self.run.images(indices[0])), distances[0].tolist()
+
+    def photograph(self, content: bytes, condition: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a photograph as the model sees it, `(1, H, W, C)` bytes, and its latent `(Z,)`.
+
+        Raises:
+            UserError: for a file that is no image, is too large, or if the model does not encode.
+        """
+        if len(content) > MOST_PHOTO:
+            raise UserError(f"The file is larger than {MOST_PHOTO // 2**20} MiB; choose a smaller picture.")
+        options = self.run.recipe.data
+        try:
+            image = square(decode(content, options.size), options.size).convert("L" if options.channels == 1 else "RGB")
+        except Exception as error:  # decoders raise anything
+            raise UserError(
+                "This file is not an image that can be read (JPEG, PNG, WebP, GIF, BMP or TIFF)."
+            ) from error
+        pixels = np.asarray(image).reshape(1, options.size, options.size, options.channels)
+        if condition is not None:
+            condition = condition[None]
+        return pixels, self.run.encode(pixels, condition)[0]
+
+    def film(self, pictures: np.ndarray, milliseconds: int) -> bytes:
+        """Returns `(N, H, W, C)` bytes as an animated GIF that plays forwards and back, enlarged if they are small."""
+        times = max(256 // pictures.shape[1], 1)
+        large = pictures.repeat(times, axis=1).repeat(times, axis=2)
+        frames = [Image.fromarray(frame.squeeze(-1) if frame.shape[-1] == 1 else frame) for frame in large]
+        with io.BytesIO() as file:
+            frames[0].save(
+                file, "GIF", save_all=True, append_images=[*frames[1:], *frames[-2:0:-1]], duration=milliseconds,
+                loop=0,
+            )  # fmt: skip
+            return file.getvalue()
+
+    def archive(self, values: np.ndarray) -> bytes:
+        """Returns latents and conditions as an `.npz` file: `run.decode(file["latents"], file["condition"])`."""
+        latents, condition = self._split(values)
+        arrays = {"latents": latents} | ({} if condition is None else {"condition": condition})
+        with io.BytesIO() as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+            return file.getvalue()
+
+
+def principal(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first principal components of `(N, Z)` points, unit vectors `(D, Z)`, and the spread along each."""
+    centred = points - points.mean(axis=0)
+    _, scale, axes = np.linalg.svd(centred, full_matrices=False)
+    return axes[:count].astype(np.float32), scale[:count] / np.sqrt(max(len(points) - 1, 1))
+
+
+def strongest(pixels: np.ndarray, latents: np.ndarray, condition: np.ndarray | None) -> np.ndarray:
+    """Returns the directions along which pictures change most, unit vectors `(D, Z)`, strongest first.
+
+    Args:
+        pixels: `(N, P)`, of N pictures.
+        latents: `(N, Z)`, uncorrelated.
+        condition: `(N, K)`, whose own effect on the pictures is taken out first.
+    """
+    explained = np.concatenate([np.ones((len(pixels), 1)), *([] if condition is None else [condition])], axis=1)
+    pixels = pixels - explained @ np.linalg.lstsq(explained, pixels, rcond=None)[0]
+    left, scale, _ = np.linalg.svd(pixels, full_matrices=False)
+    weights = left[:, :STRONGEST] * scale[:STRONGEST]
+    vectors = (weights.T @ (latents - latents.mean(axis=0))).astype(np.float32)[: latents.shape[1]]
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))

@@ -1,0 +1,100 @@
+"""The studio's server: pages, pictures and sockets behind the guard."""
+
+from __future__ import annotations
+
+import secrets
+import webbrowser
+from ipaddress import ip_address
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from nicegui import ui
+from starlette.types import ASGIApp
+
+from zeuxis.errors import UserError, shortened
+from zeuxis.files import make_folder
+from zeuxis.progress import say
+from zeuxis.studio import frames, routes
+from zeuxis.studio.guard import Guard, names_of
+from zeuxis.studio.pages import register
+from zeuxis.studio.state import Studio
+
+__all__ = ["build", "serve"]
+
+STATIC = Path(__file__).parent / "static"
+# Characters of a token that the user sets, at least.
+SHORTEST = 12
+
+
+def build(studio: Studio, *, token: str, host: str, port: int) -> ASGIApp:
+    """Returns the whole application."""
+    app = FastAPI(title="Zeuxis studio", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.exception_handler(UserError)
+    async def explained(request: Request, error: UserError) -> Response:
+        return JSONResponse({"error": shortened(str(error))}, status_code=400)
+
+    routes.register(app, studio)
+    frames.register(app, studio)
+    app.mount("/studio", StaticFiles(directory=STATIC))
+    register(studio)
+    ui.run_with(
+        app, title="Zeuxis", favicon=STATIC / "icon.svg", dark=None, tailwind=False, show_welcome_message=False,
+        reconnect_timeout=30.0, binding_refresh_interval=None,
+    )  # fmt: skip
+    return Guard(app, token, names_of(host, port), port)
+
+
+def serve(runs: Path, *, host: str = "127.0.0.1", port: int = 8890, token: str = "", browser: bool = True) -> None:
+    """Serves the studio until it is interrupted.
+
+    Args:
+        runs: the folder of runs.
+        host: the address to listen on.
+        port: the port; 0 for any that is free.
+        token: the secret that the address holds; random if empty.
+        browser: whether to open a browser.
+
+    Raises:
+        UserError: for an address beyond this machine without a token of the user's, or one that cannot be used.
+    """
+    import socket
+
+    beyond = not _is_loopback(host)
+    if beyond and len(token) < SHORTEST:
+        raise UserError(
+            f"On {host} others in the network can reach the studio, so it needs a secret of yours: set "
+            f"ZEUXIS_STUDIO_TOKEN, or --token, to at least {SHORTEST} characters."
+        )
+    if beyond:
+        say(
+            f"Warning: everybody who reaches {host} and has the token can use this machine as you can in the studio: "
+            "train, delete runs, read images. What is sent is not encrypted."
+        )
+    make_folder(runs)
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        raise UserError(f"The studio cannot listen on {host}, port {port}: {error}. Choose another --port.") from error
+    port = listening.getsockname()[1]
+    token = token or secrets.token_urlsafe(24)
+    app = build(Studio(runs), token=token, host=host, port=port)
+    shown = f"[{host}]" if ":" in host else host
+    place = f"http://{shown}:{port}/?token={token}"
+    say(f"The studio of {runs} is at\n\n    {place}\n\nCtrl-C ends it; trainings go on.")
+    if browser:
+        webbrowser.open(place)
+    config = uvicorn.Config(app, log_level="warning", ws_max_size=16 * 2**20, timeout_graceful_shutdown=2)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
