@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +14,10 @@ from zeuxis.errors import UserError
 @app.command()
 def studio(
     runs: Runs = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="images may be read from here too, besides the data directory"),
+    ] = None,
     host: Annotated[str, typer.Option(help="address to listen on; beyond this machine it wants --token")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0: any that is free")] = 8890,
     token: Annotated[
@@ -29,4 +34,4 @@ def studio(
         if (error.name or "").partition(".")[0] in ("zeuxis", ""):
             raise
         raise UserError("The studio needs NiceGUI: pip install 'zeuxis[studio]'.") from error
-    serve(runs_dir(runs), host=host, port=port, token=token, browser=browser)
+    serve(runs_dir(runs), images=images or (), host=host, port=port, token=token, browser=browser)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from zeuxis.errors import UserError, one_of, quoted, require_within
 from zeuxis.evaluation.judge import Judge, RandomFeatures, find_judge, find_or_train_judge, judge_name
 from zeuxis.evaluation.measure import Material, Value, by_name, measures
+from zeuxis.evaluation.people import GIVES, figures_of
 from zeuxis.files import why, write_file
 from zeuxis.progress import bar, say
 from zeuxis.run import LAST_SEED, MOST_LATENTS, Run
@@ -173,6 +174,9 @@ def read_evaluation(run: Run) -> dict[str, Any] | None:
         for name in unknown:
             evaluation.measures.pop(name, None)
             evaluation.left_out.pop(name, None)
+    # People answer when they like, so their figures are always read anew.
+    kept = {name: figure for name, figure in evaluation.measures.items() if name not in GIVES}
+    evaluation.measures = kept | {name: Figure(**value._asdict()) for name, value in figures_of(run).items()}
     if evaluation.step != run.step:
         say(f"{path} is left out: it is of step {evaluation.step:,}, but the weights in use are of step {run.step:,}.")
         return None

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+import zeuxis.pretrained
 from zeuxis.data import to_bytes
-from zeuxis.errors import UserError
+from zeuxis.errors import UserError, one_of
 from zeuxis.files import is_name
+from zeuxis.pretrained import cards
+from zeuxis.run import Run
 from zeuxis.studio.shelf import Shelf
-from zeuxis.training.snapshots import generate, read_tiles
+from zeuxis.training.snapshots import COLUMNS, generate, read_tiles
 
-__all__ = ["png", "snapshot", "snapshots", "strip"]
+__all__ = ["png", "pretrained", "snapshot", "snapshots", "strip"]
 
 # Tiles of a card: fewer than a snapshot has, so that each can be seen.
 STRIP_COLUMNS, STRIP_TILES = 5, 15
 
 
 def png(images: np.ndarray, columns: int) -> bytes:
-    """Returns `(N, H, W, C)` images, of bytes or in 0..1, as a PNG of tiles without gaps."""
+    """Returns `(N, H, W, C)` images, of bytes or in 0..1, as a PNG of tiles; the gaps between them are transparent."""
     tiles = to_bytes(images) if images.dtype != np.uint8 else images
     count, height, width, channels = tiles.shape
-    rows = -(-count // columns)
-    sheet = np.zeros((rows * columns, height, width, channels), np.uint8)
-    sheet[:count] = tiles
-    sheet = sheet.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
-    sheet = sheet.reshape(rows * height, columns * width, channels)
+    gap, rows = max(height // 28, 1), -(-count // columns)
+    sheet = np.zeros((rows * columns, height + gap, width + gap, channels + 1), np.uint8)
+    sheet[:count, :height, :width, :channels] = tiles
+    sheet[:count, :height, :width, channels] = 255
+    sheet = sheet.reshape(rows, columns, height + gap, width + gap, -1).swapaxes(1, 2)
+    sheet = sheet.reshape(rows * (height + gap), columns * (width + gap), -1)[:-gap, :-gap]
     with io.BytesIO() as file:
-        Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet).save(file, "PNG")
+        Image.fromarray(sheet, "LA" if channels == 1 else "RGBA").save(file, "PNG")
         return file.getvalue()
 
 
@@ -53,6 +58,20 @@ def strip(shelf: Shelf, name: str) -> bytes:
     return png(images, STRIP_COLUMNS)
 
 
+def pretrained(name: str) -> bytes:
+    """Returns some samples of a pretrained run.
+
+    Raises:
+        UserError: if there is none of this name.
+    """
+    if name not in (known := [card.name for card in cards()]):
+        raise one_of("pretrained run", name, known)
+    run = Run(Path(zeuxis.pretrained.__file__).parent / name)
+    images = generate(run.model, run.device, STRIP_TILES)
+    assert images is not None
+    return png(images, STRIP_COLUMNS)
+
+
 def snapshots(shelf: Shelf, name: str) -> list[str]:
     """Returns the file names of a run's snapshots, oldest first."""
     found = (path.name for path in (shelf.folder(name) / "snapshots").glob("step-*.png"))
@@ -60,9 +79,10 @@ def snapshots(shelf: Shelf, name: str) -> list[str]:
 
 
 def snapshot(shelf: Shelf, name: str, file: str) -> bytes:
-    """Returns a snapshot's file.
+    """Returns a snapshot of a run.
 
     Raises:
-        UserError: if there is none of this name.
+        UserError: if there is none of this name, or if it is damaged.
     """
-    return shelf.file(name, "snapshots", file).read_bytes()
+    path = shelf.file(name, "snapshots", file)
+    return png(read_tiles(path, shelf.open(name).recipe.data.size), COLUMNS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import webbrowser
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -48,11 +49,20 @@ def build(studio: Studio, *, token: str, host: str, port: int) -> ASGIApp:
     return Guard(app, token, names_of(host, port), port)
 
 
-def serve(runs: Path, *, host: str = "127.0.0.1", port: int = 8890, token: str = "", browser: bool = True) -> None:
+def serve(
+    runs: Path,
+    *,
+    images: Sequence[Path] = (),
+    host: str = "127.0.0.1",
+    port: int = 8890,
+    token: str = "",
+    browser: bool = True,
+) -> None:
     """Serves the studio until it is interrupted.
 
     Args:
         runs: the folder of runs.
+        images: folders that images may be read from, besides the data directory.
         host: the address to listen on.
         port: the port; 0 for any that is free.
         token: the secret that the address holds; random if empty.
@@ -79,11 +89,12 @@ def serve(runs: Path, *, host: str = "127.0.0.1", port: int = 8890, token: str =
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(128)  # before the address is printed: whoever opens it at once waits
     except (OSError, OverflowError) as error:
         raise UserError(f"The studio cannot listen on {host}, port {port}: {error}. Choose another --port.") from error
     port = listening.getsockname()[1]
     token = token or secrets.token_urlsafe(24)
-    app = build(Studio(runs), token=token, host=host, port=port)
+    app = build(Studio(runs, images), token=token, host=host, port=port)
     shown = f"[{host}]" if ":" in host else host
     place = f"http://{shown}:{port}/?token={token}"
     say(f"The studio of {runs} is at\n\n    {place}\n\nCtrl-C ends it; trainings go on.")

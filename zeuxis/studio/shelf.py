@@ -140,7 +140,7 @@ class Shelf:
             if name in self._open and self._open[name][0] == stamp:
                 self._open.move_to_end(name)
                 return self._open[name][1]
-            run = Run(folder, trust=self._trusted.get(name, NOTHING))
+            run = Run(folder, trust=self.trust_of(name))
             _ = run.recipe
             self._open[name] = (stamp, run)
             while len(self._open) > OPEN:
@@ -152,6 +152,10 @@ class Shelf:
         recipe = run_recipe(self.folder(name), trust=Trust(True))
         with self._lock:
             self._trusted[name] = Trust.of(recipe.calls)
+
+    def trust_of(self, name: str) -> Trust:
+        """Returns what the user has trusted of a run's code here."""
+        return self._trusted.get(name, NOTHING)
 
     def trusted(self, name: str) -> bool:
         """Whether the user has trusted a run's code here."""

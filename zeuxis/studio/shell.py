@@ -41,13 +41,16 @@ PAGES = (("Runs", "/"), ("Train", "/train"), ("Explore", "/explore"), ("Blind te
 class Tag(TextElement):
     """An HTML element with text and attributes; `class_` and `for_` stand for `class` and `for`."""
 
-    def __init__(self, name: str, text: object = "", **attributes: Any) -> None:
-        super().__init__(tag=name, text=str(text))
+    def __init__(self, kind: str, text: object = "", /, **attributes: Any) -> None:
+        super().__init__(tag=kind, text=str(text))
         self.classes(attributes.pop("class_", ""))
         with self.props.suspend_updates():
             for key, value in attributes.items():
                 if value is not None and value is not False:
-                    self.props[key.rstrip("_").replace("_", "-")] = "" if value is True else value
+                    # As an attribute, a value is where an input begins; as a property it would be put back at every
+                    # change of the page, and with it what a person is typing.
+                    spelt = "^value" if key == "value" and kind == "input" else key.rstrip("_").replace("_", "-")
+                    self.props[spelt] = "" if value is True else value
 
     def heard(self, event: str, handler: Callable[..., Any], value: str = "") -> Tag:
         """Calls a handler on an event; with `value`, a JavaScript expression of the event, it gets that."""

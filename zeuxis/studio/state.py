@@ -7,16 +7,23 @@ import itertools
 import queue
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from zeuxis.data import TO_COLOUR, choose, data_dir, load
+from zeuxis.figures.datasheet import datasheet
+from zeuxis.pretrained import cards
+from zeuxis.recipe import DataOptions, Recipe, load_recipe
 from zeuxis.run import Run
+from zeuxis.studio.curves import Curves
 from zeuxis.studio.explorer import Explorer
 from zeuxis.studio.jobs import Jobs
 from zeuxis.studio.shelf import Shelf
+from zeuxis.studio.trials import Sitting
+from zeuxis.studio.uploads import Uploads
 from zeuxis.threads import threads
 
 __all__ = ["LIVE", "SLOW", "Studio", "Worker", "address"]
@@ -26,6 +33,8 @@ T = TypeVar("T")
 LIVE, SLOW = 0, 1
 # Explorers that stay in memory.
 EXPLORED = 4
+# Sittings of blind tests that stay in memory.
+SITTINGS = 50
 
 
 class Worker:
@@ -72,11 +81,60 @@ class Studio:
 
     Args:
         runs: the folder of runs.
+        images: folders that images may be read from, besides the data directory.
     """
 
-    def __init__(self, runs: Path) -> None:
+    def __init__(self, runs: Path, images: Sequence[Path] = ()) -> None:
         self.shelf, self.jobs, self.models = Shelf(runs), Jobs(runs), Worker()
+        self.uploads = Uploads(self.jobs.folder / "uploads")
+        self.readable = [data_dir(), self.uploads.folder, *images]
+        self.sittings: OrderedDict[str, Sitting] = OrderedDict()
         self._explorers: OrderedDict[int, tuple[Run, Explorer]] = OrderedDict()
+
+    def recipe(self, name: str) -> Recipe:
+        """Returns a recipe that comes with the package."""
+        return self.shelf.once(("recipe", name), lambda: load_recipe(name))
+
+    def free_name(self, base: str) -> str:
+        """Returns the first free name of a run, `BASE-1` and so on, that no job is about to take."""
+        taken = {*self.shelf.names(), *(job.run for job in self.jobs.all() if self.jobs.alive(job))}
+        return next(name for number in itertools.count(1) if (name := f"{base}-{number}") not in taken)
+
+    def sheet(self, data: str) -> dict[str, Any]:
+        """Looks at some images: returns words, notes, what is left out, and the key of a sample sheet that is drawn.
+
+        Raises:
+            UserError: if they cannot be read.
+        """
+        location = {key.removeprefix("data."): value for key, value in choose(data).items()}
+        dataset = load(DataOptions(**location, size=64, channels=3, convert=True), progress=False)
+        key = dataset.fingerprint[:16]
+        path = self.jobs.folder / "sheets" / f"{key}.png"
+        if not path.exists():
+            datasheet(dataset, path)
+        kind = "grey" if dataset.source["channels"] == 1 else "in colour"
+        words = f"{len(dataset.train) + len(dataset.test):,} images of {dataset.source['sizes']} pixels, {kind}"
+        words += f", in {len(dataset.classes)} classes." if dataset.classes else ", without classes."
+        notes = [str(note) for note in dataset.notes if note.what != TO_COLOUR]
+        return {"key": key, "words": words, "notes": notes, "left_out": dataset.left_out}
+
+    def example(self, recipe: str) -> str:
+        """Returns the address of a picture of what a recipe learns; "" if there is nothing to show."""
+        if recipe in {card.name for card in cards()}:
+            return address("picture/pretrained", recipe)
+        name = next((entry.name for entry in reversed(self.shelf.known()) if entry.recipe == recipe), "")
+        return f"{address('picture/strip', name)}?v={self.shelf.version(name)}" if name else ""
+
+    def sit(self, sitting: Sitting) -> None:
+        """Keeps a sitting of a blind test, whose pictures pages ask for."""
+        self.sittings[sitting.id] = sitting
+        while len(self.sittings) > SITTINGS:
+            self.sittings.popitem(last=False)
+
+    def curves(self, name: str) -> Curves:
+        """Returns the curves of a run, shared by all pages that show it."""
+        folder = self.shelf.folder(name)
+        return self.shelf.once(("curves", name), lambda: Curves(folder / "journal.jsonl"))
 
     def explorer(self, name: str) -> Explorer:
         """Returns the explorer of a run, for use on the models' thread alone.

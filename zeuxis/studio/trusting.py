@@ -12,8 +12,13 @@ from zeuxis.trust import UntrustedError
 __all__ = ["asked"]
 
 
-async def asked(studio: Studio, name: str) -> bool:
+async def asked(studio: Studio, name: str, *, load: bool = True) -> bool:
     """Whether a run may be opened; if it names code that nobody has trusted, the page shows it and asks.
+
+    Args:
+        studio: the studio.
+        name: of the run.
+        load: whether its weights are loaded as well, which a run that has just begun does not have.
 
     Raises:
         UserError: if the run cannot be opened for another reason.
@@ -21,7 +26,8 @@ async def asked(studio: Studio, name: str) -> bool:
     try:
         run = await background.io_bound(studio.shelf.open, name)
         assert run is not None
-        await background.io_bound(lambda: run.model)
+        if load:
+            await background.io_bound(lambda: run.model)
     except UntrustedError as refused:
         words = str(refused)
     else:

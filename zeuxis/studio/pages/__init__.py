@@ -1,6 +1,6 @@
 """The pages of the studio, one module each."""
 
-from zeuxis.studio.pages import explore, runs
+from zeuxis.studio.pages import blind, compare, explore, run, runs, train
 from zeuxis.studio.state import Studio
 
 __all__ = ["register"]
@@ -8,5 +8,5 @@ __all__ = ["register"]
 
 def register(studio: Studio) -> None:
     """Adds all pages."""
-    for module in (runs, explore):
+    for module in (runs, run, train, explore, blind, compare):
         module.register(studio)

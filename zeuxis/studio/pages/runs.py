@@ -197,7 +197,7 @@ def register(studio: Studio) -> None:
         def noting(entry: Entry) -> None:
             words = [entry.note]
             with dialog(f"Note on {entry.name}") as asked:
-                area = Tag("textarea", value=entry.note, rows=4, maxlength=2000, style="width:100%", aria_label="Note")
+                area = Tag("textarea", entry.note, rows=4, maxlength=2000, style="width:100%", aria_label="Note")
                 area.heard("input", lambda text: words.__setitem__(0, text), "e.target.value")
                 with Tag("div", class_="line end"):
                     button("Cancel", asked.close)
