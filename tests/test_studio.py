@@ -8,13 +8,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("nicegui", reason="the studio needs NiceGUI: pip install 'zeuxis[studio]'")
+from nicegui.testing import User, user_simulation
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -32,6 +35,7 @@ from zeuxis.studio.frames import unpack as unpacked
 from zeuxis.studio.guard import Guard, names_of
 from zeuxis.studio.jobs import Jobs
 from zeuxis.studio.shelf import Shelf
+from zeuxis.trust import UntrustedError
 
 TOKEN = "a-secret-of-the-test"
 HOME = "http://127.0.0.1:8890"
@@ -168,16 +172,18 @@ def test_a_list_is_read_again_only_where_something_changed(shelf: Shelf, monkeyp
     assert read == ["pretrained-digits-vae"]
 
 
-def test_code_of_a_stranger_is_refused_until_it_is_trusted(trained: dict[str, Run], tmp_path: Path) -> None:
-    from shutil import copytree
-
-    from zeuxis.trust import UntrustedError
-
-    copytree(trained["vae"].path, tmp_path / "strange")
-    (tmp_path / "strange" / "plugins").mkdir()
-    (tmp_path / "strange" / "plugins" / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
-    recipe = tmp_path / "strange" / "recipe.toml"
+def stranger(run: Run, runs: Path) -> Path:
+    """Copies a run that names code, which leaves a mark where it runs; returns its recipe."""
+    folder = Path(copytree(run.path, runs / "strange"))
+    (folder / "plugins").mkdir()
+    (folder / "plugins" / "mine.py").write_text(f"open({str(runs / 'ran')!r}, 'w').close()")
+    recipe = folder / "recipe.toml"
     recipe.write_text(recipe.read_text("utf-8").replace("plugins = []", 'plugins = ["mine.py"]'), "utf-8")
+    return recipe
+
+
+def test_code_of_a_stranger_is_refused_until_it_is_trusted(trained: dict[str, Run], tmp_path: Path) -> None:
+    recipe = stranger(trained["vae"], tmp_path)
     shelf = Shelf(tmp_path)
     assert shelf.entries()[0].state == "broken"
     with pytest.raises(UntrustedError):
@@ -391,3 +397,75 @@ def test_a_job_outlives_the_studio_and_is_found_again(tmp_path: Path) -> None:
     assert again.of("x") == failed
     again.forget(failed)
     assert again.all() == [job]
+
+
+# -- pages, by NiceGUI's simulated user ------------------------------------------------------------------------------
+
+
+def simulated(runs: Path, visit: Callable[[User], Awaitable[None]]) -> None:
+    """Lets a simulated user visit the pages of a studio."""
+
+    async def go() -> None:
+        async with user_simulation(main_file=Path(__file__).parent / "studio_main.py") as user:
+            await visit(user)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZEUXIS_RUNS", str(runs))
+        asyncio.run(go())
+
+
+def test_every_page_is_drawn(shelf: Shelf) -> None:
+    async def visit(user: User) -> None:
+        for page, words in (
+            ("/", "2 runs in"), ("/train", "Let Zeuxis choose"), ("/explore", "Choose a model"),
+            ("/blind", "Can you tell"), ("/compare", "Tick two runs"), ("/run/pretrained-digits-vae", "Losses"),
+            ("/run/no-such-run", "There is no run 'no-such-run'."),
+            ("/compare?runs=..&runs=%2fetc", "There is no run"),
+        ):  # fmt: skip
+            await user.open(page)
+            await user.should_see(words, retries=40)
+
+    simulated(shelf.runs, visit)
+
+
+def test_a_page_shows_a_folder_of_no_runs(tmp_path: Path) -> None:
+    async def visit(user: User) -> None:
+        await user.open("/")
+        await user.should_see("No runs yet", retries=40)
+        await user.should_see("Pretrained, to try at once")
+
+    simulated(tmp_path / "empty", visit)
+
+
+def test_code_of_a_stranger_is_asked_about_on_the_page(trained: dict[str, Run], tmp_path: Path) -> None:
+    stranger(trained["vae"], tmp_path)
+
+    async def visit(user: User) -> None:
+        await user.open("/explore/strange")
+        await user.should_see("This run would run code", retries=40)
+        assert not (tmp_path / "ran").exists()
+        user.find("I trust its source: run it").click()
+        await asyncio.sleep(0.5)
+        assert (tmp_path / "ran").exists()
+
+    simulated(tmp_path, visit)
+
+
+def many(runs: Path, count: int) -> None:
+    """Makes many runs of one: its recipe, its journal, its samples."""
+    for number in range(count):
+        folder = runs / f"many-{number:04d}"
+        folder.mkdir()
+        for file in ("recipe.toml", "environment.json", "journal.jsonl", "evaluation.json"):
+            (folder / file).hardlink_to(runs / "pretrained-digits-vae" / file)
+
+
+@pytest.mark.slow
+def test_a_thousand_runs_are_listed_and_then_looked_at_quickly(shelf: Shelf) -> None:
+    many(shelf.runs, 1000)
+    start = time.perf_counter()
+    assert len(shelf.entries()) == 1002
+    assert time.perf_counter() - start < 60
+    start = time.perf_counter()
+    assert len(shelf.entries()) == 1002
+    assert time.perf_counter() - start < 1.5

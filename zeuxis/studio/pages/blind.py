@@ -83,8 +83,8 @@ def register(studio: Studio) -> None:
                                 f"/picture/trial/{current.id}/{current.at}/{i}", f"The {side} picture", "pixels"
                             )
                             if current.limit:
-                                hide = f"setTimeout(() => e.target.style.visibility = 'hidden', {current.limit})"
-                                shown.on("load", js_handler=f"(e) => {hide}")
+                                hide = f"setTimeout(() => (shown.style.visibility = 'hidden'), {current.limit})"
+                                shown.on("load", js_handler=f"(e) => {{ const shown = e.target; {hide}; }}")
                             if twins:
                                 button(f"{'←' if i == 0 else '→'} the {side} one", lambda i=i: answered(i), "main")
                 if not twins:
@@ -196,4 +196,4 @@ def words_of(share: Share | None) -> str:
     if share is None:
         return "—"
     low, high = share.interval
-    return f"{share.k} of {share.n}: {share.value:.0%} ({100 * low:.0f} to {100 * high:.0f} %)"
+    return f"{share.k} of {share.n}: {100 * share.value:.0f} % ({100 * low:.0f} to {100 * high:.0f} %)"

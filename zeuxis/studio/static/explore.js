@@ -559,7 +559,7 @@ async function start() {
   if (about.latent > 2 && directions.length > 1) {
     const first = Math.max(directions.findIndex((d) => d.name === "component 1"), 0);
     setPlane(`d${first}`, `d${first + 1}`); fillAxes();
-    if (!about.maps) { span = 4; ground = "landscape"; fillAxes(); landscape(); }
+    if (!about.maps) { span = about.latent > 16 ? 7 : 4; ground = "landscape"; fillAxes(); landscape(); }
   }
   root.dataset.ready = "all";
   new MutationObserver(() => { drawUnder(); drawOver(); }).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
