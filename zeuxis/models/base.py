@@ -37,6 +37,7 @@ __all__ = [
     "Input",
     "Inputs",
     "Iteration",
+    "LearnsPrior",
     "Model",
     "ModelOptions",
     "Phase",
@@ -486,6 +487,15 @@ class HasPrior(Protocol):
             latents: `(B, Z)`.
             generator: samples the random numbers of an estimate, on the CPU.
         """
+        ...
+
+
+@runtime_checkable
+class LearnsPrior(Protocol):
+    """A model whose latents are not sampled from a fixed distribution, but made of noise."""
+
+    def latents_of(self, noise: Tensor) -> Tensor:
+        """Returns latents `(B, Z)` for noise `(B, Z)` of N(0, 1)."""
         ...
 
 

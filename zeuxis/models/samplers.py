@@ -31,7 +31,7 @@ SAMPLERS: Registry[Sampler] = Registry("sampler", "zeuxis.models.samplers")
 
 
 def _times(x: Tensor, time: float) -> Tensor:
-    return torch.full((len(x), 1), time, device=x.device)
+    return torch.full((x.shape[0], 1), time, device=x.device)
 
 
 @SAMPLERS.add("euler")

@@ -78,8 +78,11 @@ class TwoStageVAE(VAE):
     @torch.no_grad()
     def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
         noise = super().sample_latents(count, generator)
-        z = noise.to(next(self.net("prior").parameters()).device)
-        return midpoint(self.velocity, z, self.options.solver_steps).to(noise.device)
+        return self.latents_of(noise.to(next(self.net("prior").parameters()).device)).to(noise.device)
+
+    def latents_of(self, noise: Tensor) -> Tensor:
+        """Returns latents `(B, Z)` for noise `(B, Z)` of N(0, 1): the solution of the flow."""
+        return midpoint(self.velocity, noise, self.options.solver_steps)
 
     @property
     def prior_density(self) -> Literal["normal", "exact", "estimated"]:

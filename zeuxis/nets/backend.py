@@ -1,8 +1,8 @@
 """One switch for the package's own CPU kernels.
 
 They are on unless the environment sets `ZEUXIS_KERNELS=plain` or code runs inside `with plain():`. When they are off,
-layers use only PyTorch's operations, with the same results up to rounding: for an exporter, a compiler, or to measure
-what the kernels gain.
+layers use only PyTorch's operations, with the same results up to rounding: for a compiler, or to measure what the
+kernels gain. `torch.export` never sees them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
 from torch import Tensor
 
 __all__ = ["own_kernels", "plain"]
@@ -21,7 +22,7 @@ _own: ContextVar[bool] = ContextVar("own_kernels", default=os.environ.get("ZEUXI
 
 def own_kernels(x: Tensor) -> bool:
     """Returns whether a layer uses the package's own kernels for this input."""
-    return x.device.type == "cpu" and _own.get()
+    return x.device.type == "cpu" and not torch.compiler.is_exporting() and _own.get()
 
 
 @contextmanager

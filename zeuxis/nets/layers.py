@@ -343,7 +343,7 @@ class Reshape(nn.Module):
         self.shape = shape
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.reshape(len(x), *self.shape).contiguous(memory_format=torch.channels_last)
+        return x.reshape(x.shape[0], *self.shape).contiguous(memory_format=torch.channels_last)
 
 
 @layer("flatten")

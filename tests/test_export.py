@@ -1,0 +1,166 @@
+"""Exports, used by something that is not ours: onnxruntime in a process without PyTorch, torch.export, safetensors."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import zeuxis
+from zeuxis.cli import app
+from zeuxis.errors import UserError
+from zeuxis.export import export
+from zeuxis.models import Generates, build_model
+from zeuxis.models.base import LearnsPrior
+from zeuxis.recipe import load_recipe
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def given(name: str, folder: Path) -> zeuxis.Run:
+    """A pretrained run, as a stranger gets it."""
+    from zeuxis.run import find_run
+
+    return find_run(f"pretrained/{name}", folder)
+
+
+def without_us(code: str, folder: Path) -> str:
+    """Runs code in a process that can import neither PyTorch nor this package; returns what it prints."""
+    guard = "import sys; sys.modules.update(torch=None, zeuxis=None)\n"
+    ended = subprocess.run(
+        [sys.executable, "-I", "-c", guard + code], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.mark.parametrize(("name", "settings"), [("digits-cgan", {}), ("digits-flow", {"solver_steps": 1})])
+def test_an_onnx_generator_makes_the_same_images_without_us(
+    name: str, settings: dict[str, int], tmp_path: Path
+) -> None:
+    run = given(name, tmp_path)
+    run.configure(**settings) if settings else None
+    (line,) = export(run, "onnx", tmp_path / "out")
+    assert "generator.onnx: latents (batch, " in line and "opset 18" in line
+    latents = run.latents(5, seed=7)
+    condition = run.condition_of(["3", "8", "1", "0", "3"])
+    np.savez(tmp_path / "asked.npz", latents=latents, condition=condition)
+    without_us(
+        "import numpy as np, onnxruntime as ort\n"
+        "asked = dict(np.load('asked.npz'))\n"
+        "(images,) = ort.InferenceSession('out/generator.onnx').run(None, asked)\n"
+        "np.save('images.npy', images)",
+        tmp_path,
+    )
+    found = np.load(tmp_path / "images.npy")
+    np.testing.assert_allclose(found, run.decode(latents, condition), atol=1e-4)
+    assert found.shape == (5, 16, 16, 1)
+
+
+def test_an_encoder_comes_along_and_channels_may_come_first(tmp_path: Path) -> None:
+    import onnxruntime
+
+    run = given("digits-vae", tmp_path)
+    export(run, "onnx", tmp_path / "out", layout="nchw")
+    images, _ = run.test_images(6)
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "encoder.onnx")
+    (latents,) = session.run(None, {"images": images.transpose(0, 3, 1, 2).copy()})
+    np.testing.assert_allclose(latents, run.encode(images), atol=1e-4)
+    facts = session.get_modelmeta().custom_metadata_map
+    assert facts["recipe"] == "digits-vae" and facts["images"] == "NCHW, 16x16, 1 channels, 0..1"
+    (again,) = onnxruntime.InferenceSession(tmp_path / "out" / "generator.onnx").run(None, {"latents": latents})
+    assert again.shape == (6, 1, 16, 16)
+    np.testing.assert_allclose(again.transpose(0, 2, 3, 1), run.decode(latents), atol=1e-4)
+
+
+def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
+    run = given("digits-cgan", tmp_path)
+    export(run, "onnx", tmp_path / "exported")
+    (code,) = re.findall(r"```python\n(import json\n.*?)```", (DOCS / "export.md").read_text("utf-8"), re.DOTALL)
+    without_us(code, tmp_path)
+    assert (tmp_path / "seven.png").stat().st_size > 100
+
+
+def test_what_is_asked_for_stands_in_the_file(tmp_path: Path) -> None:
+    import onnx
+
+    export(given("digits-cgan", tmp_path), "onnx", tmp_path / "out")
+    facts = {prop.key: prop.value for prop in onnx.load(tmp_path / "out" / "generator.onnx").metadata_props}
+    assert json.loads(facts["condition"])["classes"]["7"] == [0.0] * 7 + [1.0] + [0.0] * 2
+    assert facts["prior"] == "independent N(0, 1)" and facts["latents"] == "32"
+
+
+def test_a_program_of_torch_makes_the_same_images(tmp_path: Path) -> None:
+    run = given("digits-vae", tmp_path)
+    export(run, "torch", tmp_path / "out")
+    program = torch.export.load(tmp_path / "out" / "generator.pt2").module()
+    latents = run.latents(7)
+    np.testing.assert_allclose(program(latents=torch.from_numpy(latents)).detach(), run.decode(latents), atol=1e-4)
+
+
+def test_weights_alone_are_those_of_the_generator(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    run = given("digits-vae", tmp_path)
+    export(run, "safetensors", tmp_path / "out")
+    found = load_file(tmp_path / "out" / "generator.safetensors")
+    state = run.model.net("decoder").state_dict()
+    assert {key: tuple(tensor.shape) for key, tensor in found.items()} == {
+        f"decoder.{key}": tuple(tensor.shape) for key, tensor in state.items()
+    }
+    assert load_recipe(tmp_path / "out" / "recipe.toml").model.name == "vae"
+
+
+def test_the_command_says_what_it_wrote_and_replaces_only_its_own(tmp_path: Path) -> None:
+    run = given("digits-vae", tmp_path)
+    runner = CliRunner()
+    for _ in range(2):
+        ended = runner.invoke(app, ["export", str(run.path), "--to", "safetensors", "--out", str(tmp_path / "out")])
+        assert ended.exit_code == 0 and ended.output.rstrip().endswith(str(tmp_path / "out"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("words")
+    with pytest.raises(UserError, match="holds other files"):
+        export(run, "safetensors", tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "words"
+    with pytest.raises(UserError, match="Did you mean 'onnx'"):
+        export(run, "onx", tmp_path / "out")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")], "nothing unfinished is left"
+
+
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UserError, match=re.escape("pip install 'zeuxis[onnx]'")):
+        export(given("digits-vae", tmp_path), "onnx", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+RECIPES = [
+    "mnist-ae-z3", "mnist-cvae", "mnist-aae", "modern-vae-28", "mnist-gan", "mnist-acgan", "infogan-62-10-2",
+    "mnist-wgan-gp", "flowers-vae-gan-32", "flowers-cvae-gan-32", "modern-ae-64", "modern-flow-28", "modern-gan-64",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_model_that_generates_can_be_exported(name: str, tmp_path: Path) -> None:
+    model = build_model(load_recipe(name))
+    assert isinstance(model, Generates)
+    settings = {
+        "data.convert": True,
+        "data.classes": [],
+        "data.attribute": "",
+        "data.flip": False,
+        "training.test_every": "never",
+    }
+    run = zeuxis.train(name, "digits", steps=1, settings=settings, runs=tmp_path, progress=False)
+    lines = export(run, "onnx", tmp_path / "out")
+    names = [line.split(".onnx")[0] for line in lines]
+    assert names[0] == "generator" and ("encoder" in names) == run.encodes and ("classifier" in names) == run.classifies
+    assert ("prior" in names) == isinstance(run.model, LearnsPrior)

@@ -1,0 +1,37 @@
+"""safetensors: the weights of the networks that generate, and the recipe that says how they are wired."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zeuxis.errors import UserError
+from zeuxis.export import EXPORTERS, Layout
+from zeuxis.export.parts import parts
+from zeuxis.files import write_file
+from zeuxis.run import Run
+
+__all__ = ["to_safetensors"]
+
+
+@EXPORTERS.add("safetensors")
+def to_safetensors(run: Run, folder: Path, layout: Layout) -> list[str]:
+    """Writes `generator.safetensors` and `recipe.toml`.
+
+    Raises:
+        UserError: for a model that generates no images.
+    """
+    from safetensors.torch import save_file
+
+    if not run.generates:
+        raise UserError(f"{run.path} generates no images, so there is no generator to export.")
+    networks = {name: run.model.net(name) for name in run.model.generating_networks}
+    tensors = {
+        f"{name}.{key}": tensor.contiguous()
+        for name, net in networks.items()
+        for key, tensor in net.state_dict().items()
+    }
+    facts = next(iter(parts(run, layout))).facts
+    write_file(folder / "generator.safetensors", lambda path: save_file(tensors, path, metadata=facts))
+    write_file(folder / "recipe.toml", run.recipe.to_toml())
+    count = sum(tensor.numel() for tensor in tensors.values())
+    return [f"generator.safetensors: {count:,} numbers of {', '.join(networks)}; recipe.toml: their layers"]
