@@ -29,15 +29,13 @@ CGAN, VAE, FLOW = (f"pretrained-digits-{name}" for name in ("cgan", "vae", "flow
 
 
 def keep(page: Page, name: str, height: int, *, dark: bool = False) -> None:
-    """Writes what a page shows, in few colours: a picture of some tens of kilobytes."""
+    """Writes what a page shows: a picture of some tens of kilobytes."""
     page.emulate_media(color_scheme="dark" if dark else "light")
     page.set_viewport_size({"width": 1200, "height": height})
     page.wait_for_timeout(1500)
     picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
     small = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
-    small.quantize(96, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
-        HERE / f"{name}.png", optimize=True
-    )
+    small.save(HERE / f"{name}.webp", quality=80, method=6)
 
 
 def explore(page: Page, home: str, name: str) -> None:
@@ -113,8 +111,8 @@ if __name__ == "__main__":
         learning = ["train", "digits-gan", "--minutes", "6", "--name", "learning", "--runs", str(runs)]
         training = subprocess.Popen([*zeuxis, *learning])
         studio = subprocess.Popen(
-            [*zeuxis, "studio", "--no-browser", "--port", "0", "--runs", str(runs)], stderr=subprocess.PIPE,
-            encoding="utf-8", env=os.environ | {"ZEUXIS_STUDIO_TOKEN": TOKEN},
+            [*zeuxis, "studio", "--no-browser", "--port", "0"], stderr=subprocess.PIPE, cwd=folder,
+            encoding="utf-8", env=os.environ | {"ZEUXIS_STUDIO_TOKEN": TOKEN, "ZEUXIS_RUNS": "runs"},
         )  # fmt: skip
         try:
             assert studio.stderr is not None

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -106,6 +106,60 @@ def test_beyond_this_machine_the_user_sets_a_token(tmp_path: Path) -> None:
     started = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=60)
     assert started.returncode == 2
     assert "needs a secret of yours" in started.stderr
+
+
+@pytest.mark.parametrize("missing", ["nicegui", "uvicorn"])
+def test_without_nicegui_a_sentence_says_what_to_install(missing: str, tmp_path: Path) -> None:
+    code = f"import sys; sys.modules['{missing}'] = None; sys.argv = ['zeuxis', 'studio', '--no-browser']"
+    command = [sys.executable, "-c", f"{code}; from zeuxis.__main__ import main; main()"]
+    ended = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=60, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.strip() == "Error: The studio needs NiceGUI: pip install 'zeuxis[studio]'."
+
+
+def test_uploads_are_bounded_and_stay_in_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zeuxis.studio import uploads
+
+    store = uploads.Uploads(tmp_path / "uploads")
+    name = store.begin()
+
+    def put(file: str, *pieces: bytes, drop: str = name) -> None:
+        async def content() -> AsyncIterator[bytes]:
+            for piece in pieces:
+                yield piece
+
+        asyncio.run(store.store(drop, file, content()))
+
+    put("../../cats/<b>1.PNG", b"one", b"two")
+    (written,) = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert written == tmp_path / "uploads" / name / "cats" / "%3Cb%3E1.PNG" and written.read_bytes() == b"onetwo"
+    for file in ("a.sh", "", "..", "/", "a/b/c/d/e.png"):
+        with pytest.raises(UserError):
+            put(file, b"x")
+    with pytest.raises(UserError, match="belong to no drop"):
+        put("a.png", b"x", drop="../runs")
+    monkeypatch.setattr(uploads, "MOST_BYTES", 10)
+    with pytest.raises(UserError, match="too large"):
+        put("big.png", b"123456", b"123456")
+    monkeypatch.setattr(uploads, "MOST_FILES", 1)
+    with pytest.raises(UserError, match="More than 1 files"):
+        put("more.png", b"1")
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
+
+
+@pytest.mark.parametrize("place", ["/etc", "/", "~", "..", "../..", "/proc/self", "x\0y", "", "~nobody-here/x"])
+def test_images_are_read_from_the_data_folders_alone(place: str, tmp_path: Path) -> None:
+    from zeuxis.studio.pages.train import require_allowed
+    from zeuxis.studio.state import Studio
+
+    studio = Studio(tmp_path / "runs", [tmp_path / "mine"])
+    with pytest.raises(UserError):
+        require_allowed(place, studio)
+    (tmp_path / "mine").mkdir()
+    require_allowed(str(tmp_path / "mine"), studio)
+    (tmp_path / "mine" / "link").symlink_to("/etc")
+    with pytest.raises(UserError, match="reads images below"):
+        require_allowed(str(tmp_path / "mine" / "link"), studio)
 
 
 # -- runs ------------------------------------------------------------------------------------------------------------
@@ -256,9 +310,8 @@ def explorer_of(run: Run) -> Explorer:
     explorer = Explorer(run)
     for _ in explorer.sampling():
         pass
-    if run.encodes:
-        for _ in explorer.encoding():
-            pass
+    for _ in explorer.encoding() if run.encodes else ():
+        pass
     return explorer
 
 
@@ -272,6 +325,30 @@ def test_pictures_are_those_of_the_run(shelf: Shelf) -> None:
     expected = np.round(run.decode(latents, condition) * 255).astype(np.uint8)
     assert header == {}
     assert np.abs(np.frombuffer(pictures, np.uint8).reshape(expected.shape).astype(int) - expected).max() <= 1
+
+
+def test_options_of_one_page_are_not_those_of_another(shelf: Shelf) -> None:
+    explorer = Explorer(Run(unpack("digits-flow", shelf.runs)))
+    condition = explorer.run.in_turn(1)
+    assert condition is not None
+    content = np.concatenate([explorer.run.latents(1), condition], axis=1).astype("<f4").tobytes()
+    usual = answered(explorer, {"do": "live"}, content)
+    assert answered(explorer, {"do": "live", "options": {"solver_steps": 1}}, content) != usual
+    assert answered(explorer, {"do": "live"}, content) == usual
+    with pytest.raises(UserError):
+        answered(explorer, {"do": "live", "options": {"solver_steps": -1}}, content)
+    assert answered(explorer, {"do": "live"}, content) == usual
+
+
+def test_a_point_of_the_map_is_its_image(shelf: Shelf) -> None:
+    explorer = explorer_of(shelf.open("pretrained-digits-vae"))
+    header, content = answered(explorer, {"do": "point", "index": 3}, b"")
+    assert header["name"] == explorer.run.dataset.names[explorer.points.indices[3]]
+    assert np.array_equal(np.frombuffer(content[:8], "<f4"), explorer.points.latents[3])
+    image = explorer.run.images(explorer.points.indices[3:4])
+    assert np.array_equal(np.frombuffer(content[8:], np.uint8), np.round(image.ravel() * 255))
+    with pytest.raises(UserError, match="no such point"):
+        answered(explorer, {"do": "point", "index": 10**6}, b"")
 
 
 def test_a_map_places_encoded_images_on_the_axes(shelf: Shelf) -> None:
@@ -327,13 +404,15 @@ def test_a_photograph_becomes_a_latent_and_rubbish_a_sentence(shelf: Shelf, tmp_
 
 def test_a_discriminator_gives_shares(trained: dict[str, Run]) -> None:
     explorer = Explorer(trained["gan"])
+    for _ in explorer.scoring():
+        pass
     shares = explorer.judged(trained["gan"].latents(1).ravel(), {})
     assert 0 <= shares["real"] <= 1 and 0 <= shares["made"] <= 1
     real, _ = trained["gan"].test_images(100)
     scores = explorer._realness(np.concatenate([real, np.random.default_rng(0).random(real.shape, np.float32)]), None)
     assert scores.shape == (200,) and scores[:100].mean() != scores[100:].mean()
     with pytest.raises(UserError, match="no discriminator"):
-        Explorer(trained["vae"]).judged(trained["vae"].latents(1).ravel(), {})
+        next(Explorer(trained["vae"]).scoring())
 
 
 WRONG = [np.zeros(5), np.array([np.nan, 1]), np.full(2, 1e30), np.zeros(2000)]

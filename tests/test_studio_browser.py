@@ -268,6 +268,7 @@ def test_from_pointer_to_picture_in_50_ms(tab: Page, studio: Served, name: str) 
     assert measured[int(0.95 * len(measured))] < 50 * max(busy, 1), measured
 
 
+@pytest.mark.slow
 def test_a_run_in_training_is_watched_stopped_and_trained_further(tab: Page, studio: Served) -> None:
     tab.goto(f"{studio.home}/train")
     tab.get_by_label("digits-vae").check()

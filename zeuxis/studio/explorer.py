@@ -20,6 +20,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,13 +38,14 @@ from zeuxis.run import MOST_LATENT, Run
 
 __all__ = ["Direction", "Explorer", "principal", "strongest"]
 
-# Encoded images on a map, and images encoded at a time, between which pictures under the pointer go first.
+# Encoded images on a map, and images that a discriminator scores at a time.
 POINTS, CHUNK = 4000, 256
 # Samples from which the strongest directions are found: as many as can be made in some seconds.
-# They are made a few at a time, between which pictures under the pointer go first.
-FEWEST, MOST, SECONDS, PART = 64, 1024, 3.0, 8
+FEWEST, MOST, SECONDS = 64, 1024, 3.0
+# Seconds, and pictures at most, of a part of long work; between parts, pictures under the pointer go first.
+BRIEF, PART = 0.03, 64
 STRONGEST, COMPONENTS, MOST_NAMED = 8, 6, 60
-# Samples and images that a discriminator's score is compared with.
+# Samples and images that a discriminator's score is compared with, if they can be made in as many seconds.
 SCORED = 256
 # Pictures of one request, frames of a film, and bytes of a photograph.
 MOST_PICTURES, MOST_FRAMES, MOST_PHOTO = 256, 240, 12 * 2**20
@@ -110,6 +112,11 @@ class Explorer:
         }  # fmt: skip
 
     @property
+    def scored(self) -> bool:
+        """Whether there are scores with which a picture's is compared."""
+        return self._scores is not None
+
+    @property
     def studied(self) -> bool:
         """Whether the samples were made in which directions are found."""
         return self._strongest is not None
@@ -134,8 +141,8 @@ class Explorer:
             UserError: for values out of range, or options that the model does not have.
         """
         latents, condition = self._split(values)
-        self._configure(options)
-        return to_bytes(self.run.decode(latents, condition))
+        with self._sampling(options):
+            return to_bytes(self.run.decode(latents, condition))
 
     def _split(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         width = self.latent + self.condition
@@ -147,11 +154,19 @@ class Explorer:
             raise UserError("A latent's values should be finite, and not so large.")
         return rows[:, : self.latent], rows[:, self.latent :] if self.condition else None
 
-    def _configure(self, options: Mapping[str, Any]) -> None:
-        known = self.run.model.sampling_options
-        wanted = {name: value for name, value in options.items() if name in known}
-        if any(getattr(self.run.model.options, name) != value for name, value in wanted.items()):
-            self.run.configure(**wanted)
+    @contextmanager
+    def _sampling(self, options: Mapping[str, Any]) -> Iterator[None]:
+        """Samples with other options while the block runs: pages that show the same run do not disturb each other."""
+        usual = {name: getattr(self.run.model.options, name) for name in self.run.model.sampling_options}
+        wanted = {name: value for name, value in options.items() if name in usual and value != usual[name]}
+        if not wanted:
+            yield
+            return
+        self.run.configure(**wanted)
+        try:
+            yield
+        finally:
+            self.run.configure(**usual)
 
     def encoding(self) -> Iterator[None]:
         """Encodes the images of the map, a part between two yields; then `points` and `mapped` are set."""
@@ -159,10 +174,11 @@ class Explorer:
         indices = run.choose_images("test", POINTS)
         if len(indices) < POINTS // 4:  # few are held out: training images show where the rest lies
             indices = np.concatenate([indices, run.choose_images("train", POINTS // 2)])
-        parts = []
-        for start in range(0, len(indices), CHUNK):
-            part = indices[start : start + CHUNK]
+        parts, start, size = [], 0, 1
+        while start < len(indices):
+            before, part = time.perf_counter(), indices[start : start + size]
             parts.append(run.encode(run.images(part), run.condition(run.labels(part))))
+            start, size = start + size, paced(size, time.perf_counter() - before)
             yield
         labels = run.labels(indices)
         if labels is not None and labels.ndim > 1:  # numbers are no classes
@@ -220,31 +236,50 @@ class Explorer:
 
     def sampling(self) -> Iterator[None]:
         """Makes the samples that the strongest directions are found in, a part between two yields."""
-        run, start, spent = self.run, 0, 0.0
+        run, start, spent, size = self.run, 0, 0.0, 1
         latents, condition = run.latents(MOST, 5), run.in_turn(MOST)
         parts: list[np.ndarray] = []
         while start < FEWEST or (start < MOST and spent < SECONDS):
-            before, part = time.perf_counter(), slice(start, start + PART)
+            before, part = time.perf_counter(), slice(start, start + size)
             images = run.decode(latents[part], None if condition is None else condition[part])
             stride = max(images.shape[1] // 32, 1)  # what changes most shows at a low resolution as well
             parts.append(images[:, ::stride, ::stride].reshape(len(images), -1))
-            start, spent = start + PART, spent + time.perf_counter() - before
+            took = time.perf_counter() - before
+            start, spent, size = start + size, spent + took, paced(size, took)
             yield
-        pixels, latents = np.concatenate(parts), latents[:start]
+        pixels = np.concatenate(parts)
+        latents, start = latents[: len(pixels)], len(pixels)
         self._strongest = strongest(pixels, latents, None if condition is None else condition[:start])
+
+    def scoring(self) -> Iterator[None]:
+        """Scores real images and samples, with which a picture's score is compared, a part between two yields."""
+        run, start, spent, size = self.run, 0, 0.0, 1
+        if not self._discriminates:
+            raise UserError("This model has no discriminator of images.")
+        images, labels = run.test_images(SCORED)
+        conditions = run.condition(labels)
+        latents, turn = run.latents(SCORED, 3), run.in_turn(SCORED)
+        real, made = [], []
+        while start < SCORED and (start < FEWEST // 2 or spent < SECONDS):
+            before, part = time.perf_counter(), slice(start, start + size)
+            if len(images[part]):
+                real.append(self._realness(images[part], None if conditions is None else conditions[part]))
+            asked = None if turn is None else turn[part]
+            made.append(self._realness(run.decode(latents[part], asked), asked))
+            took = time.perf_counter() - before
+            start, spent, size = start + size, spent + took, paced(size, took)
+            yield
+        self._scores = np.concatenate(real), np.concatenate(made)
 
     def judged(self, values: np.ndarray, options: Mapping[str, Any]) -> dict[str, float]:
         """Returns the shares of real images and of samples that the discriminator finds less real than a picture."""
         if not self._discriminates:
             raise UserError("This model has no discriminator of images.")
         latents, condition = self._split(values[: self.latent + self.condition])
-        self._configure(options)
-        score = self._realness(self.run.decode(latents, condition), condition)[0]
-        if self._scores is None:
-            images, labels = self.run.test_images(SCORED)
-            turn = self.run.in_turn(SCORED)
-            made = self._realness(self.run.decode(self.run.latents(SCORED, 3), turn), turn)
-            self._scores = self._realness(images, self.run.condition(labels)), made
+        with self._sampling(options):
+            picture = self.run.decode(latents, condition)
+        score = self._realness(picture, condition)[0]
+        assert self._scores is not None, "scoring comes first"
         return {"real": float((self._scores[0] < score).mean()), "made": float((self._scores[1] < score).mean())}
 
     def _realness(self, images: np.ndarray, condition: np.ndarray | None) -> np.ndarray:
@@ -263,8 +298,9 @@ class Explorer:
     ) -> tuple[list[str], np.ndarray, list[float]]:
         """Returns names, images and distances of the training images nearest to a picture, in pixels."""
         latents, condition = self._split(values[: self.latent + self.condition])
-        self._configure(options)
-        indices, distances = nearest_images(self.run, self.run.decode(latents, condition), count)
+        with self._sampling(options):
+            picture = self.run.decode(latents, condition)
+        indices, distances = nearest_images(self.run, picture, count)
         names = [self.run.dataset.names[int(i)] for i in indices[0]]
         return names, to_bytes(self.run.images(indices[0])), distances[0].tolist()
 
@@ -307,6 +343,11 @@ class Explorer:
         with io.BytesIO() as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
             return file.getvalue()
+
+
+def paced(size: int, took: float) -> int:
+    """Returns how many pictures the next part of some work takes, if a part of `size` took so many seconds."""
+    return max(1, min(int(size * BRIEF / max(took, 1e-6)), 2 * size, PART))
 
 
 def principal(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -25,6 +26,8 @@ __all__ = ["pack", "register", "unpack"]
 
 # Requests of one page that wait, at most.
 WAITING = 64
+# Seconds after which is looked whether the run has new weights.
+FRESH = 2.0
 
 
 def pack(header: dict[str, Any], content: bytes = b"") -> bytes:
@@ -63,6 +66,8 @@ class _Conversation:
 
     def __init__(self, studio: Studio, name: str, socket: WebSocket) -> None:
         self.studio, self.name, self.socket = studio, name, socket
+        self.explorer: Explorer | None = None
+        self.opened = 0.0
         self.live: tuple[dict[str, Any], bytes] | None = None
         self.woken = asyncio.Event()
         self.waiting: asyncio.Queue[tuple[dict[str, Any], bytes]] = asyncio.Queue(WAITING)
@@ -105,15 +110,20 @@ class _Conversation:
     async def _answer(self, urgency: int, header: dict[str, Any], content: bytes) -> None:
         number = header.get("id")
         try:
-            explorer = await self.studio.models.do(urgency, self.studio.explorer, self.name)
+            if self.explorer is None or time.monotonic() - self.opened > FRESH:
+                self.explorer = await self.studio.models.do(urgency, self.studio.explorer, self.name)
+                self.opened = time.monotonic()
+            explorer = self.explorer
             if header.get("do") == "map" and not explorer.mapped:
                 await self._prepare(explorer.encoding())
             if header.get("do") == "directions" and not explorer.studied:
                 await self._prepare(explorer.sampling())
+            if header.get("do") == "judge" and not explorer.scored:
+                await self._prepare(explorer.scoring())
             answer, result = await self.studio.models.do(urgency, answered, explorer, header, content)
         except UserError as error:
             answer, result = {"error": shortened(str(error))}, b""
-        except (ValueError, TypeError, KeyError, RuntimeError) as error:  # not what the page sends
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:  # not what the page sends
             answer, result = {"error": f"This cannot be done: {shortened(str(error))[:300]}"}, b""
         await self._send({**answer, "id": number}, result)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import warnings
 import webbrowser
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -100,7 +101,12 @@ def serve(
     say(f"The studio of {runs} is at\n\n    {place}\n\nCtrl-C ends it; trainings go on.")
     if browser:
         webbrowser.open(place)
-    config = uvicorn.Config(app, log_level="warning", ws_max_size=16 * 2**20, timeout_graceful_shutdown=2)
+    # NiceGUI looks through all objects for its server, and PyTorch warns of one that it looks at.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="nicegui")
+    # On one machine there is nothing to gain by compressing pictures, and time to lose.
+    config = uvicorn.Config(
+        app, log_level="error", ws_max_size=16 * 2**20, ws_per_message_deflate=False, timeout_graceful_shutdown=2
+    )
     uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -26,11 +26,13 @@ from zeuxis.studio.trials import Sitting
 from zeuxis.studio.uploads import Uploads
 from zeuxis.threads import threads
 
-__all__ = ["LIVE", "SLOW", "Studio", "Worker", "address"]
+__all__ = ["LIVE", "PATIENCE", "SLOW", "Studio", "Worker", "address"]
 
 T = TypeVar("T")
 # Urgency of work for models: a picture under a pointer goes before everything else.
 LIVE, SLOW = 0, 1
+# Seconds that a browser waits for a page, at most: a large model takes some to be read from the disk.
+PATIENCE = 120.0
 # Explorers that stay in memory.
 EXPLORED = 4
 # Sittings of blind tests that stay in memory.

@@ -15,7 +15,7 @@ from zeuxis.evaluation.people import Share, by_person, differences, read_answers
 from zeuxis.run import Run
 from zeuxis.studio.parts import table
 from zeuxis.studio.shell import Tag, button, caution, each, page, picture, select, tell, text_input, tick
-from zeuxis.studio.state import SLOW, Studio
+from zeuxis.studio.state import PATIENCE, SLOW, Studio
 from zeuxis.studio.trials import Sitting, prepare
 
 __all__ = ["register"]
@@ -33,7 +33,7 @@ WORDS = {
 def register(studio: Studio) -> None:
     """Adds the page."""
 
-    @ui.page("/blind")
+    @ui.page("/blind", response_timeout=PATIENCE)
     async def blind_page() -> None:
         wanted = list(dict.fromkeys(ui.context.client.request.query_params.getlist("runs")))[:MOST_RUNS]
         chosen: dict[str, None] = {}

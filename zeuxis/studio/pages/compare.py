@@ -19,7 +19,7 @@ from zeuxis.files import path_part
 from zeuxis.run import Run
 from zeuxis.studio.parts import GREY, duration, table
 from zeuxis.studio.shell import Tag, button, caution, link, page, picture, tell, text_input, tick, told
-from zeuxis.studio.state import Studio, address
+from zeuxis.studio.state import PATIENCE, Studio, address
 
 __all__ = ["register"]
 
@@ -33,7 +33,7 @@ NOTE = (
 def register(studio: Studio) -> None:
     """Adds the page."""
 
-    @ui.page("/compare")
+    @ui.page("/compare", response_timeout=PATIENCE)
     async def compare_page() -> None:
         wanted = list(dict.fromkeys(ui.context.client.request.query_params.getlist("runs")))[:MOST_RUNS]
         view: dict[str, Any] = {"seed": 1, "seen": None}

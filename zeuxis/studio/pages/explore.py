@@ -8,7 +8,7 @@ from nicegui import ui
 from zeuxis.pretrained import cards, unpack
 from zeuxis.studio.parts import strip
 from zeuxis.studio.shell import Tag, button, link, page, told
-from zeuxis.studio.state import SLOW, Studio, address
+from zeuxis.studio.state import PATIENCE, SLOW, Studio, address
 from zeuxis.studio.trusting import asked
 
 __all__ = ["register"]
@@ -20,7 +20,7 @@ OFFERED = 60
 def register(studio: Studio) -> None:
     """Adds the pages."""
 
-    @ui.page("/explore/{name}")
+    @ui.page("/explore/{name}", response_timeout=PATIENCE)
     async def explore_run(name: str) -> None:
         with page(f"Explore {name}", "Explore"):
             with Tag("div", class_="between", style="margin-bottom:.6rem"):
@@ -34,7 +34,7 @@ def register(studio: Studio) -> None:
             Tag("div", "Opening the model…", id="explore", data_run=name)
             ui.add_body_html('<script type="module" src="/studio/explore.js"></script>')
 
-    @ui.page("/explore")
+    @ui.page("/explore", response_timeout=PATIENCE)
     async def choose_run() -> None:
         with page("Explore", "Explore"):
             Tag("h1", "Explore")

@@ -20,7 +20,7 @@ from zeuxis.studio.curves import Curves
 from zeuxis.studio.parts import GREY, duration, log_of
 from zeuxis.studio.pictures import snapshots
 from zeuxis.studio.shell import Tag, badge, button, caution, dialog, each, link, page, picture, tell, text_input, told
-from zeuxis.studio.state import Studio, address
+from zeuxis.studio.state import PATIENCE, Studio, address
 from zeuxis.studio.trusting import asked
 from zeuxis.training.journal import read_warnings
 
@@ -33,7 +33,7 @@ Panel = tuple[str, str, dict[str, str]]
 def register(studio: Studio) -> None:
     """Adds the page."""
 
-    @ui.page("/run/{name}")
+    @ui.page("/run/{name}", response_timeout=PATIENCE)
     async def run_page(name: str) -> None:
         with page(name, "Runs"):
             folder = studio.shelf.folder(name)

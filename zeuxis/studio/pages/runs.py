@@ -25,7 +25,7 @@ from zeuxis.studio.shell import (
     text_input,
     told,
 )
-from zeuxis.studio.state import Studio, address
+from zeuxis.studio.state import PATIENCE, Studio, address
 
 __all__ = ["register"]
 
@@ -50,7 +50,7 @@ class View:
 def register(studio: Studio) -> None:
     """Adds the page."""
 
-    @ui.page("/")
+    @ui.page("/", response_timeout=PATIENCE)
     async def runs_page() -> None:
         view = View()
         with page("Runs", "Runs"):

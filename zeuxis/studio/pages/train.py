@@ -18,7 +18,7 @@ from zeuxis.files import exists, path_part
 from zeuxis.recipe import Recipe, load_recipe, recipe_names
 from zeuxis.studio.parts import drop_area, log_of
 from zeuxis.studio.shell import Tag, button, caution, page, picture, select, tell, text_input
-from zeuxis.studio.state import Studio, address
+from zeuxis.studio.state import PATIENCE, Studio, address
 
 __all__ = ["register"]
 
@@ -47,7 +47,7 @@ class Choices:
 def register(studio: Studio) -> None:
     """Adds the page."""
 
-    @ui.page("/train")
+    @ui.page("/train", response_timeout=PATIENCE)
     async def train_page() -> None:
         view = Choices()
 

@@ -276,6 +276,7 @@ function landscape() { // pictures of the whole plane, a row at a time so that t
         numbers.set(here(), k * width);
       }
       Object.assign(state, { x, y });
+      while (flying) await new Promise((go) => setTimeout(go, 60)); // the pointer's picture first
       const since = performance.now(), answer = await tried(() => ask("pictures", numbers));
       if (!answer || work !== sceneryWork) return;
       cost = (performance.now() - since) / many;
@@ -303,6 +304,23 @@ let where;
 function pointed(event) {
   const box = over.getBoundingClientRect();
   moveTo(span * (2 * (event.clientX - box.left) / box.width - 1), span * (1 - 2 * (event.clientY - box.top) / box.height), event.timeStamp);
+}
+async function visit(event) { // the encoded image under the pointer
+  if (ground !== "map" || !points) return;
+  const box = over.getBoundingClientRect(), scale = SIDE / box.width;
+  const [px, py] = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
+  let best = -1, nearestYet = 14 ** 2;
+  for (let i = 0; i < points.labels.length; i++) {
+    const [x, y] = toPlane(points.places[2 * i], points.places[2 * i + 1]), far = (x - px) ** 2 + (y - py) ** 2;
+    if (far < nearestYet) [best, nearestYet] = [i, far];
+  }
+  if (best < 0) return;
+  await tried(async () => {
+    const { header, content } = await ask("point", undefined, { index: best }), width = about.latent + about.condition.size;
+    const numbers = new Float32Array(content, 0, width);
+    goto(numbers.slice(0, about.latent), numbers.slice(about.latent));
+    original.replaceChildren(h("figure", {}, tile(new Uint8Array(content, 4 * width), 0), h("figcaption", {}, `the image ${header.name}; beside it, what its latent gives`)));
+  });
 }
 function zoom(times) { span = Math.min(Math.max(span * times, 0.05), 500); drawUnder(); drawOver(); landscape(); }
 
@@ -458,6 +476,7 @@ function planeCard() {
     width: SIDE, height: SIDE, tabindex: 0, role: "application", "aria-label": "The plane. Arrow keys move through it, with Shift in larger steps; plus and minus zoom.",
     onpointerdown: (event) => { over.setPointerCapture(event.pointerId); over.focus({ preventScroll: true }); pointed(event); },
     onpointermove: (event) => { if (event.buttons) pointed(event); },
+    ondblclick: visit,
     onwheel: (event) => { event.preventDefault(); zoom(event.deltaY > 0 ? 1.1 : 1 / 1.1); },
     onkeydown: (event) => {
       const by = span * (event.shiftKey ? 0.15 : 0.03), move = { ArrowLeft: [-by, 0], ArrowRight: [by, 0], ArrowUp: [0, by], ArrowDown: [0, -by] }[event.key];
