@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from shutil import copyfile
+from threading import Thread
 
 import numpy as np
 import pytest
+import requests
 import torch
 from typer.testing import CliRunner
 
@@ -17,6 +23,7 @@ import zeuxis
 from zeuxis.cli import app
 from zeuxis.errors import UserError
 from zeuxis.export import export
+from zeuxis.export.web import RUNTIME
 from zeuxis.models import Generates, build_model
 from zeuxis.models.base import LearnsPrior
 from zeuxis.recipe import load_recipe
@@ -139,6 +146,66 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(UserError, match=re.escape("pip install 'zeuxis[onnx]'")):
         export(given("digits-vae", tmp_path), "onnx", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+ARCHIVE = Path(os.environ.get("ONNXRUNTIME_WEB", RUNTIME))
+CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}: apt-get install chromium")
+@pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"ONNXRUNTIME_WEB names no {RUNTIME}, of the npm registry")
+@pytest.mark.parametrize("name", ["digits-vae", "digits-cgan"])
+def test_a_page_draws_the_models_images_by_itself(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Chromium, from a static server; nothing is asked of another address."""
+    from playwright.sync_api import sync_playwright
+
+    run = given(name, tmp_path)
+    monkeypatch.setenv("ZEUXIS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "web").mkdir(parents=True)
+    copyfile(ARCHIVE, tmp_path / "cache" / "web" / RUNTIME)
+    export(run, "web", tmp_path / "page")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "page"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as playwright:
+        Thread(target=server.serve_forever, daemon=True).start()
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        page = browser.new_page()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        address = f"http://127.0.0.1:{server.server_port}/"
+        page.goto(address)
+        page.wait_for_function("window.zeuxis", timeout=60_000)
+        latents = run.latents(1)
+        condition = run.condition_of(["7"]) if run.conditional else np.zeros((1, 0), np.float32)
+        made = page.evaluate(
+            "([z, c]) => zeuxis.generate(Float32Array.from(z), Float32Array.from(c)).then(Array.from)",
+            [latents[0].tolist(), condition[0].tolist()],
+        )
+        expected = run.decode(latents, condition if run.conditional else None)
+        np.testing.assert_allclose(np.reshape(made, expected.shape), expected, atol=1e-4)
+        pixels = "[...document.querySelector('canvas').getContext('2d').getImageData(0, 0, 16, 16).data]"
+        before = page.evaluate(pixels)
+        assert max(value for i, value in enumerate(before) if i % 4 < 3) > 100, "a digit is drawn at once"
+        page.get_by_role("button", name="7" if run.conditional else "New one").click()
+        page.wait_for_function(f"JSON.stringify({pixels}) !== {json.dumps(json.dumps(before, separators=(',', ':')))}")
+        page.focus("#plane")
+        page.keyboard.press("ArrowRight")
+        page.get_by_role("button", name="New one").click()
+        assert all(url.startswith((address, "blob:")) for url in asked), asked
+        browser.close()
+        server.shutdown()
+
+
+def test_a_page_without_a_network_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZEUXIS_CACHE", str(tmp_path / "cache"))
+
+    def unreachable(*args: object, **kwargs: object) -> None:
+        raise requests.ConnectionError
+
+    monkeypatch.setattr(requests, "get", unreachable)
+    with pytest.raises(UserError, match="--to onnx needs no download"):
+        export(given("digits-vae", tmp_path), "web", tmp_path / "page")
+    assert not (tmp_path / "page").exists()
 
 
 RECIPES = [

@@ -21,7 +21,7 @@ class Axes(StrEnum):
 @app.command()
 def export(
     run: RunName,
-    to: Annotated[str, typer.Option(metavar="FORMAT", help="onnx, torch or safetensors")] = "onnx",
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="onnx, web (a page), torch or safetensors")] = "onnx",
     layout: Annotated[Axes, typer.Option(help="order of an image's axes: channels last, or first")] = Axes.nhwc,
     settings: SamplingOptions = None,
     out: Out = None,

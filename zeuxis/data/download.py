@@ -16,13 +16,14 @@ from zeuxis.progress import bar, say
 __all__ = ["fetch"]
 
 
-def fetch(url: str, known_hash: str, target: Path) -> Path:
+def fetch(url: str, known_hash: str, target: Path, *, instead: str = "--data digits needs no download.") -> Path:
     """Downloads a file, unless it exists with the right checksum; returns its path.
 
     Args:
         url: published address.
         known_hash: `"md5:..."` or `"sha256:..."`.
         target: path of the file; its folder is made.
+        instead: what needs no download, for messages.
 
     Raises:
         UserError: if the address cannot be reached or the checksum is wrong.
@@ -38,7 +39,7 @@ def fetch(url: str, known_hash: str, target: Path) -> Path:
     except (requests.RequestException, OSError) as error:
         raise UserError(
             f"{url} cannot be downloaded to {target} ({type(error).__name__}). Check the network and run the command "
-            f"again, which continues the download, or put the file there by hand. --data digits needs no download."
+            f"again, which continues the download, or put the file there by hand. {instead}"
         ) from error
     except ValueError as error:
         raise UserError(

@@ -11,6 +11,7 @@ PyTorch's newer exporter takes minutes.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ TOLERANCE = 1e-3
 
 
 @EXPORTERS.add("onnx")
-def to_onnx(run: Run, folder: Path, layout: Layout) -> list[str]:
-    """Writes `generator.onnx` and so on, and says how far each is from PyTorch.
+def to_onnx(run: Run, folder: Path, layout: Layout, only: Sequence[str] = ()) -> list[str]:
+    """Writes `generator.onnx` and so on, all or only those named, and says how far each is from PyTorch.
 
     Raises:
         UserError: if the packages are not installed, or if a model does not survive the export.
@@ -45,7 +46,7 @@ def to_onnx(run: Run, folder: Path, layout: Layout) -> list[str]:
         raise UserError(
             "Exporting to ONNX needs packages that are not installed: pip install 'zeuxis[onnx]'."
         ) from error
-    lines, selected = [], [*parts(run, layout)]
+    lines, selected = [], [part for part in parts(run, layout) if not only or part.name in only]
     with bar(f"exporting {run.name}", len(selected)) as advance:
         for part in selected:
             path = folder / f"{part.name}.onnx"
