@@ -111,6 +111,20 @@ def test_the_callback_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert Run("runs/digits-vae-1").last("test/slowest_iteration") > 0
 
 
+def test_python_of_the_page_on_own_pictures_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image
+
+    (code,) = blocks("docs/explore.md", "python")
+    assert code.count('label="7")') == 1
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (30, 20), "white").save("seven.png")
+    names: dict[str, object] = {}
+    quick = code.replace('label="7")', 'label="7", starts=64, steps=8)')
+    exec(compile(quick, "explore.md", "exec"), names)
+    assert names["latents"].shape == (1, 2)
+    assert names["found"].mse < names["found"].start_mse
+
+
 def test_commands_of_the_readme_exist() -> None:
     from zeuxis.cli import app
 

@@ -58,7 +58,7 @@ def test_images_are_resized_as_pillow_does_it() -> None:
     photograph = np.linspace(0, 255, 48 * 48 * 3).reshape(48, 48, 3).astype(np.uint8)
     for size in (32, 96):
         expected = np.asarray(Image.fromarray(photograph).resize((size, size), Image.Resampling.BICUBIC), np.float32)
-        ours = resized(photograph[None], size)[0].permute(1, 2, 0).numpy()
+        ours = resized(torch.as_tensor(photograph[None]).permute(0, 3, 1, 2).float(), size)[0].permute(1, 2, 0).numpy()
         assert np.abs(ours - expected).max() <= 1, "but for Pillow's rounding"
 
 

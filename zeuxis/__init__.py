@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zeuxis.latent import Projection
     from zeuxis.run import Run
     from zeuxis.training import Callback
 
-__all__ = ["__version__", "compare", "evaluate", "load", "runs_dir", "train"]
+__all__ = ["__version__", "compare", "evaluate", "load", "project", "runs_dir", "train"]
 
 __version__ = "0.1.0"
 
@@ -118,6 +119,22 @@ def evaluate(
 
     opened = run if isinstance(run, Run) else load(run, trust=trust)
     return measure_all(opened, samples=samples, seed=seed, progress=progress)
+
+
+def project(run: str | Path | Run, picture: str | Path, *, trust: bool = False, **options: Any) -> Projection:
+    """Searches the latent whose image is nearest to a picture of the user's own.
+
+    Args:
+        run: a run, its folder or its name.
+        picture: an image file, which is cropped and scaled as the images of training were.
+        trust: as of `load`.
+        options: `label`, `starts`, `steps`, `seed`, `judge` and `progress` of `zeuxis.latent.project`.
+    """
+    from zeuxis.latent import project as search
+    from zeuxis.run import Run
+
+    opened = run if isinstance(run, Run) else load(run, trust=trust)
+    return search(opened, opened.read_files([picture])[0], **options)
 
 
 def compare(

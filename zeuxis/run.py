@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -411,6 +411,51 @@ class Run:
     def reconstruct(self, images: np.ndarray, condition: np.ndarray | None = None) -> np.ndarray:
         """Encodes and decodes images; same arguments as `posterior`."""
         return self.decode(self.encode(images, condition), condition)
+
+    def read_files(self, paths: Sequence[str | Path]) -> np.ndarray:
+        """Reads image files as the images of training were read, `(N, H, W, C)` in 0..1; says what it changed.
+
+        Raises:
+            UserError: if a file cannot be read.
+        """
+        images, notes = data.read_pictures(paths, self.recipe.data)
+        for note in notes:
+            say(str(note))
+        return images
+
+    def encode_files(self, paths: Sequence[str | Path], *, label: str | None = None) -> np.ndarray:
+        """Returns the posterior means, `(N, Z)`, of image files.
+
+        Args:
+            paths: image files.
+            label: the class of all of them, for conditional models; None for the one that reconstructs each best.
+        """
+        images = self.read_files(paths)
+        return self.encode(images, self.condition_for(images, label))
+
+    def condition_for(self, images: np.ndarray, label: str | None = None) -> np.ndarray | None:
+        """Returns conditions `(N, K)` of images without labels; None if the model is not conditional.
+
+        Args:
+            images: `(N, H, W, C)` in 0..1.
+            label: the condition of all; None to search, for each, the class with the least error of reconstruction.
+
+        Raises:
+            UserError: for an unknown class, a model that takes none, and numbers, which cannot be searched.
+        """
+        if not self.conditional:
+            if label is not None:
+                raise UserError(f"{self.path} is not conditional, so it takes no class; drop --label.")
+            return None
+        conditions = self.model.conditions
+        if label is not None:
+            return self.condition_of([label] * len(images))
+        if not conditions.classes:
+            raise UserError(f"{self.path} is given numbers; add them, as in --condition {conditions.parts[0]}=1.")
+        tried = [np.repeat(vector[None], len(images), axis=0) for vector in conditions.vectors]
+        errors = [np.square(self.reconstruct(images, each) - images).mean(axis=(1, 2, 3)) for each in tried]
+        best: np.ndarray = conditions.vectors[np.argmin(errors, axis=0)]
+        return best
 
     def classify(self, images: np.ndarray) -> np.ndarray:
         """Returns the probability of each class, `(N, K)`, for `(N, H, W, C)` images in 0..1 or bytes."""

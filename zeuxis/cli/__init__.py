@@ -13,7 +13,7 @@ from typing import NoReturn, cast
 import typer
 
 # Importing them registers their commands, in the order in which the help lists them.
-from zeuxis.cli import training, images, measures, sharing, runs, recipes, studio  # noqa: F401  # isort: skip
+from zeuxis.cli import training, images, latent, measures, sharing, runs, recipes, studio  # noqa: F401  # isort: skip
 from zeuxis.cli.shared import app
 from zeuxis.errors import StoppedError, UserError, shortened
 from zeuxis.files import why

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from zeuxis.cli.shared import (
+    Label,
     Out,
     Plugins,
     RunName,
@@ -21,6 +22,7 @@ from zeuxis.cli.shared import (
     open_run,
     samples_folder,
 )
+from zeuxis.errors import UserError
 from zeuxis.files import require_place
 
 
@@ -61,18 +63,32 @@ def sample(
 @app.command()
 def reconstruct(
     run: RunName,
+    pictures: Annotated[
+        list[Path] | None, typer.Argument(help="image files of your own [default: test images]")
+    ] = None,
     n: Annotated[int, typer.Option("-n", min=1, max=1000, help="how many test images")] = 10,
+    label: Label = None,
     out: Out = None,
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
-    """Draw test images above their reconstructions. Prints the test MSE."""
+    """Draw test images, or pictures of your own, above their reconstructions. Prints the mean squared error."""
     import numpy as np
 
     from zeuxis.evaluation import mean_squared_error
     from zeuxis.figures.export import save_images
 
     opened = open_run(run, runs, trust)
+    if pictures:
+        images = opened.read_files(pictures)
+        again = opened.reconstruct(images, opened.condition_for(images, label))
+        errors = np.square(images - again).mean(axis=(1, 2, 3))
+        folder = out or samples_folder(opened, "pictures")
+        grid = save_images(np.concatenate([images, again]), folder, columns=len(images))
+        echo("\n".join([*(f"{path}: MSE {e:.6f}" for path, e in zip(pictures, errors, strict=True)), str(grid)]))
+        return
+    if label is not None:
+        raise UserError("--label is the class of your own pictures; test images have one. Name pictures, or drop it.")
     all_images, labels = opened.test_images()
     error = mean_squared_error(all_images, opened.reconstruct(all_images, opened.condition(labels)))
     images, labels = opened.test_images(n)

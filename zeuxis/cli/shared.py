@@ -12,9 +12,10 @@ from zeuxis.files import path_part, subfolder
 from zeuxis.trust import Trust
 
 __all__ = [
-    "Attribute", "Classes", "DataOption", "Epochs", "Minutes", "Out", "Plugins", "RecipeName", "RunName", "RunNames",
-    "Runs", "Samples", "SamplingOptions", "Seed", "Seeds", "Settings", "Steps", "Trusted", "app", "budget", "data_app",
-    "echo", "names_in", "open_run", "overrides_of", "runs_app", "samples_folder", "show",
+    "Attribute", "Classes", "DataOption", "Epochs", "Label", "Minutes", "Out", "Pictures", "Plugins",
+    "RecipeName", "RunName", "RunNames", "Runs", "Samples", "SamplingOptions", "Seed", "Seeds", "Settings",
+    "Steps", "Trusted", "app", "budget", "data_app", "echo", "names_in", "open_run", "overrides_of", "runs_app",
+    "samples_folder", "show",
 ]  # fmt: skip
 
 app = typer.Typer(
@@ -52,6 +53,15 @@ Seed = Annotated[int, typer.Option(help="seed of the latents")]
 SamplingOptions = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="how the model samples, such as solver_steps=4 for a flow"),
+]
+Pictures = Annotated[list[Path], typer.Argument(help="image files of your own")]
+Label = Annotated[
+    str | None,
+    typer.Option(
+        "--label",
+        "--condition",
+        help="class of the pictures, or attributes such as Smiling=1,Male=0 [default: searched]",
+    ),
 ]
 Seeds = Annotated[int, typer.Option(min=1, max=1000, help="train each this many times, with different seeds")]
 Samples = Annotated[int, typer.Option(min=100, max=100_000, help="images to sample from each for the measures")]

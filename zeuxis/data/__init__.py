@@ -4,6 +4,7 @@ from zeuxis.data.batches import Batch, Batches, from_unit, to_bytes, to_unit
 from zeuxis.data.cache import TO_COLOUR
 from zeuxis.data.dataset import Dataset, choose, choose_classes, combinations, load
 from zeuxis.data.notes import Note
+from zeuxis.data.pictures import read_pictures
 from zeuxis.data.registry import SOURCES, Collection, cache_dir, data_dir, source
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "data_dir",
     "from_unit",
     "load",
+    "read_pictures",
     "source",
     "to_bytes",
     "to_unit",

@@ -17,7 +17,7 @@ from torch import Tensor
 from zeuxis.data.dataset import Dataset
 from zeuxis.recipe import DataOptions
 
-__all__ = ["Batch", "Batches", "from_unit", "to_bytes", "to_unit"]
+__all__ = ["Batch", "Batches", "from_unit", "scaled", "to_bytes", "to_unit"]
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,16 @@ def _finished(pixels: Tensor, labels: Tensor | None, options: DataOptions, mirro
     if mirrored is not None:
         mask = torch.from_numpy(mirrored).to(pixels.device, non_blocking=True)
         pixels = torch.where(mask[:, None, None, None], pixels.flip(2), pixels)
+    return Batch(from_unit(scaled(pixels, options), options.range), labels)
+
+
+def scaled(pixels: Tensor, options: DataOptions) -> Tensor:
+    """Returns `(B, C, H, W)` images in 0..1, at the size of the recipe, of stored bytes `(B, H, W, C)`."""
     # (B, H, W, C) bytes viewed as (B, C, H, W) are in channels-last layout, the fastest for convolutions.
     images = pixels.permute(0, 3, 1, 2).float() / 255
     if options.stored_size != options.size:
         images = F.interpolate(images, (options.size, options.size), mode="bilinear", antialias=True)
-    return Batch(from_unit(images, options.range), labels)
+    return images
 
 
 def from_unit(images: Tensor, pixel_range: str) -> Tensor:

@@ -34,7 +34,7 @@ from zeuxis.files import LOCK, unfinished, why, write_file
 from zeuxis.progress import bar, say
 from zeuxis.recipe import DataOptions
 
-__all__ = ["TO_COLOUR", "Decoded", "decoded", "square"]
+__all__ = ["TO_COLOUR", "Decoded", "Prepared", "decoded", "prepare", "reason", "square", "tell"]
 
 # Increased when the stored format or the decoding changes; older caches are then ignored.
 _FORMAT = 2
@@ -66,8 +66,16 @@ class Decoded(NamedTuple):
     sizes: str
 
 
-class _Pixels(NamedTuple):
-    """One decoded image: its bytes, whether it was grey, its size in the file if known, its size, and changes made."""
+class Prepared(NamedTuple):
+    """One image as the cache stores it.
+
+    Attributes:
+        pixels: its bytes, `(H, W, C)`.
+        grey: whether it was grey.
+        whole: its size in the file, if that is known.
+        size: its size when it was read.
+        changes: made while it was read, in words.
+    """
 
     pixels: bytes
     grey: bool
@@ -232,17 +240,12 @@ def _building(folder: Path) -> Iterator[Path]:
 
 
 def _decode_all(collection: Collection, options: DataOptions, folder: Path, progress: bool) -> None:
-    size, mode = options.stored_size, "L" if options.channels == 1 else "RGB"
 
-    def read(i: int) -> _Pixels | str:
+    def read(i: int) -> Prepared | str:
         try:
-            image = collection.read(i, size)
-            pixels = square(image, size).convert(mode).tobytes()
-            return _Pixels(pixels, image.mode == "L", image.info.get(SIZE), image.size, image.info.get(CHANGES, ()))
-        except UnidentifiedImageError:
-            return "it is not an image in a format that can be read"
+            return prepare(collection.read(i, options.stored_size), options)
         except Exception as error:  # noqa: BLE001 - decoders raise anything; the file is reported and left out
-            return why(error) if isinstance(error, OSError) else str(error)[:200] or type(error).__name__
+            return reason(error)
 
     readable: list[int] = []
     left_out: dict[str, str] = {}
@@ -269,30 +272,18 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
                 digests.write(hashlib.blake2b(result.pixels, digest_size=8).digest())
                 if result.whole is not None:
                     sizes.add(result.whole)
-                width, height = result.whole or result.size
-                if width != height:
-                    tally.add("cropped", "not square: the middle square is used", f"{name} ({width}x{height})")
-                if min(width, height) >= 2 * options.stored_size:
-                    tally.add(
-                        "converted",
-                        f"scaled down to {options.stored_size}x{options.stored_size}",
-                        f"{name} ({width}x{height})",
-                    )
                 if not result.grey:
                     channels = 3
-                if result.grey != (mode == "L"):
-                    tally.add("converted", TO_COLOUR if result.grey else TO_GREY, name)
-                for change in result.changes:
-                    tally.add("converted", change, name)
+                tell(tally, name, result, options)
             advance(len(chunk))
     total = len(collection.names)
     if not readable:
-        name, reason = next(iter(left_out.items()))
-        raise UserError(f"None of the {len(left_out)} images can be read; the first, {name}: {reason}.")
+        name, because = next(iter(left_out.items()))
+        raise UserError(f"None of the {len(left_out)} images can be read; the first, {name}: {because}.")
     notes = tally.notes(total)
     if left_out:
-        name, reason = next(iter(left_out.items()))
-        notes.insert(0, Note("left out", len(left_out), "left out as unreadable", f"{name} ({reason})", total))
+        name, because = next(iter(left_out.items()))
+        notes.insert(0, Note("left out", len(left_out), "left out as unreadable", f"{name} ({because})", total))
     index = {
         "kept": readable,
         "left_out": left_out,
@@ -302,6 +293,34 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
         "sha256": {name: _sums(folder / name) for name in FILES},
     }
     write_file(folder / "index.json", json.dumps({"index": index, "sha256": _seal(index)}))
+
+
+def prepare(image: Image.Image, options: DataOptions) -> Prepared:
+    """Crops, scales and converts a decoded image to the size and the channels that the cache stores."""
+    mode = "L" if options.channels == 1 else "RGB"
+    pixels = square(image, options.stored_size).convert(mode).tobytes()
+    return Prepared(pixels, image.mode == "L", image.info.get(SIZE), image.size, image.info.get(CHANGES, ()))
+
+
+def reason(error: Exception) -> str:
+    """Returns the reason why an image cannot be read, in words."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not an image in a format that can be read"
+    return why(error) if isinstance(error, OSError) else str(error)[:200] or type(error).__name__
+
+
+def tell(tally: Tally, name: str, image: Prepared, options: DataOptions) -> None:
+    """Counts what happened to an image while it was prepared."""
+    width, height = image.whole or image.size
+    side = options.stored_size
+    if width != height:
+        tally.add("cropped", "not square: the middle square is used", f"{name} ({width}x{height})")
+    if min(width, height) >= 2 * side:
+        tally.add("converted", f"scaled down to {side}x{side}", f"{name} ({width}x{height})")
+    if image.grey != (options.channels == 1):
+        tally.add("converted", TO_COLOUR if image.grey else TO_GREY, name)
+    for change in image.changes:
+        tally.add("converted", change, name)
 
 
 def square(image: Image.Image, size: int) -> Image.Image:

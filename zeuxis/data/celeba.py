@@ -23,7 +23,19 @@ _PARTITION = "list_eval_partition.txt"
 _CROP = 148 / 178
 
 
-@source("celeba", "CelebA: aligned faces with 40 attributes, in the published layout", mirrors=True)
+def cropped(image: Image.Image) -> Image.Image:
+    """Crops an image that is not square to its middle, where the face is."""
+    if image.width == image.height:
+        return image
+    side = round(min(image.size) * _CROP)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    middle = image.crop((left, top, left + side, top + side))
+    changes = [*image.info.get(CHANGES, ()), "not square: the middle, where the face is, is used"]
+    middle.info = {SIZE: middle.size, CHANGES: changes}
+    return middle
+
+
+@source("celeba", "CelebA: aligned faces with 40 attributes, in the published layout", mirrors=True, frame=cropped)
 def celeba(options: DataOptions) -> Collection:
     path = locate(options.path) if options.path else data_dir() / "celeba"
     # A path may name the folder of the whole set, or a zip or folder of images inside it.
@@ -62,7 +74,7 @@ def celeba(options: DataOptions) -> Collection:
         names=archive.names,
         channels=survey.channels,
         sizes=survey.sizes,
-        read=lambda i, size: _cropped(archive.image(archive.names[i], size * 2)),
+        read=lambda i, size: cropped(archive.image(archive.names[i], size * 2)),
         attributes=np.stack([table[file] for file in files]),
         attribute_names=names,
         split=split if split is not None and 0 < split.sum() < len(split) else None,
@@ -70,17 +82,6 @@ def celeba(options: DataOptions) -> Collection:
         notes=archive.notes(),
         left_out=archive.left_out,
     )
-
-
-def _cropped(image: Image.Image) -> Image.Image:
-    if image.width == image.height:
-        return image
-    side = round(min(image.size) * _CROP)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    cropped = image.crop((left, top, left + side, top + side))
-    changes = [*image.info.get(CHANGES, ()), "not square: the middle, where the face is, is used"]
-    cropped.info = {SIZE: cropped.size, CHANGES: changes}
-    return cropped
 
 
 def _attributes(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:

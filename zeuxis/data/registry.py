@@ -76,6 +76,7 @@ class Source:
         description: one line for `zeuxis data`.
         mirrors: whether a mirrored image is still valid; mirrored digits are not.
         find: finds the images; a source with `Options` takes them as its second argument.
+        frame: crops a decoded image as this source does, before its middle square is used.
         Options: schema of `data.options`; None if it has none.
     """
 
@@ -84,6 +85,7 @@ class Source:
     mirrors: bool
     find: Callable[..., Collection]
     Options: type[Section] | None = None
+    frame: Callable[[Image.Image], Image.Image] | None = None
 
     def open(self, options: DataOptions) -> Collection:
         """Finds the images that a recipe describes.
@@ -107,7 +109,12 @@ Opener = Callable[..., Collection]
 
 
 def source(
-    name: str, description: str, *, mirrors: bool, options: type[Section] | None = None
+    name: str,
+    description: str,
+    *,
+    mirrors: bool,
+    options: type[Section] | None = None,
+    frame: Callable[[Image.Image], Image.Image] | None = None,
 ) -> Callable[[Opener], Opener]:
     """Registers a function as the data source of this name.
 
@@ -116,10 +123,12 @@ def source(
         description: one line for `zeuxis data`.
         mirrors: whether a mirrored image is still valid.
         options: schema of `data.options`, which become the function's second argument; None if it has none.
+        frame: crops a decoded image as this source does, before its middle square is used; a user's own picture is
+            cropped by it as well.
     """
 
     def register(open_: Opener) -> Opener:
-        SOURCES.register(name, Source(name, description, mirrors, open_, options), open_.__module__)
+        SOURCES.register(name, Source(name, description, mirrors, open_, options, frame), open_.__module__)
         return open_
 
     return register

@@ -17,6 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from zeuxis.data import to_bytes
 from zeuxis.errors import UserError
 from zeuxis.evaluation.features import JUDGES, FeatureJudge, resized
 from zeuxis.nets import Shape
@@ -65,13 +66,14 @@ class EfficientNet(FeatureJudge):
         self.network.load_state_dict(weights)
         self.network.eval().to(memory_format=torch.channels_last)
 
-    def extract(self, images: np.ndarray) -> Tensor:
-        pixels = (resized(images, self.options.size) - 127) / 128
-        maps: Tensor = self.network.extract_features(pixels.contiguous(memory_format=torch.channels_last))
+    def extract(self, pixels: Tensor) -> Tensor:
+        inputs = (resized(pixels, self.options.size) - 127) / 128
+        maps: Tensor = self.network.extract_features(inputs.contiguous(memory_format=torch.channels_last))
         return maps.mean(dim=(2, 3))
 
     def classify(self, images: np.ndarray) -> np.ndarray:
         """Returns ImageNet logits `(N, 1000)` of `(N, H, W, C)` images in 0..1 or bytes."""
+        pixels = torch.as_tensor(to_bytes(images)).permute(0, 3, 1, 2).float()
         with torch.no_grad():
-            logits: Tensor = self.network((resized(images, self.options.size) - 127) / 128)
+            logits: Tensor = self.network((resized(pixels, self.options.size) - 127) / 128)
         return logits.numpy()

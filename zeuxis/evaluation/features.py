@@ -49,14 +49,16 @@ class FeatureJudge(ABC):
         self.shape, self.options = shape, self.Options.model_validate(options)
 
     @abstractmethod
-    def extract(self, images: np.ndarray) -> Tensor:
-        """Returns features `(B, F)` of `(B, H, W, C)` images in 0..1 or bytes."""
+    def extract(self, pixels: Tensor) -> Tensor:
+        """Returns features `(B, F)` of `(B, C, H, W)` pixels in 0..255."""
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Returns features `(N, F)` of `(N, H, W, C)` images in 0..1 or bytes."""
-        starts = paced(range(0, len(images), self.chunk), "judge")
+        parts = []
         with torch.no_grad():
-            parts = [self.extract(np.array(images[i : i + self.chunk])).float().numpy() for i in starts]
+            for i in paced(range(0, len(images), self.chunk), "judge"):
+                pixels = torch.as_tensor(to_bytes(np.array(images[i : i + self.chunk]))).permute(0, 3, 1, 2)
+                parts.append(self.extract(pixels.float()).float().numpy())
         return np.concatenate(parts)
 
 
@@ -79,9 +81,8 @@ def judge_by_name(text: str, shape: Shape) -> FeatureJudge:
     return kind(shape, **choice.read(kind.Options, f"The judge '{name}'", "").model_dump())
 
 
-def resized(images: np.ndarray, size: int) -> Tensor:
-    """Returns `(B, 3, size, size)` pixels in 0..255 of `(B, H, W, C)` images in 0..1 or bytes; grey becomes colour."""
-    pixels = torch.as_tensor(to_bytes(images)).permute(0, 3, 1, 2).float()[:, :3]
+def resized(pixels: Tensor, size: int) -> Tensor:
+    """Returns `(B, 3, size, size)` pixels of `(B, C, H, W)` pixels in 0..255; grey becomes colour."""
     if pixels.shape[2:] != (size, size):
         pixels = F.interpolate(pixels, (size, size), mode="bicubic", antialias=True).clamp(0, 255)
     return pixels.expand(-1, 3, -1, -1)

@@ -12,11 +12,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 from urllib.error import URLError
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from zeuxis.data import to_bytes
 from zeuxis.errors import UserError
 from zeuxis.evaluation.features import JUDGES, FeatureJudge
 from zeuxis.nets import Shape
@@ -52,7 +50,7 @@ class Inception(FeatureJudge):
                 f"put it into {torch.hub.get_dir()}/checkpoints."
             ) from error
 
-    def extract(self, images: np.ndarray) -> Tensor:
-        pixels = torch.as_tensor(to_bytes(images)).permute(0, 3, 1, 2)  # torch-fidelity's own network resizes them
-        features: Tensor = self.network(pixels.expand(-1, 3, -1, -1))[0]
+    def extract(self, pixels: Tensor) -> Tensor:
+        # torch-fidelity's network takes bytes and resizes them itself.
+        features: Tensor = self.network(pixels.to(torch.uint8).expand(-1, 3, -1, -1))[0]
         return features

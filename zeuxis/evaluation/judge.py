@@ -23,24 +23,27 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zeuxis.data import load
+from zeuxis.data import from_unit, load
 from zeuxis.data.registry import cache_dir
 from zeuxis.errors import StoppedError, UserError
 from zeuxis.evaluation.efficientnet import EfficientNet, installed
 from zeuxis.evaluation.features import JUDGES, FeatureJudge
 from zeuxis.evaluation.judges import judges
 from zeuxis.files import WriteError, make_folder, path_part, unfinished
+from zeuxis.models import HasFeatures
 from zeuxis.nets import Shape
 from zeuxis.progress import say
 from zeuxis.recipe import DataOptions, Recipe
 from zeuxis.run import Run
 from zeuxis.training import start
 
-__all__ = ["Judge", "RandomFeatures", "find_judge", "find_or_train_judge", "judge_name", "train_judge"]
+__all__ = [
+    "Judge", "RandomFeatures", "features_of", "find_judge", "find_or_train_judge", "judge_name",
+    "train_judge",
+]  # fmt: skip
 
 # Longest training of a classifier; it ends earlier once its cross-entropy no longer falls.
 MINUTES = 3.0
@@ -76,9 +79,8 @@ class RandomFeatures(FeatureJudge):
                 break
         self.network = nn.Sequential(*layers).eval()
 
-    def extract(self, images: np.ndarray) -> Tensor:
-        pixels = torch.as_tensor(images).permute(0, 3, 1, 2).float()
-        maps: Tensor = self.network(pixels / (127.5 if images.dtype == np.uint8 else 0.5) - 1)
+    def extract(self, pixels: Tensor) -> Tensor:
+        maps: Tensor = self.network(pixels / 127.5 - 1)
         return torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
 
 
@@ -94,6 +96,15 @@ def find_or_train_judge(run: Run) -> Judge:
     """Returns the judge of a run; if there is none yet, trains a classifier of its images' classes for minutes."""
     images = run.recipe.data, run.classes, run.environment["data"]["fingerprint"]
     return find_judge(*images) or train_judge(*images)
+
+
+def features_of(judge: Judge, images: Tensor) -> Tensor:
+    """Returns a judge's features `(B, F)` of `(B, C, H, W)` images in 0..1, through which gradients pass."""
+    if isinstance(judge, FeatureJudge):
+        return judge.extract(images.cpu() * 255)
+    model = judge.model
+    assert isinstance(model, HasFeatures), "a run that judges is a classifier"
+    return model.features(from_unit(images.to(judge.device), judge.recipe.data.range))
 
 
 def find_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str) -> Judge | None:

@@ -58,8 +58,7 @@ class TimmNetwork(FeatureJudge):
         self.mean, self.deviation = (np.array(settings[key], np.float32) * 255 for key in ("mean", "std"))
         self.name = f"timm {model} at {self.size}"
 
-    def extract(self, images: np.ndarray) -> Tensor:
-        pixels = resized(images, self.size)
+    def extract(self, pixels: Tensor) -> Tensor:
         mean, deviation = (pixels.new_tensor(values)[:, None, None] for values in (self.mean, self.deviation))
-        features: Tensor = self.network((pixels - mean) / deviation)
+        features: Tensor = self.network((resized(pixels, self.size) - mean) / deviation)
         return features

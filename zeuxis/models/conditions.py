@@ -101,6 +101,13 @@ class Condition:
                 raise UserError(f"{name} is a finite number, as in {name}={mean:.3g}, not '{quoted(value)}'.")
         return list(values.values())
 
+    def name_of(self, vector: np.ndarray) -> str:
+        """Returns the class nearest to a condition `(K,)`, or its numbers, as `vectors_of` takes them."""
+        if not self.scales:
+            return self.classes[int(np.square(self.vectors - vector).sum(axis=1).argmin())]
+        values = [mean + deviation * x for x, (mean, deviation) in zip(vector, self.scales, strict=True)]
+        return ",".join(f"{name}={value:.4g}" for name, value in zip(self.parts, values, strict=True))
+
     def in_turn(self, count: int) -> np.ndarray:
         """Returns vectors `(count, K)`: of the classes in turn, or random numbers on the training images' scale."""
         if not self.scales:

@@ -1,0 +1,5 @@
+"""A user's own pictures in latent space: where a model finds them, and in which directions they can be changed."""
+
+from zeuxis.latent.projection import Projection, project
+
+__all__ = ["Projection", "project"]
