@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick test-data test-all lint types format docs bench gallery clean
+.PHONY: demo test quick test-data test-all lint types format docs bench gallery dist clean
 
 demo: .venv/installed
 	$(BIN)/zeuxis demo
@@ -47,6 +47,11 @@ PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar off -c cons
 	$(call step,Installing PyTorch (some minutes),$(PIP) torch)
 	$(call step,Installing Zeuxis and its tools,$(PIP) -e '.[dev]')
 	@touch $@
+
+# A wheel and a source archive, in dist/.
+dist: .venv/installed
+	$(PIP) --quiet build
+	$(BIN)/python -m build --outdir dist .
 
 # Writes the pages that come from the code, then the site: docs/_site/index.html.
 docs: .venv/installed

@@ -1,0 +1,69 @@
+"""The wheel: built without a network, installed elsewhere, and used without the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(folder),
+        ".",
+    ]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    (built,) = folder.glob("zeuxis-*.whl")
+    return built
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_file_that_the_package_reads(wheel: Path) -> None:
+    held = set(zipfile.ZipFile(wheel).namelist())
+    tracked = subprocess.run(
+        ["git", "ls-files", "zeuxis"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert len(tracked) > 200
+    assert not [name for name in tracked if name not in held], "a file of the package is missing from the wheel"
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", str(site), str(wheel)]
+    subprocess.run(install, check=True)
+
+    def run(*arguments: str) -> str:
+        environment = os.environ | {"PYTHONPATH": str(site)}
+        command = [sys.executable, "-m", "zeuxis", *arguments]
+        ended = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    where = subprocess.run(
+        [sys.executable, "-c", "import zeuxis; print(zeuxis.__file__)"], cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(site)}, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert where.startswith(str(site)), "the wheel is used, and not the checkout"
+    assert "mnist-vae-z2" in run("recipes")
+    assert run("sample", "pretrained/digits-flow", "-n", "4").rstrip().endswith(".png")
+    folder = run("train", "digits-vae", "--steps", "3").strip()
+    assert Path(tmp_path, run("report", folder).strip()).stat().st_size > 10_000
