@@ -322,42 +322,6 @@ def test_one_list_holds_all_that_takes_part() -> None:
     ]  # fmt: skip
 
 
-class Writer:
-    """Stands for TensorBoard's writer."""
-
-    made: list[Writer]
-
-    def __init__(self, folder: str, purge_step: int | None) -> None:
-        self.folder, self.purge_step, self.closed = Path(folder), purge_step, False
-        self.scalars: dict[str, list[int]] = {}
-        self.pictures: list[tuple[int, tuple[int, ...]]] = []
-        Writer.made.append(self)
-
-    def add_scalar(self, name: str, value: float, step: int) -> None:
-        assert math.isfinite(value)
-        self.scalars.setdefault(name, []).append(step)
-
-    def add_images(self, name: str, images: Any, step: int, dataformats: str) -> None:
-        assert dataformats == "NHWC"
-        self.pictures.append((step, images.shape))
-
-    def close(self) -> None:
-        self.closed = True
-
-
-@pytest.mark.parametrize("choice", ["tensorboard", {"name": "tensorboard", "images": False}])
-def test_a_recipe_names_callbacks(choice: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Writer.made = []
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))  # type: ignore[arg-type]
-    settings = {"training__callbacks": [choice], "training__snapshot_every": "2 steps", "training__steps": 4}
-    run = train("digits-vae", tmp_path, **settings)
-    assert resume(run.path, {"training.steps": 6}, visible=False)
-    first, second = Writer.made
-    assert first.folder == run.path / "tensorboard" and first.closed and second.purge_step == 4
-    assert first.scalars["vae/loss"] == [1, 2, 3, 4] and second.scalars["vae/loss"] == [5, 6]
-    assert [step for step, _ in first.pictures] == ([0, 2, 4] if choice == "tensorboard" else [])
-
-
 def test_a_callback_that_cannot_be_had_is_told_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

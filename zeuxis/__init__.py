@@ -45,6 +45,7 @@ def train(
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
     plugins: Sequence[str | Path] = (),
+    track: Sequence[str] = (),
 ) -> Run:
     """Trains a recipe and returns the finished run.
 
@@ -63,6 +64,7 @@ def train(
         progress: show what happens.
         callbacks: what takes part in it besides, `zeuxis.training.Callback`.
         plugins: Python files that register what the recipe names; the run keeps a copy.
+        track: trackers that follow the training: `tensorboard`, `mlflow`, `wandb`.
 
     Raises:
         UserError: for anything that cannot work, in a sentence.
@@ -71,7 +73,7 @@ def train(
     from zeuxis.plugins import load_plugins, read_plugin
     from zeuxis.recipe import load_recipe
     from zeuxis.run import Run
-    from zeuxis.training import start
+    from zeuxis.training import start, tracked
     from zeuxis.trust import Trust
 
     # Before the data are looked for, which may be a plugin's.
@@ -82,7 +84,7 @@ def train(
     given = {"epochs": epochs, "steps": steps, "minutes": minutes, "seed": seed}
     overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
     chosen = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugins)
-    folder, _ = start(chosen, runs_dir(runs), name=name, visible=progress, callbacks=callbacks)
+    folder, _ = start(tracked(chosen, track), runs_dir(runs), name=name, visible=progress, callbacks=callbacks)
     return Run(folder, trust=chosen.trust)
 
 

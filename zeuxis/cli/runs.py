@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from zeuxis.cli.shared import RunName, RunNames, Runs, app, echo, runs_app, show
+from zeuxis.cli.shared import Out, RunName, RunNames, Runs, app, echo, open_run, runs_app, show
 from zeuxis.errors import UserError, one_of
+from zeuxis.files import require_place, write_file
 
 # From so many columns of the terminal on, the list of runs shows recipe, data, date and note as well.
 WIDE = 120
@@ -133,6 +134,32 @@ def prune_runs(names: RunNames, runs: Runs = None) -> None:
 
     for folder in [folder_of(name, runs_dir(runs)) for name in dict.fromkeys(names)]:
         echo(f"{folder}: {decimal(prune(folder))} freed")
+
+
+@runs_app.command("journal")
+def show_journal(
+    name: RunName,
+    as_csv: Annotated[bool, typer.Option("--csv", help="print every line as CSV")] = False,
+    out: Out = None,
+    runs: Runs = None,
+) -> None:
+    """Show the numbers of a training: each one's role, its first, lowest and newest value; or all, as CSV."""
+    run = open_run(name, runs, trust=False)
+    if out is not None and not as_csv:
+        raise UserError("--out takes the CSV of a journal; add --csv.")
+    if as_csv:
+        text = run.journal.to_csv()
+        echo(write_file(require_place(out), text) if out else text.removesuffix("\n"))
+        return
+    from rich.table import Table
+
+    table = Table("number", "role", box=None, pad_edge=False)
+    for column in ("lines", "first", "lowest", "newest"):
+        table.add_column(column, justify="right")
+    for number, role in run.journal.roles.items():
+        values = run.series(number)[1]
+        table.add_row(number, role, f"{len(values):,}", *(f"{v:.4g}" for v in (values[0], values.min(), values[-1])))
+    show(table)
 
 
 @app.command()

@@ -12,9 +12,9 @@ from zeuxis.files import path_part, subfolder
 from zeuxis.trust import Trust
 
 __all__ = [
-    "Attribute", "Classes", "DataOption", "Epochs", "Label", "Minutes", "Out", "Pictures", "Plugins",
-    "RecipeName", "RunName", "RunNames", "Runs", "Samples", "SamplingOptions", "Seed", "Seeds", "Settings",
-    "Steps", "Trusted", "app", "budget", "data_app", "echo", "names_in", "open_run", "overrides_of", "runs_app",
+    "Attribute", "Classes", "DataOption", "Epochs", "Label", "Minutes", "Out", "Pictures", "Plugins", "RecipeName",
+    "RunName", "RunNames", "Runs", "Samples", "SamplingOptions", "Seed", "Seeds", "Settings", "Steps", "Track",
+    "Trusted", "app", "budget", "data_app", "echo", "names_in", "open_run", "overrides_of", "runs_app",
     "samples_folder", "show",
 ]  # fmt: skip
 
@@ -66,6 +66,9 @@ Label = Annotated[
 Seeds = Annotated[int, typer.Option(min=1, max=1000, help="train each this many times, with different seeds")]
 Samples = Annotated[int, typer.Option(min=100, max=100_000, help="images to sample from each for the measures")]
 Out = Annotated[Path | None, typer.Option(help="where to write")]
+Track = Annotated[
+    str, typer.Option(metavar="NAMES", help="trackers that follow it: tensorboard, mlflow, wandb, separated by commas")
+]
 Trusted = Annotated[
     bool, typer.Option("--trust", help="run the Python code that a run or recipe from elsewhere contains or names")
 ]

@@ -18,10 +18,12 @@ from zeuxis.cli.shared import (
     Runs,
     Settings,
     Steps,
+    Track,
     Trusted,
     app,
     budget,
     echo,
+    names_in,
     open_run,
     overrides_of,
 )
@@ -49,6 +51,7 @@ def train(
         str | None, typer.Option(metavar="TERM", help="stop when this no longer falls: fid, or a test term such as mse")
     ] = None,
     settings: Settings = None,
+    track: Track = "",
     name: Annotated[str, typer.Option(help="name of the run's folder")] = "",
     runs: Runs = None,
     trust: Trusted = False,
@@ -73,9 +76,9 @@ def train(
         loaded = loaded.updated({"data.classes": choose_classes(classes, loaded.data)})
 
     from zeuxis import runs_dir
-    from zeuxis.training import start
+    from zeuxis.training import start, tracked
 
-    folder, finished = start(loaded, runs_dir(runs), name=name)
+    folder, finished = start(tracked(loaded, names_in(track)), runs_dir(runs), name=name)
     _done(folder, finished)
 
 

@@ -1,6 +1,7 @@
 """Training: the trainer, checkpoints, the journal, snapshots and monitors."""
 
 from zeuxis.training.callbacks import CALLBACKS, Callback, Display
+from zeuxis.training.callbacks.tracking import Tracker, tracked
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, checkpoints, load_weights
 from zeuxis.training.journal import Journal, read_journal, read_warnings
 from zeuxis.training.snapshots import generate, read_snapshots, read_tiles, save_tiles
@@ -13,6 +14,7 @@ __all__ = [
     "Checkpoint",
     "Display",
     "Journal",
+    "Tracker",
     "Trainer",
     "best_checkpoint",
     "checkpoints",
@@ -28,4 +30,5 @@ __all__ = [
     "resume",
     "save_tiles",
     "start",
+    "tracked",
 ]

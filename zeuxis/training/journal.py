@@ -24,11 +24,13 @@ The first line that holds a number also gives its role, in `roles`, which figure
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from io import StringIO
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
@@ -63,6 +65,15 @@ class Lines(list[Line]):
                 if "/" in name and name not in self.roles:
                     self.roles[name] = known.get(name) or role_of(name)
             self.append(numbers)
+
+    def to_csv(self) -> str:
+        """Returns them as CSV: one row per line and one column per number; empty where a line does not have it."""
+        columns = ["step", *COUNTERS, *self.roles]
+        text = StringIO()
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self)
+        return text.getvalue()
 
 
 def role_of(name: str) -> Role:

@@ -21,7 +21,7 @@ from zeuxis.files import write_file
 from zeuxis.models import Generates, Model
 from zeuxis.progress import TROUBLE, say
 
-__all__ = ["generate", "read_snapshots", "read_tiles", "save_tiles"]
+__all__ = ["generate", "read_snapshots", "read_tiles", "save_tiles", "tiled"]
 
 TILES = 16
 COLUMNS = 8
@@ -45,13 +45,18 @@ def generate(model: Model, device: torch.device, count: int = TILES, seed: int |
 
 def save_tiles(path: Path, images: np.ndarray, columns: int = COLUMNS) -> None:
     """Writes `(N, H, W, C)` bytes as one PNG with `columns` tiles per row; the rest of the last row is black."""
+    sheet = tiled(images, columns)
+    write_file(path, lambda p: Image.fromarray(sheet.squeeze(-1) if sheet.shape[2] == 1 else sheet).save(p))
+
+
+def tiled(images: np.ndarray, columns: int = COLUMNS) -> np.ndarray:
+    """Arranges `(N, H, W, C)` bytes without gaps; returns `(rows * H, columns * W, C)`, black after the last image."""
     count, height, width, channels = images.shape
     rows = -(-count // columns)
     sheet = np.zeros((rows * columns, height, width, channels), np.uint8)
     sheet[:count] = images
     sheet = sheet.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
-    sheet = sheet.reshape(rows * height, columns * width, channels)
-    write_file(path, lambda p: Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet).save(p))
+    return sheet.reshape(rows * height, columns * width, channels)
 
 
 def read_tiles(path: Path, size: int) -> np.ndarray:

@@ -1,17 +1,17 @@
-"""Numbers and snapshots for TensorBoard: `training.callbacks = ["tensorboard"]`, then `tensorboard --logdir runs`."""
+"""A run for TensorBoard: `zeuxis train RECIPE --track tensorboard`, then `tensorboard --logdir runs`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
-from zeuxis.errors import UserError
 from zeuxis.files import subfolder
 from zeuxis.recipe import Section
-from zeuxis.training.callbacks.base import CALLBACKS, Callback
-from zeuxis.training.journal import COUNTERS, Line
+from zeuxis.training.callbacks.base import CALLBACKS
+from zeuxis.training.callbacks.tracking import Tracker
 
 if TYPE_CHECKING:
     from zeuxis.training.trainer import Trainer
@@ -26,40 +26,37 @@ class TensorBoardOptions(Section):
 
 
 @CALLBACKS.add("tensorboard")
-class TensorBoard(Callback):
-    """Writes every journal line and the snapshots into the run's `tensorboard` folder.
+class TensorBoard(Tracker):
+    """Writes into the run's `tensorboard` folder.
 
     Args:
         images: also write snapshots.
     """
 
-    Options = TensorBoardOptions
+    name, title, Options = "tensorboard", "TensorBoard", TensorBoardOptions
 
-    def __init__(self, images: bool = True) -> None:
-        self.images = images
+    def load(self) -> None:
+        from torch.utils.tensorboard import SummaryWriter
 
-    def attached(self, trainer: Trainer) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UserError(
-                f"The callback tensorboard needs TensorBoard ({error}); install it with: pip install "
-                '"zeuxis[tensorboard]"'
-            ) from error
         self._make: Any = SummaryWriter
 
-    def begin(self, trainer: Trainer) -> None:
+    def open(self, trainer: Trainer, settings: Mapping[str, Any]) -> None:
         # Hides what a killed run wrote after its last checkpoint.
-        self._writer = self._make(str(subfolder(trainer.folder, "tensorboard")), purge_step=trainer.step or None)
+        purged = trainer.step + 1 if trainer.step else None
+        self._writer = self._make(str(subfolder(trainer.folder, "tensorboard")), purge_step=purged)
+        rows = "\n".join(f"| {key} | {value} |" for key, value in settings.items())
+        self._writer.add_text("settings", f"| key | value |\n|---|---|\n{rows}", trainer.step)
+        self._settings = settings
 
-    def logged(self, trainer: Trainer, line: Line) -> None:
-        for name, value in line.items():
-            if name not in ("step", *COUNTERS):
-                self._writer.add_scalar(name, value, line["step"])
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value, step)
 
-    def snapshot(self, trainer: Trainer, images: np.ndarray) -> None:
-        if self.images:
-            self._writer.add_images("snapshot", images, trainer.step, dataformats="NHWC")
+    def draw(self, step: int, grid: np.ndarray) -> None:
+        self._writer.add_image("samples", grid, step, dataformats="HWC")
 
-    def end(self, trainer: Trainer) -> None:
+    def close(self, final: Mapping[str, float], complete: bool) -> None:
+        # The table of all runs, by settings and final numbers, under "HPARAMS".
+        plain = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in self._settings.items()}
+        self._writer.add_hparams(plain, {f"final/{name}": v for name, v in final.items()}, run_name=".")
         self._writer.close()
