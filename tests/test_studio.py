@@ -24,11 +24,11 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from zeuxis.curves import Curves, thinned
 from zeuxis.errors import UserError
 from zeuxis.listing import annotate
 from zeuxis.pretrained import unpack
 from zeuxis.run import Run
-from zeuxis.studio.curves import Curves, thinned
 from zeuxis.studio.explorer import Explorer, principal, strongest
 from zeuxis.studio.frames import answered, pack
 from zeuxis.studio.frames import unpack as unpacked

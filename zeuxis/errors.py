@@ -13,6 +13,7 @@ from difflib import get_close_matches
 
 __all__ = [
     "DivergedError",
+    "NoWeightsError",
     "StoppedError",
     "UserError",
     "nearest",
@@ -33,6 +34,10 @@ class UserError(Exception):
 
 class DivergedError(UserError):
     """Training that produced NaN or infinite numbers."""
+
+
+class NoWeightsError(UserError):
+    """A run that has no weights yet, because it was stopped, or looked at, before its first checkpoint."""
 
 
 class StoppedError(UserError):

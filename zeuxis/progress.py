@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-__all__ = ["TROUBLE", "Literal", "Words", "bar", "console", "plain", "say", "warn"]
+__all__ = ["TROUBLE", "Literal", "Words", "bar", "console", "fitted", "plain", "say", "status", "warn"]
 
 # The colour of warnings.
 TROUBLE = "#c8553d"
@@ -64,6 +64,42 @@ def say(text: str, style: str = "", *, lead: str = "") -> None:
 def warn(text: str) -> None:
     """Prints a warning to standard error."""
     say(text, lead="Warning: ", style=TROUBLE)
+
+
+def status(epoch: float, step: int, rate: float, seconds_left: float | None, terms: Mapping[str, float]) -> list[str]:
+    """Returns the parts of a line that says how far a training is, most important first.
+
+    Args:
+        epoch: passes over the training images so far.
+        step: iterations so far.
+        rate: images per second.
+        seconds_left: until the end of the budget, if it is known.
+        terms: losses and test numbers by name; an error under `NAME_stderr` is shown beside its number.
+    """
+    left = [f"{_clock(seconds_left)} left"] if seconds_left is not None else []
+    return [f"epoch {epoch:.1f}", *left, f"step {step}", f"{rate:,.0f} img/s", *(
+        f"{name.removesuffix('/loss')} {value:.4g}"
+        + (f" ± {terms[f'{name}_stderr']:.2g}" if f"{name}_stderr" in terms else "")
+        for name, value in terms.items()
+        if not name.endswith("_stderr")
+    )]  # fmt: skip
+
+
+def _clock(seconds: float) -> str:
+    """Returns a duration as `3:20`, or `2:03:20` from an hour on."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def fitted(parts: Sequence[str], width: int) -> str:
+    """Returns as many of the parts, from the first on, as fit into a line of so many columns."""
+    line = plain(parts[0])[:width]
+    for part in map(plain, parts[1:]):
+        if len(line) + 2 + len(part) > width:
+            break
+        line = f"{line}  {part}"
+    return line
 
 
 @contextmanager

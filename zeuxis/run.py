@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from zeuxis import data, pretrained
 from zeuxis.data import Dataset, to_unit
 from zeuxis.data.batches import from_unit, make_batch
-from zeuxis.errors import UserError, nearest, one_of, require_within
+from zeuxis.errors import NoWeightsError, UserError, nearest, one_of, require_within
 from zeuxis.files import exists, why
 from zeuxis.models import Classifies, Code, Encodes, Generates, HasCodes, HasFeatures, Model, Posterior, build_model
 from zeuxis.models.base import Role
@@ -183,13 +183,16 @@ class Run:
     # -- what it can do -------------------------------------------------------------------------------
 
     @cached_property
-    def _loaded(self) -> tuple[Model, int]:
+    def structure(self) -> Model:
+        """The model, perhaps without its trained weights: enough to know its networks, phases and abilities."""
         model = build_model(self.recipe, self.classes)
         if numbers := self.environment["data"].get("numbers"):
             model.conditions = of_numbers([name for name, *_ in numbers], [(mean, dev) for _, mean, dev in numbers])
-        path = best_checkpoint(self.path / "checkpoints")
-        if path is None:
-            raise UserError(f"{self.path} has no checkpoint yet; let it train longer, or resume it.")
+        return model
+
+    @cached_property
+    def _loaded(self) -> tuple[Model, int]:
+        path, model = self._weights_path(), self.structure
         checkpoint = Checkpoint.read(path, parts=("networks/", "average/"))
         for words in changes(checkpoint.state, self.recipe):
             say(f"{self.path / 'recipe.toml'} was changed since its weights were saved: {words}.", style=TROUBLE)
@@ -201,18 +204,32 @@ class Run:
         """The model with the weights of the best checkpoint, or of the newest if none is marked best."""
         return self._loaded[0]
 
+    @cached_property
+    def trained(self) -> bool:
+        """Whether it has weights: its first checkpoint was saved."""
+        return best_checkpoint(self.path / "checkpoints") is not None
+
     @property
     def step(self) -> int:
-        """The step at which those weights were saved."""
-        return self._loaded[1]
+        """The step at which those weights were saved; of the newest journal line while there are none."""
+        return self._loaded[1] if "_loaded" in vars(self) else self._saved_step
+
+    @cached_property
+    def _saved_step(self) -> int:
+        if not self.trained:
+            return self.last("step") or 0
+        return int(Checkpoint.read(self._weights_path(), parts=()).state["step"])
+
+    def _weights_path(self) -> Path:
+        path = best_checkpoint(self.path / "checkpoints")
+        if path is None:
+            raise NoWeightsError(f"{self.path} has no checkpoint yet; let it train longer, or resume it.")
+        return path
 
     @cached_property
     def weights(self) -> str:
         """SHA-256 of the checkpoint in use: two runs with the same one make the same images."""
-        path = best_checkpoint(self.path / "checkpoints")
-        if path is None:
-            raise UserError(f"{self.path} has no checkpoint yet; let it train longer, or resume it.")
-        with path.open("rb") as file:
+        with self._weights_path().open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     @cached_property
@@ -250,32 +267,32 @@ class Run:
     @property
     def conditional(self) -> bool:
         """Whether the model is given a class to make images of."""
-        return self.model.conditional
+        return self.structure.conditional
 
     @property
     def generates(self) -> bool:
         """Whether the model makes images from latents."""
-        return isinstance(self.model, Generates)
+        return isinstance(self.structure, Generates)
 
     @property
     def encodes(self) -> bool:
         """Whether the model encodes images into latents."""
-        return isinstance(self.model, Encodes)
+        return isinstance(self.structure, Encodes)
 
     @property
     def classifies(self) -> bool:
         """Whether the model predicts classes."""
-        return isinstance(self.model, Classifies)
+        return isinstance(self.structure, Classifies)
 
     @property
     def codes(self) -> tuple[Code, ...]:
         """The codes: parts of the latent vector with a meaning of their own; empty if there are none."""
-        return self.model.codes() if isinstance(self.model, HasCodes) else ()
+        return self.structure.codes() if isinstance(self.structure, HasCodes) else ()
 
     @property
     def summary(self) -> dict[str, Any]:
         """Tables of the networks' layers, as `zeuxis summary --json` prints them."""
-        return summary(self.recipe.name, self.model.networks)
+        return summary(self.recipe.name, self.structure.networks)
 
     def latents(self, n: int, seed: int = 1) -> np.ndarray:
         """Samples `(n, Z)` latents from the prior; the same seed gives the same latents on any device.

@@ -99,6 +99,24 @@ def resume(
 
 
 @app.command()
+def watch(
+    run: RunName,
+    page: Annotated[
+        bool, typer.Option("--page", help="also write live.html into the run, which renews itself")
+    ] = False,
+    runs: Runs = None,
+) -> None:
+    """Watch a training in the terminal until it ends. Ctrl-C leaves the training alone."""
+    from zeuxis.watching import PAGE
+    from zeuxis.watching import watch as watch_run
+
+    folder = open_run(run, runs, trust=False).path
+    if page:
+        echo(f"{folder / PAGE}: open it in a browser; it renews itself.")
+    echo(watch_run(folder, page=page, say=echo))
+
+
+@app.command()
 def demo(runs: Annotated[Path, typer.Option(help="folder for the demo's runs")] = Path("demo")) -> None:
     """Train three small models on digits and compare them."""
     from zeuxis.demo import run_demo

@@ -76,7 +76,7 @@ def cost(run: Run) -> Cost:
         peak_memory_mib=max(
             (line["cost/peak_memory_mib"] for line in run.journal if "cost/peak_memory_mib" in line), default=None
         ),
-        sample_ms=_sampling_time(run) if run.generates else None,
+        sample_ms=_sampling_time(run) if run.generates and run.trained else None,
         hardware=hardware,
     )
 

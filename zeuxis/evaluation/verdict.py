@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from zeuxis.files import is_locked
 from zeuxis.run import Run
 
 __all__ = ["training_state", "verdict"]
@@ -85,10 +86,15 @@ def training_state(run: Run) -> list[str]:
             f"{used:.3g} of the recipe's {whole:g} {unit} are trained; at this speed the rest takes "
             f"{_duration(minutes)}."
         )
-    if run.step != last["step"]:
+    if not run.trained:
         sentences.append(
-            f"The weights of step {run.step:,} are used, which had the lowest {options.watched} in the tests; training "
-            f"ended at step {last['step']:,}."
+            "There is no checkpoint yet: samples, measures and figures that need weights are left out until there is."
+        )
+    elif run.step != last["step"]:
+        which = f"which had the lowest {options.watched} in the tests" if options.watched else "the newest saved"
+        state = "is" if is_locked(run.path) else "ended"
+        sentences.append(
+            f"The weights of step {run.step:,} are used, {which}; training {state} at step {last['step']:,}."
         )
     return sentences
 

@@ -149,6 +149,6 @@ def draw_recipe(networks: Mapping[str, Network], name: str) -> Figure:
     applies=lambda run: True,
 )
 def architecture(run: Run) -> Figure:
-    fig = draw_networks({name: run.model.net(name) for name in run.model.networks})
+    fig = draw_networks({name: run.structure.net(name) for name in run.structure.networks})
     title(fig, run, "Networks")
     return fig

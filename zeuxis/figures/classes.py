@@ -17,7 +17,7 @@ ROWS, MOST = 8, 12
     "Samples by class",
     "Each column is a requested class, each row one latent. What stays the same along a row is style.",
     order=2,
-    applies=lambda run: run.generates and run.conditional and len(run.model.class_names) > 2,
+    applies=lambda run: run.generates and run.conditional and len(run.structure.class_names) > 2,
 )
 def classes(run: Run) -> Figure:
     names = list(run.model.class_names[:MOST])

@@ -15,7 +15,7 @@ from zeuxis.run import Run
     "Pairs",
     "Each column is one noise vector, generated without the attribute (above) and with it (below).",
     order=2,
-    applies=lambda run: run.generates and run.conditional and len(run.model.class_names) == 2,
+    applies=lambda run: run.generates and run.conditional and len(run.structure.class_names) == 2,
 )
 def pairs(run: Run, count: int = 10) -> Figure:
     names = list(run.model.class_names)

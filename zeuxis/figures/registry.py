@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from zeuxis.errors import UserError, one_of
+from zeuxis.errors import NoWeightsError, UserError, one_of
 from zeuxis.figures.style import write
 from zeuxis.files import subfolder
 from zeuxis.progress import bar, say
@@ -93,25 +93,39 @@ def draw_all(
     Raises:
         UserError: if a figure or an option is unknown or does not apply, or if the run folder cannot be written.
     """
-    selected = [kind for kind in kinds() if kind.applies(run)]
+    selected = [kind for kind in kinds() if _applies(kind, run)]
     for name in only:
         if name not in [kind.name for kind in selected]:
             raise one_of(f"figure of {run.name}", name, [kind.name for kind in selected])
     selected = [kind for kind in selected if not only or kind.name in only]
     checked = _checked(dict(options or {}), {k: v for kind in selected for k, v in kind.options.items()})
-    paths = {}
+    paths, without_weights = {}, []
     folder = subfolder(run.path, "figures")
     with bar(f"drawing {run.name}", len(selected), visible=progress) as advance:
         for kind in selected:
             try:
                 own_options = {name: value for name, value in checked.items() if name in kind.options}
                 paths[kind.name] = save(kind, run, folder / f"{kind.name}.png", own_options)
+            except NoWeightsError:
+                if only:
+                    raise
+                without_weights.append(kind.name)
             except UserError as error:  # a run copied without its data still gets the figures that need none
                 if only:
                     raise
                 say(f"The figure '{kind.name}' is left out: {error}")
             advance(1)
+    if without_weights:
+        names = ", ".join(without_weights)
+        say(f"{run.name} has no checkpoint yet, so figures that need weights are left out: {names}.")
     return paths
+
+
+def _applies(kind: Kind, run: Run) -> bool:
+    try:
+        return kind.applies(run)
+    except NoWeightsError:
+        return False
 
 
 def _checked(options: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:

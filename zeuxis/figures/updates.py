@@ -15,10 +15,10 @@ from zeuxis.run import Run
     "Losses by own updates",
     "Each loss against the number of updates of its own networks.",
     order=11,
-    applies=lambda run: len(run.journal) > 1 and len({phase.repeat for phase in run.model.phases}) > 1,
+    applies=lambda run: len(run.journal) > 1 and len({phase.repeat for phase in run.structure.phases}) > 1,
 )
 def updates(run: Run) -> Figure:
-    phases = run.model.phases
+    phases = run.structure.phases
     fig = new_figure(5.2 * len(phases), 3.3)
     for i, (ax, phase) in enumerate(zip(fig.subplots(1, len(phases), squeeze=False)[0], phases, strict=True)):
         steps, values = run.series(f"{phase.name}/loss")

@@ -1,5 +1,5 @@
-"""Self-contained HTML reports of one run, of several runs side by side, or of a reproduced report."""
+"""Self-contained HTML pages: a run, a run in training, several runs side by side, a reproduced report."""
 
-from zeuxis.report.html import comparison, reproduction, run_report
+from zeuxis.report.html import comparison, live_page, reproduction, run_report
 
-__all__ = ["comparison", "reproduction", "run_report"]
+__all__ = ["comparison", "live_page", "reproduction", "run_report"]

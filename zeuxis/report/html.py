@@ -22,7 +22,7 @@ from zeuxis.evaluation.evaluate import evaluate_cached, read_evaluation
 from zeuxis.evaluation.measure import as_text
 from zeuxis.evaluation.ranking import Row, mean_ranks, pooled, ranked
 from zeuxis.evaluation.verdict import training_state, verdict
-from zeuxis.figures import draw_all, kinds
+from zeuxis.figures import FIGURES, draw_all, kinds
 from zeuxis.figures.side_by_side import side_by_side
 from zeuxis.figures.style import write
 from zeuxis.figures.trade_off import Point, trade_off
@@ -30,7 +30,7 @@ from zeuxis.files import path_part, require_place, write_file
 from zeuxis.progress import say
 from zeuxis.run import Run
 
-__all__ = ["comparison", "reproduction", "run_report"]
+__all__ = ["comparison", "live_page", "reproduction", "run_report"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,24 @@ def run_report(run: Run, out: Path | None = None) -> Path:
     return _write(
         "run.html", path, verdict=sentences, column=_column(run, run.name), rows=ranked([evaluation]),
         samples=evaluation["samples"] if evaluation else 0, left_out=evaluation["left_out"] if evaluation else {},
+    )  # fmt: skip
+
+
+def live_page(run: Run, line: str, *, renew: int | None) -> Path:
+    """Writes `live.html` into the folder of a run that is being trained: its losses and its newest snapshot.
+
+    Args:
+        run: the run, opened anew for every call, as it reads its journal once.
+        line: how far it is.
+        renew: seconds after which a browser loads the page again; None once the training has ended.
+    """
+    losses = FIGURES["losses"]
+    snapshots = sorted((run.path / "snapshots").glob("step-*.png"))
+    return _write(
+        "live.html", run.path / "live.html", run=run, line=line, renew=renew,
+        losses=_picture(partial(losses.draw, run)) if losses.applies(run) else "",
+        snapshot=_encoded(snapshots[-1]) if snapshots else "",
+        step=int(snapshots[-1].stem.removeprefix("step-")) if snapshots else 0,
     )  # fmt: skip
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from zeuxis.curves import Curves
 from zeuxis.data import TO_COLOUR, choose, data_dir, load
 from zeuxis.figures.datasheet import datasheet
 from zeuxis.pretrained import cards
 from zeuxis.recipe import DataOptions, Recipe, load_recipe
 from zeuxis.run import Run
-from zeuxis.studio.curves import Curves
 from zeuxis.studio.explorer import Explorer
 from zeuxis.studio.jobs import Jobs
 from zeuxis.studio.shelf import Shelf

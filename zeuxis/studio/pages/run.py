@@ -9,6 +9,7 @@ from typing import Any
 from nicegui import run as background
 from nicegui import ui
 
+from zeuxis.curves import Curves
 from zeuxis.errors import UserError
 from zeuxis.figures import kinds
 from zeuxis.figures.accuracy import HEALTHY
@@ -16,7 +17,6 @@ from zeuxis.figures.losses import phase_of
 from zeuxis.figures.style import LINES
 from zeuxis.listing import Entry
 from zeuxis.recipe import run_recipe
-from zeuxis.studio.curves import Curves
 from zeuxis.studio.parts import GREY, duration, log_of
 from zeuxis.studio.pictures import snapshots
 from zeuxis.studio.shell import Tag, badge, button, caution, dialog, each, link, page, picture, tell, text_input, told

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress
 
-from zeuxis.progress import Words, console, say, warn
+from zeuxis.errors import quoted
+from zeuxis.progress import Words, console, fitted, say, status, warn
 from zeuxis.training.callbacks.base import Callback
 from zeuxis.training.journal import Line
 
@@ -18,6 +19,8 @@ __all__ = ["Display"]
 
 # Seconds between lines if the output is not a terminal.
 LINE_EVERY = 15.0
+# Columns of the bar, and of the longest name that is shown in full.
+BAR, NAME = 24, 24
 
 
 class Display(Callback):
@@ -26,7 +29,7 @@ class Display(Callback):
     def __init__(self, *, visible: bool = True) -> None:
         self.visible = visible
         self._live = visible and console.is_terminal
-        self._terms = ""
+        self._terms: dict[str, float] = {}
 
     def begin(self, trainer: Trainer) -> None:
         self._trainer = trainer
@@ -34,30 +37,25 @@ class Display(Callback):
         self._last_line = time.perf_counter()
         self._bar = Progress(
             Words("{task.description}", style="bold"),
-            BarColumn(bar_width=24, complete_style="#3b6ea5", finished_style="#4c956c"),
+            BarColumn(bar_width=BAR, complete_style="#3b6ea5", finished_style="#4c956c"),
             Words("{task.fields[status]}"),
             console=console,
             disable=not self._live,
         )
         self._bar.start()
-        self._task = self._bar.add_task(trainer.folder.name, total=1.0, status="")
+        self._task = self._bar.add_task(quoted(trainer.folder.name, NAME), total=1.0, status="")
 
     def iterated(self, trainer: Trainer) -> None:
         now = time.perf_counter()
         if self._live:
-            self._bar.update(self._task, completed=trainer.progress, status=self._status())
+            self._bar.update(self._task, completed=trainer.progress, status=self._status(self._room()))
         elif self.visible and (now - self._last_line > LINE_EVERY or trainer.complete):
             self._last_line = now
-            say(f"{trainer.folder.name}  {trainer.progress:4.0%}  {self._status()}")
+            say(f"{trainer.folder.name}  {trainer.progress:4.0%}  {self._status(1000)}")
 
     def logged(self, trainer: Trainer, line: Line) -> None:
         roles = trainer.journal.roles
-        terms = {name: value for name, value in line.items() if roles.get(name) in ("loss", "test")}
-        errors = {name: line.get(f"{name}_stderr") for name in terms}
-        self._terms = "  ".join(
-            f"{name.removesuffix('/loss')} {value:.4g}" + (f" ± {errors[name]:.2g}" if errors[name] is not None else "")
-            for name, value in terms.items()
-        )
+        self._terms = {name: v for name, v in line.items() if roles.get(name) in ("loss", "test", "error")}
 
     def warned(self, words: str) -> None:
         if self.visible:
@@ -66,12 +64,19 @@ class Display(Callback):
     def end(self, trainer: Trainer) -> None:
         self._bar.stop()
 
-    def _status(self) -> str:
+    def _room(self) -> int:
+        """Columns that the name, the bar and the gaps leave for the status."""
+        return max(console.width - min(len(self._trainer.folder.name), NAME) - BAR - 3, 0)
+
+    def _status(self, width: int) -> str:
         trainer = self._trainer
         start_time, images, progress = self._start
         elapsed = max(time.perf_counter() - start_time, 1e-6)
-        rate = (trainer.images - images) / elapsed
         gained = trainer.progress - progress
-        seconds_left = elapsed * (1 - trainer.progress) / gained if gained > 0 else 0
-        time_left = f"{int(seconds_left) // 60}:{int(seconds_left) % 60:02d} left"
-        return f"epoch {trainer.epoch:.1f}  step {trainer.step}  {rate:,.0f} img/s  {time_left}  {self._terms}"
+        return fitted(
+            status(
+                trainer.epoch, trainer.step, (trainer.images - images) / elapsed,
+                elapsed * (1 - trainer.progress) / gained if gained > 0 else None, self._terms,
+            ),
+            width,
+        )  # fmt: skip
