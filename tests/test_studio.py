@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -163,6 +163,14 @@ def test_images_are_read_from_the_data_folders_alone(place: str, tmp_path: Path)
 
 
 # -- runs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def package_stays_loaded() -> Iterator[None]:
+    """NiceGUI's simulated user drops the modules of pages, and the package with them; later tests need it whole."""
+    loaded = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "zeuxis"}
+    yield
+    sys.modules.update(loaded)
 
 
 @pytest.fixture
