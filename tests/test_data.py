@@ -272,7 +272,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest
         def interrupted(*arguments: object) -> Image.Image:
             raise KeyboardInterrupt
 
-        patch.setattr(cache_module, "square", interrupted)
+        patch.setattr(cache_module, "_square", interrupted)
         with pytest.raises(KeyboardInterrupt):
             load(chosen, progress=False)
     assert not caches(tmp_path)

@@ -141,6 +141,14 @@ def test_the_command_says_what_it_wrote_and_replaces_only_its_own(tmp_path: Path
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")], "nothing unfinished is left"
 
 
+def test_a_runs_link_does_not_lead_an_export_out_of_it(tmp_path: Path) -> None:
+    run = given("digits-vae", tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (run.path / "exports").symlink_to(tmp_path / "elsewhere")
+    ended = CliRunner().invoke(app, ["export", str(run.path), "--to", "safetensors"])
+    assert ended.exit_code != 0 and not any((tmp_path / "elsewhere").iterdir())
+
+
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UserError, match=re.escape("pip install 'zeuxis[onnx]'")):

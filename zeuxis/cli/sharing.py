@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,8 +29,9 @@ def export(
 ) -> None:
     """Write a run's model in a format that other programs read."""
     from zeuxis.export import export as write_export
+    from zeuxis.export import export_folder
 
     opened = open_run(run, runs, trust, settings)
-    folder: Path = out or opened.path / "exports" / to
+    folder = out or export_folder(opened, to)
     lines = write_export(opened, to, folder, layout=layout.value)
     echo("\n".join([*lines, str(folder)]))

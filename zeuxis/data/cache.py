@@ -34,7 +34,7 @@ from zeuxis.files import LOCK, unfinished, why, write_file
 from zeuxis.progress import bar, say
 from zeuxis.recipe import DataOptions
 
-__all__ = ["TO_COLOUR", "Decoded", "Prepared", "decoded", "prepare", "reason", "square", "tell"]
+__all__ = ["TO_COLOUR", "Decoded", "Prepared", "decoded", "prepare", "reason", "tell"]
 
 # Increased when the stored format or the decoding changes; older caches are then ignored.
 _FORMAT = 2
@@ -298,7 +298,7 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
 def prepare(image: Image.Image, options: DataOptions) -> Prepared:
     """Crops, scales and converts a decoded image to the size and the channels that the cache stores."""
     mode = "L" if options.channels == 1 else "RGB"
-    pixels = square(image, options.stored_size).convert(mode).tobytes()
+    pixels = _square(image, options.stored_size).convert(mode).tobytes()
     return Prepared(pixels, image.mode == "L", image.info.get(SIZE), image.size, image.info.get(CHANGES, ()))
 
 
@@ -323,7 +323,7 @@ def tell(tally: Tally, name: str, image: Prepared, options: DataOptions) -> None
         tally.add("converted", change, name)
 
 
-def square(image: Image.Image, size: int) -> Image.Image:
+def _square(image: Image.Image, size: int) -> Image.Image:
     """Resizes the middle square of an image to `size` x `size`; down-sampling is anti-aliased."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2

@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 from zeuxis.data.batches import scaled
-from zeuxis.data.cache import prepare, reason, tell
+from zeuxis.data.cache import Prepared, prepare, reason, tell
 from zeuxis.data.files import MAX_BYTES, decode, readable
 from zeuxis.data.notes import Note, Tally
 from zeuxis.data.registry import SOURCES
 from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions
 
-__all__ = ["read_pictures"]
+__all__ = ["as_arrays", "prepared_picture", "read_pictures"]
 
 
 def read_pictures(paths: Sequence[str | Path], options: DataOptions) -> tuple[np.ndarray, list[Note]]:
@@ -34,8 +34,7 @@ def read_pictures(paths: Sequence[str | Path], options: DataOptions) -> tuple[np
     Raises:
         UserError: if a file cannot be read.
     """
-    frame = SOURCES[options.source].frame
-    tally, pixels = Tally(), []
+    tally, pictures = Tally(), []
     for path in map(Path, paths):
         name = readable(str(path))
         try:
@@ -43,17 +42,32 @@ def read_pictures(paths: Sequence[str | Path], options: DataOptions) -> tuple[np
                 content = file.read(MAX_BYTES + 1)
             if len(content) > MAX_BYTES:
                 raise ValueError(f"it has more than the {MAX_BYTES:,} bytes allowed")
-            with warnings.catch_warnings():
-                # Pillow warns about large images; `decode` refuses those that are too large.
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                # Twice the size, as a frame keeps less than the whole.
-                image = decode(content, options.stored_size * (2 if frame else 1))
-                prepared = prepare(frame(image) if frame else image, options)
+            pictures.append(prepared_picture(content, options))
         except Exception as error:  # decoders raise anything
             raise UserError(f"The picture {name} cannot be read: {reason(error)}.") from error
-        tell(tally, readable(path.name), prepared, options)
-        pixels.append(np.frombuffer(prepared.pixels, np.uint8))
+        tell(tally, readable(path.name), pictures[-1], options)
+    return as_arrays(pictures, options), tally.notes(len(pictures) if len(pictures) > 1 else 0)
+
+
+def prepared_picture(content: bytes, options: DataOptions) -> Prepared:
+    """Decodes an image file's bytes, and crops, scales and converts the image as its source does in training.
+
+    Raises:
+        Exception: of any kind, if the bytes are no image that can be read.
+    """
+    frame = SOURCES[options.source].frame
+    with warnings.catch_warnings():
+        # Pillow warns about large images; `decode` refuses those that are too large.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Twice the size, as a frame keeps less than the whole.
+        image = decode(content, options.stored_size * (2 if frame else 1))
+        return prepare(frame(image) if frame else image, options)
+
+
+def as_arrays(pictures: Sequence[Prepared], options: DataOptions) -> np.ndarray:
+    """Returns prepared pictures as the recipe's images, `(N, H, W, C)` in 0..1."""
     side = options.stored_size
-    stored = torch.from_numpy(np.stack(pixels).reshape(-1, side, side, options.channels))
+    pixels = np.stack([np.frombuffer(picture.pixels, np.uint8) for picture in pictures])
+    stored = torch.from_numpy(pixels.reshape(-1, side, side, options.channels))
     images: np.ndarray = scaled(stored, options).permute(0, 2, 3, 1).numpy()
-    return images, tally.notes(len(pixels) if len(pixels) > 1 else 0)
+    return images

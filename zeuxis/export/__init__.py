@@ -14,7 +14,7 @@ from zeuxis.registry import Registry
 if TYPE_CHECKING:
     from zeuxis.run import Run
 
-__all__ = ["EXPORTERS", "Exporter", "Layout", "export"]
+__all__ = ["EXPORTERS", "Exporter", "Layout", "export", "export_folder"]
 
 # The order of an image's axes: height, width, channels, as in files and arrays; or channels first, as in networks.
 Layout = Literal["nhwc", "nchw"]
@@ -41,8 +41,19 @@ def export(run: Run, to: str = "onnx", out: Path | None = None, *, layout: Layou
             format cannot hold.
     """
     from zeuxis.export.place import replaced
-    from zeuxis.files import subfolder
 
     exporter = EXPORTERS[to]
-    with replaced(out or subfolder(run.path, "exports") / to) as folder:
+    with replaced(out or export_folder(run, to)) as folder:
         return exporter(run, folder, layout)
+
+
+def export_folder(run: Run, to: str) -> Path:
+    """Returns the folder inside a run for an export of this format.
+
+    Raises:
+        UserError: for an unknown format, and if the run's `exports` is a link that leads out of it.
+    """
+    from zeuxis.files import subfolder
+
+    _ = EXPORTERS[to]
+    return subfolder(run.path, "exports") / to

@@ -17,7 +17,7 @@ from zeuxis.export import Layout
 from zeuxis.models.base import LearnsPrior, Model
 from zeuxis.run import Run
 
-__all__ = ["Part", "parts"]
+__all__ = ["Part", "asked_for", "generator_facts", "parts"]
 
 # Batch size of the examples that a model is exported with; the exported batch is free.
 EXAMPLES = 3
@@ -88,22 +88,15 @@ def parts(run: Run, layout: Layout) -> Iterator[Part]:
     """Yields the operations that a run's model has: generator, prior, encoder, classifier."""
     # A copy, so that the run's own model stays on its device.
     model: Any = deepcopy(run.model).cpu()
-    height, width = run.recipe.data.shape[1:]
-    facts = {
-        "recipe": run.recipe.name, "model": run.recipe.model.name, "step": f"{run.step}",
-        "images": f"{layout.upper()}, {height}x{width}, {run.recipe.data.channels} channels, 0..1",
-    }  # fmt: skip
-    condition: dict[str, Tensor] = {}
-    if run.conditional:
-        condition = {"condition": torch.from_numpy(model.conditions.in_turn(EXAMPLES))}
-        facts |= _asked_for(model.conditions)
+    facts = _facts(run, layout)
+    condition = {"condition": torch.from_numpy(model.conditions.in_turn(EXAMPLES))} if run.conditional else {}
     images = torch.rand(EXAMPLES, *run.recipe.data.shape)
     shown = {"images": images.permute(0, 2, 3, 1).contiguous() if layout == "nhwc" else images}
     if run.generates:
         latents = torch.from_numpy(run.latents(EXAMPLES))
         yield Part(
             "generator", _Generator(model, layout), {"latents": latents} | condition, ("images",),
-            facts | {"latents": str(latents.shape[1]), "prior": _prior(run)},
+            generator_facts(run, layout),
         )  # fmt: skip
         if isinstance(run.model, LearnsPrior):
             noise = torch.randn(EXAMPLES, latents.shape[1])
@@ -113,7 +106,22 @@ def parts(run: Run, layout: Layout) -> Iterator[Part]:
     if run.encodes:
         yield Part("encoder", _Encoder(model, layout), shown | condition, ("latents",), facts)
     if run.classifies:
-        yield Part("classifier", _Classifier(model, layout), shown, ("probabilities",), facts | _classes(run))
+        classes = {"classes": json.dumps([*run.classes])}
+        yield Part("classifier", _Classifier(model, layout), shown, ("probabilities",), facts | classes)
+
+
+def generator_facts(run: Run, layout: Layout) -> dict[str, str]:
+    """Returns what a user of the generator must know, by name."""
+    return _facts(run, layout) | {"latents": str(run.latents(1).shape[1]), "prior": _prior(run)}
+
+
+def _facts(run: Run, layout: Layout) -> dict[str, str]:
+    height, width = run.recipe.data.shape[1:]
+    facts = {
+        "recipe": run.recipe.name, "model": run.recipe.model.name, "step": f"{run.step}",
+        "images": f"{layout.upper()}, {height}x{width}, {run.recipe.data.channels} channels, 0..1",
+    }  # fmt: skip
+    return facts | ({"condition": json.dumps(asked_for(run))} if run.conditional else {})
 
 
 def _prior(run: Run) -> str:
@@ -129,14 +137,9 @@ def _prior(run: Run) -> str:
     return "; ".join(["independent N(0, 1)" + (", but for the codes" if codes else ""), *codes])
 
 
-def _asked_for(conditions: Any) -> dict[str, str]:
-    """Says which condition asks for what, as JSON."""
+def asked_for(run: Run) -> dict[str, dict[str, list[float]]]:
+    """Returns which condition asks a conditional model for what: vectors of classes, or scales of numbers."""
+    conditions = run.model.conditions
     if conditions.scales:
-        scales = dict(zip(conditions.parts, conditions.scales, strict=True))
-        return {"condition": json.dumps({"numbers": {name: [*scale] for name, scale in scales.items()}})}
-    vectors = dict(zip(conditions.classes, conditions.vectors.tolist(), strict=True))
-    return {"condition": json.dumps({"classes": vectors})}
-
-
-def _classes(run: Run) -> dict[str, str]:
-    return {"classes": json.dumps([*run.classes])}
+        return {"numbers": {name: [*s] for name, s in zip(conditions.parts, conditions.scales, strict=True)}}
+    return {"classes": dict(zip(conditions.classes, conditions.vectors.tolist(), strict=True))}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,4 +34,3 @@ def replaced(folder: Path) -> Iterator[Path]:
         if folder.is_dir():
             folder.rename(aside / "old")
         filling.rename(folder)
-        shutil.rmtree(aside, ignore_errors=True)

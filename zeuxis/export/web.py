@@ -6,7 +6,6 @@ at a fixed version and checksum, and copied into the folder.
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from zeuxis.data.registry import cache_dir
 from zeuxis.errors import UserError
 from zeuxis.export import EXPORTERS, Layout
 from zeuxis.export.onnx import to_onnx
-from zeuxis.export.parts import parts
+from zeuxis.export.parts import asked_for
 from zeuxis.files import write_file
 from zeuxis.models.base import LearnsPrior
 from zeuxis.run import Run
@@ -68,13 +67,12 @@ def runtime() -> Iterator[tuple[str, bytes]]:
 
 def _facts(run: Run) -> dict[str, Any]:
     """Returns what the page must know of the model."""
-    part = next(iter(parts(run, "nhwc")))
     channels, height, width = run.recipe.data.shape
-    asked = json.loads(part.facts["condition"]) if run.conditional else {}
-    numbers = asked.get("numbers", {})
+    asked = asked_for(run) if run.conditional else {}
     return {
-        "latents": int(part.facts["latents"]), "height": height, "width": width, "channels": channels,
-        "classes": asked.get("classes", {}), "numbers": list(numbers), "learned": isinstance(run.model, LearnsPrior),
+        "latents": run.latents(1).shape[1], "height": height, "width": width, "channels": channels,
+        "classes": asked.get("classes", {}), "numbers": list(asked.get("numbers", {})),
+        "learned": isinstance(run.model, LearnsPrior),
         "codes": [{"name": code.name, "start": code.start, "size": code.size} for code in run.codes],
         "description": run.recipe.description,
     }  # fmt: skip

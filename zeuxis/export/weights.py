@@ -6,7 +6,7 @@ from pathlib import Path
 
 from zeuxis.errors import UserError
 from zeuxis.export import EXPORTERS, Layout
-from zeuxis.export.parts import parts
+from zeuxis.export.parts import generator_facts
 from zeuxis.files import write_file
 from zeuxis.run import Run
 
@@ -30,7 +30,7 @@ def to_safetensors(run: Run, folder: Path, layout: Layout) -> list[str]:
         for name, net in networks.items()
         for key, tensor in net.state_dict().items()
     }
-    facts = next(iter(parts(run, layout))).facts
+    facts = generator_facts(run, layout)
     write_file(folder / "generator.safetensors", lambda path: save_file(tensors, path, metadata=facts))
     write_file(folder / "recipe.toml", run.recipe.to_toml())
     count = sum(tensor.numel() for tensor in tensors.values())

@@ -28,8 +28,7 @@ import torch
 from PIL import Image
 
 from zeuxis.data import from_unit, to_bytes
-from zeuxis.data.cache import square
-from zeuxis.data.files import decode
+from zeuxis.data.pictures import as_arrays, prepared_picture
 from zeuxis.errors import UserError, require_within
 from zeuxis.evaluation import nearest_images
 from zeuxis.figures.style import CLASSES
@@ -314,15 +313,14 @@ class Explorer:
             raise UserError(f"The file is larger than {MOST_PHOTO // 2**20} MiB; choose a smaller picture.")
         options = self.run.recipe.data
         try:
-            image = square(decode(content, options.size), options.size).convert("L" if options.channels == 1 else "RGB")
+            image = as_arrays([prepared_picture(content, options)], options)
         except Exception as error:  # decoders raise anything
             raise UserError(
                 "This file is not an image that can be read (JPEG, PNG, WebP, GIF, BMP or TIFF)."
             ) from error
-        pixels = np.asarray(image).reshape(1, options.size, options.size, options.channels)
         if condition is not None:
             condition = condition[None]
-        return pixels, self.run.encode(pixels, condition)[0]
+        return to_bytes(image), self.run.encode(image, condition)[0]
 
     def film(self, pictures: np.ndarray, milliseconds: int) -> bytes:
         """Returns `(N, H, W, C)` bytes as an animated GIF that plays forwards and back, enlarged if they are small."""
