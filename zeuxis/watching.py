@@ -120,9 +120,9 @@ class Watched:
         kept = shown[thinned(shown[:, 1], 4 * width)]
         figure = plotext.figure
         figure.clear()
-        signal = figure.signal(kept[:, 0].tolist(), kept[:, 1].tolist(), marker="braille")
-        signal.lines()
-        figure.draw(signal)
+        drawn = figure.signal(kept[:, 0].tolist(), kept[:, 1].tolist(), marker="braille")
+        drawn.lines()
+        figure.draw(drawn)
         figure.plot_size(width, height)
         figure.title(plain(name))
         text = plotext.uncolorize(str(figure.build()))

@@ -32,6 +32,7 @@ __all__ = [
     "measures",
     "pieces",
     "too_few",
+    "with_error",
 ]
 
 # Fewest held-out images that serve as reference; if there are fewer, training images do.
@@ -40,6 +41,12 @@ CHUNK = 1000
 
 
 T = TypeVar("T")
+
+
+def with_error(value: Value) -> str:
+    """Returns a measured value as text, with its standard error if that is known."""
+    error = f" ± {value.stderr:.2g}" if value.stderr is not None else ""
+    return ("≥ " if value.at_least else "") + as_text(value.value) + error
 
 
 def as_text(value: float) -> str:

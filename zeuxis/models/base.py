@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from pydantic import Field
@@ -349,6 +349,13 @@ class Model(nn.Module):
 
     def check(self) -> None:
         """Raises a `UserError` if a network's output does not fit its use."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Switches to training or evaluation mode, in which networks of another run always stay."""
+        super().train(mode)
+        for name in self.trained_networks:
+            self.net(name).eval()
+        return self
 
     def net(self, name: str) -> Network:
         """Returns a network by name."""

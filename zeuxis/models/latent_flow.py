@@ -60,12 +60,6 @@ class LatentFlow(FlowMatching):
         super().check()
         self.net("decoder").require_output(self.image_shape, "the recipe's image")
 
-    def train(self, mode: bool = True) -> LatentFlow:
-        super().train(mode)
-        for name in self.trained_networks:  # frozen networks stay in evaluation mode
-            self.net(name).eval()
-        return self
-
     def ends(self, iteration: Iteration) -> Tensor:
         with torch.no_grad():
             posterior = posterior_of(self.net("encoder"), iteration.images, self.options.latent)

@@ -60,12 +60,6 @@ class LatentGAN(GAN):
         self.net("generator").require_output((latent,), f"the {latent} latents of the VAE")
         self.net("decoder").require_output(self.image_shape, "the recipe's image")
 
-    def train(self, mode: bool = True) -> LatentGAN:
-        super().train(mode)
-        for name in self.trained_networks:  # frozen networks stay in evaluation mode
-            self.net(name).eval()
-        return self
-
     def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, self.options.noise, generator=generator, device=generator.device)
 

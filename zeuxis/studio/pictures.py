@@ -15,7 +15,7 @@ from zeuxis.files import is_name
 from zeuxis.pretrained import cards
 from zeuxis.run import Run
 from zeuxis.studio.shelf import Shelf
-from zeuxis.training.snapshots import COLUMNS, generate, read_tiles
+from zeuxis.training.snapshots import COLUMNS, generate, read_tiles, tiled
 
 __all__ = ["png", "pretrained", "snapshot", "snapshots", "strip"]
 
@@ -27,12 +27,11 @@ def png(images: np.ndarray, columns: int) -> bytes:
     """Returns `(N, H, W, C)` images, of bytes or in 0..1, as a PNG of tiles; the gaps between them are transparent."""
     tiles = to_bytes(images) if images.dtype != np.uint8 else images
     count, height, width, channels = tiles.shape
-    gap, rows = max(height // 28, 1), -(-count // columns)
-    sheet = np.zeros((rows * columns, height + gap, width + gap, channels + 1), np.uint8)
-    sheet[:count, :height, :width, :channels] = tiles
-    sheet[:count, :height, :width, channels] = 255
-    sheet = sheet.reshape(rows, columns, height + gap, width + gap, -1).swapaxes(1, 2)
-    sheet = sheet.reshape(rows * (height + gap), columns * (width + gap), -1)[:-gap, :-gap]
+    gap = max(height // 28, 1)
+    padded = np.zeros((count, height + gap, width + gap, channels + 1), np.uint8)
+    padded[:, :height, :width, :channels] = tiles
+    padded[:, :height, :width, channels] = 255
+    sheet = tiled(padded, columns)[:-gap, :-gap]
     with io.BytesIO() as file:
         Image.fromarray(sheet, "LA" if channels == 1 else "RGBA").save(file, "PNG")
         return file.getvalue()

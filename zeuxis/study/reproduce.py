@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 
 from zeuxis.errors import UserError, one_of, require_within
 from zeuxis.evaluation.evaluate import evaluate_cached
-from zeuxis.evaluation.measure import Value, as_text
+from zeuxis.evaluation.measure import Value, as_text, with_error
 from zeuxis.evaluation.ranking import differ
 from zeuxis.evaluation.verdict import training_state
 from zeuxis.figures import draw_all, kinds
@@ -208,9 +208,9 @@ def _values(run: Run, asked: list[str], samples: int, progress: bool) -> dict[st
     values: dict[str, Value] = {}
     tables = run.summary["networks"]
     for measure in asked:
-        words = measure.split()
-        if words[:2] == ["parameters", "of"] and words[2] in tables:
-            values[measure] = Value(float(tables[words[2]]["total"]))
+        what, _, network = measure.partition(" of ")
+        if what == "parameters" and network in tables:
+            values[measure] = Value(float(tables[network]["total"]))
         elif "/" in measure and (logged := _at_the_end(run, measure)):
             values[measure] = logged
     if rest := [measure for measure in asked if measure not in values]:
@@ -271,6 +271,4 @@ def _answer(claim: Claim, values: Mapping[tuple[str, str], Value]) -> Answer:
 
 
 def _text(value: Value | None) -> str:
-    if value is None:
-        return "not measured"
-    return as_text(value.value) + (f" ± {value.stderr:.2g}" if value.stderr is not None else "")
+    return "not measured" if value is None else with_error(value)

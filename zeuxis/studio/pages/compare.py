@@ -11,7 +11,7 @@ from nicegui import ui
 
 from zeuxis.errors import UserError
 from zeuxis.evaluation.evaluate import read_evaluation
-from zeuxis.evaluation.measure import as_text
+from zeuxis.evaluation.measure import with_error
 from zeuxis.evaluation.people import Share, Vote, read_votes, record
 from zeuxis.evaluation.ranking import Row, ranked
 from zeuxis.figures.style import LINES
@@ -189,10 +189,7 @@ def title(row: Row) -> str:
 
 def words_of(cell: Any) -> str:
     """A figure with its standard error."""
-    if cell.value is None:
-        return "—"
-    error = f" ± {cell.value.stderr:.2g}" if cell.value.stderr is not None else ""
-    return ("≥ " if cell.value.at_least else "") + as_text(cell.value.value) + error
+    return "—" if cell.value is None else with_error(cell.value)
 
 
 def draw_trade(runs: list[Run], rows: list[Row]) -> None:
