@@ -42,6 +42,7 @@ class Choices:
     name: str = ""
     text: str = ""
     found: dict[str, Any] = field(default_factory=dict)
+    looks: int = 0  # how often images were looked at; the last look is the one that is shown
 
 
 def register(studio: Studio) -> None:
@@ -53,6 +54,7 @@ def register(studio: Studio) -> None:
 
         def sourced(value: str) -> None:
             view.source = value
+            view.looks += 1
             own.set_visibility(value == OWN)
             sheet.clear()
             view.found = {}
@@ -69,20 +71,26 @@ def register(studio: Studio) -> None:
             return view.place.strip() if view.source == OWN else view.source
 
         async def look() -> None:
+            view.looks += 1
+            mine = view.looks
             sheet.clear()
             with sheet:
                 Tag("p", "Looking at the images…", class_="muted")
+            found, failure = None, None
             try:
                 if view.source == OWN:
                     require_allowed(view.place.strip(), studio)
                 found = await background.io_bound(studio.sheet, data())
             except UserError as error:
+                failure = error
+            if mine != view.looks:  # other images have been chosen meanwhile
+                return
+            view.found = found or {}
+            if failure:
                 sheet.clear()
                 with sheet:
-                    caution(error)
-                view.found = {}
+                    caution(failure)
             else:
-                view.found = found or {}
                 draw_sheet()
             draw_models()
 
