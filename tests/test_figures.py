@@ -13,11 +13,11 @@ import zeuxis
 from zeuxis.errors import UserError
 from zeuxis.evaluation import nearest_images
 from zeuxis.figures import draw_all, kinds
-from zeuxis.figures.arithmetic import attribute_direction
 from zeuxis.figures.codes import sweep
 from zeuxis.figures.export import whole_rows
 from zeuxis.figures.prior import aggregate_posterior
 from zeuxis.figures.side_by_side import side_by_side
+from zeuxis.latent import attribute_direction
 from zeuxis.run import Run
 
 SCORE = '[networks.discriminator]\nlayers = ["conv 8 k3 s2", "lrelu 0.2", "flatten"]\nheads = { real = ["dense 1"]'
@@ -128,7 +128,10 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-COMMON = {"architecture", "losses", "gradients", "samples", "interpolations", "neighbours", "suspects", "history"}
+COMMON = {
+    "architecture", "losses", "gradients", "samples", "interpolations", "neighbours", "suspects", "history",
+    "directions",
+}  # fmt: skip
 
 
 def test_every_kind_of_figure_is_drawn_for_some_run(more: dict[str, Run], faces: Run, trained: dict[str, Run]) -> None:

@@ -1,4 +1,4 @@
-"""A user's own pictures: read as in training, encoded, reconstructed, projected."""
+"""A user's own pictures: read as in training, encoded, reconstructed, projected, edited."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from zeuxis.cli import app
 from zeuxis.data import load, read_pictures
 from zeuxis.data.celeba import cropped
 from zeuxis.errors import UserError
-from zeuxis.latent import project
+from zeuxis.evaluation.judge import find_judge
+from zeuxis.figures import draw_all
+from zeuxis.latent import attribute_direction, directions, edit, has_directions, project
 from zeuxis.models.conditions import of_attributes, of_numbers
 from zeuxis.recipe import DataOptions
 from zeuxis.run import Run, find_run
@@ -213,3 +215,112 @@ def test_mistakes_are_sentences(trained: dict[str, Run], digits: Run, tmp_path: 
     ):
         with pytest.raises(UserError, match=words):
             CliRunner().invoke(app, command, catch_exceptions=False)
+
+
+# -- directions ---------------------------------------------------------------------------------------
+
+
+def test_directions_of_an_encoder_are_the_components_of_its_latents(trained: dict[str, Run]) -> None:
+    from sklearn.decomposition import PCA
+
+    run = trained["vae"]
+    found = directions(run)
+    components = PCA().fit(run.encode(run.images(run.choose_images("train", 4000))).astype(np.float64))
+    np.testing.assert_allclose(found.shares, components.explained_variance_ratio_, rtol=1e-4)
+    np.testing.assert_allclose(
+        np.abs(found.vectors),
+        np.abs(components.components_ * components.explained_variance_[:, None] ** 0.5),
+        rtol=1e-3,
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("model", ["gan", "cgan"])
+def test_directions_of_a_generator_are_the_components_of_its_first_layer(model: str, trained: dict[str, Run]) -> None:
+    from sklearn.decomposition import PCA
+
+    run = trained[model]
+    found = directions(run)
+    layer = next(layer for layer in run.model.net("generator").trunk if hasattr(layer, "weight"))
+    outputs: list[np.ndarray] = []
+    hook = layer.register_forward_hook(lambda module, inputs, output: outputs.append(output.flatten(1).numpy()))
+    one = None if model == "gan" else np.repeat(run.condition_of(["3"]), 4000, axis=0)
+    latents = run.latents(4000)
+    run.decode(latents, one)
+    hook.remove()
+    components = PCA(3).fit(np.concatenate(outputs))
+    np.testing.assert_allclose(found.shares[:3], components.explained_variance_ratio_, rtol=0.15)
+    assert found.vectors.shape[1] == latents.shape[1]
+    # One step changes the layer's outputs by about one deviation of the largest component.
+    outputs.clear()
+    hook = layer.register_forward_hook(lambda module, inputs, output: outputs.append(output.flatten(1).numpy()))
+    run.decode(np.stack([latents[0], latents[0] + found.vectors[0]]), None if one is None else one[:2])
+    hook.remove()
+    change = np.linalg.norm(outputs[0][1] - outputs[0][0])
+    assert change == pytest.approx(components.explained_variance_[0] ** 0.5, rel=0.15)
+
+
+def test_a_flow_has_no_directions(tmp_path: Path) -> None:
+    flow = find_run("pretrained/digits-flow", tmp_path)
+    assert not has_directions(flow)
+    with pytest.raises(UserError, match="has no unsupervised directions"):
+        directions(flow)
+
+
+def test_the_direction_of_a_class_leads_to_it(trained: dict[str, Run], tmp_path: Path) -> None:
+    vae = find_run("pretrained/digits-vae", tmp_path)
+    images, labels = vae.test_images(300)
+    assert labels is not None
+    latents, direction = vae.encode(images), attribute_direction(vae, "0")
+    along = latents @ direction / (direction @ direction)
+    assert along[labels == 0].mean() - along[labels != 0].mean() == pytest.approx(1, abs=0.2)
+    # A generator without encoder, by the classifier of digits.
+    gan, judge = trained["gan"], find_judge_of(trained["gan"])
+    likely = judge.classify(gan.sample(4000, seed=2)).mean(axis=0)
+    name = judge.classes[int(np.abs(likely - 0.3).argmin())]
+    shift = attribute_direction(gan, name)
+    moved = [judge.classify(gan.decode(gan.latents(500, 3) + step * shift)).mean(axis=0) for step in (-1, 1)]
+    index = judge.classes.index(name)
+    assert moved[1][index] > moved[0][index] + 0.1
+
+
+def find_judge_of(run: Run) -> Run:
+    judge = find_judge(run.recipe.data, run.classes, run.environment["data"]["fingerprint"])
+    assert isinstance(judge, Run)
+    return judge
+
+
+def test_edits_from_python_and_the_command_line(trained: dict[str, Run], digits: Run, tmp_path: Path) -> None:
+    run = trained["vae"]
+    images = run.test_images(2)[0]
+    paths = [picture(tmp_path / f"{i}.png", image) for i, image in enumerate(images)]
+    shown, edited = edit(run, images, attributes={"7": 1.0}, along={2: -1.5})
+    latents = run.encode(images) + attribute_direction(run, "7") - 1.5 * directions(run).vectors[1]
+    np.testing.assert_allclose(edited, run.decode(latents), atol=1e-5)
+    np.testing.assert_allclose(shown, run.reconstruct(images), atol=1e-5)
+    np.testing.assert_allclose(zeuxis.edit(run, paths, attributes={"7": 1}, along={2: -1.5}), edited, atol=1e-3)
+    moves = ["--attribute", "7=+1", "--direction", "2=-1.5"]
+    say("edit", str(run.path), *map(str, paths), *moves, "--out", str(tmp_path / "edits"))
+    with Image.open(tmp_path / "edits" / "0004.png") as last:
+        assert np.abs(np.asarray(last) / 255 - edited[0, ..., 0]).max() < 0.01
+    for found in edit(digits, digits.sample(1), along={1: 2}, label="0"):  # projected first
+        assert found.shape == (1, 16, 16, 1)
+    for command, words in (
+        ([str(run.path), str(paths[0])], "needs at least one attribute or direction"),
+        ([str(run.path), str(paths[0]), "--attribute", "Smiling"], "should be a name and a number of steps"),
+        ([str(run.path), str(paths[0]), "--attribute", "12=1"], "There is no attribute or class '12'"),
+        ([str(run.path), str(paths[0]), "--attribute", "7=nan"], "should be from -100 to 100, not nan"),
+        ([str(run.path), str(paths[0]), "--direction", "x=1"], "is a whole number from 1 on"),
+        ([str(run.path), str(paths[0]), "--direction", "0=1"], "The number of a direction"),
+        ([str(digits.path), str(paths[0]), "--attribute", "7=1"], "is given 7 as its condition"),
+        ([str(trained["gan"].path), str(paths[0]), "--attribute", "12=1"], "no class of the classifier"),
+    ):
+        with pytest.raises(UserError, match=words):
+            CliRunner().invoke(app, ["edit", *command], catch_exceptions=False)
+
+
+def test_the_figure_of_directions(trained: dict[str, Run]) -> None:
+    for run in trained.values():
+        drawn = draw_all(run, only=["directions"], options={"count": 3}, progress=False)
+        with Image.open(drawn["directions"]) as image:
+            assert image.width > 800

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zeuxis.latent import Projection
+    import numpy as np
+
+    from zeuxis.latent import Directions, Projection
     from zeuxis.run import Run
     from zeuxis.training import Callback
 
-__all__ = ["__version__", "compare", "evaluate", "load", "project", "runs_dir", "train"]
+__all__ = ["__version__", "compare", "directions", "edit", "evaluate", "load", "project", "runs_dir", "train"]
 
 __version__ = "0.1.0"
 
@@ -121,6 +123,45 @@ def evaluate(
 
     opened = run if isinstance(run, Run) else load(run, trust=trust)
     return measure_all(opened, samples=samples, seed=seed, progress=progress)
+
+
+def directions(run: str | Path | Run, *, trust: bool = False) -> Directions:
+    """Returns the principal directions of a run's latent space, each as long as one standard deviation.
+
+    Args:
+        run: a run, its folder or its name.
+        trust: as of `load`.
+    """
+    from zeuxis.latent import directions as find
+    from zeuxis.run import Run
+
+    return find(run if isinstance(run, Run) else load(run, trust=trust))
+
+
+def edit(
+    run: str | Path | Run,
+    pictures: Sequence[str | Path],
+    *,
+    attributes: Mapping[str, float] | None = None,
+    along: Mapping[int, float] | None = None,
+    label: str | None = None,
+    trust: bool = False,
+) -> np.ndarray:
+    """Changes pictures of the user's own along directions in latent space; returns `(N, H, W, C)` images in 0..1.
+
+    Args:
+        run: a run, its folder or its name.
+        pictures: image files, which are cropped and scaled as the images of training were.
+        attributes: steps by the name of an attribute or class, such as `{"Smiling": 1.5}`.
+        along: steps by the number of a direction of `directions`, counted from 1.
+        label: the condition, for conditional models; None to search it.
+        trust: as of `load`.
+    """
+    from zeuxis.latent import edit as move
+    from zeuxis.run import Run
+
+    opened = run if isinstance(run, Run) else load(run, trust=trust)
+    return move(opened, opened.read_files(pictures), attributes=attributes, along=along, label=label)[1]
 
 
 def project(run: str | Path | Run, picture: str | Path, *, trust: bool = False, **options: Any) -> Projection:

@@ -22,7 +22,7 @@ from zeuxis.cli.shared import (
     open_run,
     samples_folder,
 )
-from zeuxis.errors import UserError
+from zeuxis.errors import UserError, quoted
 
 
 @app.command()
@@ -81,3 +81,53 @@ def project(
             f"start {found.start_distance:.4g}) in features of {found.features}, {found.seconds:.1f} s"
         )
         echo("\n".join(map(str, save_projection(found, root / path_part(path.stem)))))
+
+
+@app.command()
+def edit(
+    run: RunName,
+    pictures: Pictures,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option("--attribute", metavar="NAME=STEPS", help="an attribute or class of the images, as Smiling=+1.5"),
+    ] = None,
+    direction: Annotated[
+        list[str] | None,
+        typer.Option("--direction", metavar="NUMBER=STEPS", help="a direction of the figure `directions`, as 3=+2"),
+    ] = None,
+    label: Label = None,
+    settings: SamplingOptions = None,
+    out: Out = None,
+    runs: Runs = None,
+    trust: Trusted = False,
+) -> None:
+    """Change your own pictures along directions in latent space.
+
+    Draws the pictures, how the model shows them, and how it shows them edited, in three rows.
+    """
+    import numpy as np
+
+    from zeuxis.figures.export import save_images
+    from zeuxis.latent import edit as move
+
+    attributes = dict(_steps(text, "Smiling=+1.5") for text in attribute or [])
+    along = {_number(name): steps for name, steps in (_steps(text, "3=+2") for text in direction or [])}
+    opened = open_run(run, runs, trust, settings)
+    images = opened.read_files(pictures)
+    shown, edited = move(opened, images, attributes=attributes, along=along, label=label)
+    rows = np.concatenate([images, shown, edited])
+    echo(save_images(rows, out or samples_folder(opened, "edits"), columns=len(images)))
+
+
+def _steps(text: str, example: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        raise UserError(f"'{quoted(text)}' should be a name and a number of steps, as {example}.") from None
+
+
+def _number(name: str) -> int:
+    if not name.isdecimal():
+        raise UserError(f"The number of a direction is a whole number from 1 on, as 3=+2, not '{quoted(name)}'.")
+    return int(name)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from zeuxis.errors import UserError
 from zeuxis.figures.registry import figure
 from zeuxis.figures.style import choose_attribute, new_figure, show_tiles, title
+from zeuxis.latent import attribute_direction
 from zeuxis.run import Run
 
-ROWS, MEASURED = 5, 4000
+ROWS = 5
 STRENGTHS = (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0)
 # Default attributes, tried in turn: those that faces show most clearly.
 PREFERRED = ("Smiling", "Male", "Eyeglasses")
@@ -42,20 +42,3 @@ def arithmetic(run: Run, attribute: str = "") -> Figure:
     show_tiles(fig.subplots(), tiles, len(STRENGTHS) + 1, heads=["image", *[f"{s:+g}" for s in STRENGTHS]])
     title(fig, run, f"Latent arithmetic: {name}")
     return fig
-
-
-def attribute_direction(run: Run, name: str) -> np.ndarray:
-    """Computes the mean latent of training images with an attribute minus that of those without, `(Z,)`.
-
-    Raises:
-        UserError: if the data has no such attribute, or if all images have it or none has.
-    """
-    indices = run.choose_images("train", MEASURED)
-    has_attribute = run.attribute(name, indices)
-    if has_attribute.all() or not has_attribute.any():
-        raise UserError(
-            f"The attribute {name} has no direction in latent space: all images have it, or none has. Choose another."
-        )
-    latents = run.encode(run.images(indices))
-    direction: np.ndarray = latents[has_attribute].mean(axis=0) - latents[~has_attribute].mean(axis=0)
-    return direction
