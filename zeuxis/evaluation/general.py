@@ -8,10 +8,11 @@ drawings in colour lead with it.
 
 from __future__ import annotations
 
-from zeuxis.evaluation.efficientnet import EfficientNet, installed
+from zeuxis.evaluation.efficientnet import EfficientNet
 from zeuxis.evaluation.frechet import distance_value
 from zeuxis.evaluation.measure import Figures, Material, measure
 from zeuxis.evaluation.neighbourhoods import prdc
+from zeuxis.nets.photographs import installed
 from zeuxis.run import Run
 
 __all__ = ["by_general_judge", "general_applies"]

@@ -14,6 +14,9 @@ colours right while the features are still untrained.
 
 Source: A. B. L. Larsen, S. K. Sonderby, H. Larochelle and O. Winther, Autoencoding beyond pixels using a learned
 similarity metric, ICML 2016, section 3 and algorithm 1.
+
+A third error, in the features of a network trained on photographs (`zeuxis.nets.photographs`), has the weight epsilon;
+it is 0 unless a recipe asks for it.
 """
 
 from __future__ import annotations
@@ -25,12 +28,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from zeuxis.data import to_unit
 from zeuxis.errors import UserError
 from zeuxis.models.adversarial import Adversarial, AdversarialOptions
 from zeuxis.models.autoencoder import Autoencoder
 from zeuxis.models.base import Inputs, Iteration, Posterior, Terms, Weighted, phase
 from zeuxis.models.registry import register
 from zeuxis.models.vae import VAEOptions, Variational
+from zeuxis.nets.photographs import perceptual_error
 
 __all__ = ["VAEGAN", "FeatureAutoencoder", "FeatureOptions", "VAEGANOptions"]
 
@@ -43,6 +48,9 @@ class FeatureOptions(AdversarialOptions, VAEOptions):
     kl_weight: float = Field(0.01, ge=0, le=1e6, description="beta: larger smooths the latent space")
     feature_weight: float = Field(1.0, ge=0, le=1e6, description="gamma: of the error in the discriminator's features")
     pixel_weight: float = Field(1.0, ge=0, le=1e6, description="delta: of the error in pixels; as published, 0")
+    perceptual_weight: float = Field(
+        0.0, ge=0, le=1e6, description="epsilon: of the error in features of EfficientNet-Lite0, for photographs"
+    )
     adversarial_weight: float = Field(0.1, gt=0, le=1e6, description="alpha: of the decoder's adversarial loss")
 
 
@@ -89,14 +97,18 @@ class FeatureAutoencoder(Adversarial, Variational):
         return self.reduced((judging(reconstructions).features - targets).square())
 
     def similarity(self, iteration: Iteration) -> dict[str, Tensor | Weighted]:
-        """Returns the errors of the reconstructions, in features and in pixels."""
-        reconstructions = self.reconstructed(iteration)
-        return {
-            "features": Weighted(self.feature_error(iteration.images, reconstructions), self.options.feature_weight),
+        """Returns the errors of the reconstructions, in features, in pixels and, if asked for, as perceived."""
+        reconstructions, options = self.reconstructed(iteration), self.options
+        terms: dict[str, Tensor | Weighted] = {
+            "features": Weighted(self.feature_error(iteration.images, reconstructions), options.feature_weight),
             "pixels": Weighted(
-                self.reduced(F.mse_loss(reconstructions, iteration.images, reduction="none")), self.options.pixel_weight
+                self.reduced(F.mse_loss(reconstructions, iteration.images, reduction="none")), options.pixel_weight
             ),
         }
+        if options.perceptual_weight:
+            images, targets = (to_unit(each, self.recipe.data.range) for each in (reconstructions, iteration.images))
+            terms["perceptual"] = Weighted(perceptual_error(images, targets).mean(), options.perceptual_weight)
+        return terms
 
     def pair(self, iteration: Iteration) -> tuple[Tensor, Tensor, Tensor | None]:
         return iteration.images, self.fakes(iteration), None
