@@ -48,6 +48,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     plugins: Sequence[str | Path] = (),
     track: Sequence[str] = (),
+    from_run: str | Path | None = None,
 ) -> Run:
     """Trains a recipe and returns the finished run.
 
@@ -67,6 +68,7 @@ def train(
         callbacks: what takes part in it besides, `zeuxis.training.Callback`.
         plugins: Python files that register what the recipe names; the run keeps a copy.
         track: trackers that follow the training: `tensorboard`, `mlflow`, `wandb`.
+        from_run: a run, by folder or name, whose weights it starts from, as far as names and shapes fit.
 
     Raises:
         UserError: for anything that cannot work, in a sentence.
@@ -74,7 +76,7 @@ def train(
     from zeuxis.data import choose
     from zeuxis.plugins import load_plugins, read_plugin
     from zeuxis.recipe import load_recipe
-    from zeuxis.run import Run
+    from zeuxis.run import Run, find_run
     from zeuxis.training import start, tracked
     from zeuxis.trust import Trust
 
@@ -86,7 +88,10 @@ def train(
     given = {"epochs": epochs, "steps": steps, "minutes": minutes, "seed": seed}
     overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
     chosen = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugins)
-    folder, _ = start(tracked(chosen, track), runs_dir(runs), name=name, visible=progress, callbacks=callbacks)
+    origin = find_run(from_run, runs_dir(runs)).path if from_run is not None else None
+    folder, _ = start(
+        tracked(chosen, track), runs_dir(runs), name=name, visible=progress, callbacks=callbacks, from_run=origin
+    )
     return Run(folder, trust=chosen.trust)
 
 

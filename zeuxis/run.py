@@ -30,9 +30,10 @@ from zeuxis.nets import summary
 from zeuxis.progress import TROUBLE, say
 from zeuxis.recipe import ModelChoice, Recipe, run_recipe
 from zeuxis.threads import paced, threads
+from zeuxis.training.changing import CHANGES
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights
 from zeuxis.training.hardware import pick_device
-from zeuxis.training.journal import Lines, read_journal, read_warnings
+from zeuxis.training.journal import Lines, read_changes, read_journal, read_warnings
 from zeuxis.training.snapshots import read_snapshots
 from zeuxis.trust import NOTHING, Trust
 
@@ -162,6 +163,11 @@ class Run:
         return [line["warning"] for line in read_warnings(self.path / "warnings.jsonl")]
 
     @cached_property
+    def changes(self) -> list[dict[str, Any]]:
+        """What was changed when it was resumed: `step`, `epoch`, and `changes` as `{KEY: [OLD, NEW]}`, oldest first."""
+        return read_changes(self.path / CHANGES)
+
+    @cached_property
     def snapshots(self) -> list[tuple[int, np.ndarray]]:
         """Step and `(N, H, W, C)` bytes of every snapshot, oldest first."""
         return read_snapshots(self.path / "snapshots", self.recipe.data.size)
@@ -194,7 +200,7 @@ class Run:
     def _loaded(self) -> tuple[Model, int]:
         path, model = self._weights_path(), self.structure
         checkpoint = Checkpoint.read(path, parts=("networks/", "average/"))
-        for words in changes(checkpoint.state, self.recipe):
+        for words in changes(checkpoint.state, self.recipe, self.changes):
             say(f"{self.path / 'recipe.toml'} was changed since its weights were saved: {words}.", style=TROUBLE)
         load_weights(model, checkpoint)
         return model.eval().to(self.device), int(checkpoint.state["step"])

@@ -52,6 +52,9 @@ def train(
     ] = None,
     settings: Settings = None,
     track: Track = "",
+    from_run: Annotated[
+        str, typer.Option(metavar="RUN", help="start from this run's weights, as far as they fit the recipe's networks")
+    ] = "",
     name: Annotated[str, typer.Option(help="name of the run's folder")] = "",
     runs: Runs = None,
     trust: Trusted = False,
@@ -78,7 +81,8 @@ def train(
     from zeuxis import runs_dir
     from zeuxis.training import start, tracked
 
-    folder, finished = start(tracked(loaded, names_in(track)), runs_dir(runs), name=name)
+    origin = open_run(from_run, runs, trust).path if from_run else None
+    folder, finished = start(tracked(loaded, names_in(track)), runs_dir(runs), name=name, from_run=origin)
     _done(folder, finished)
 
 
@@ -88,14 +92,20 @@ def resume(
     epochs: Epochs = None,
     steps: Steps = None,
     minutes: Minutes = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="change a rate, a weight of a loss or how often is logged"),
+    ] = None,
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
-    """Resume a stopped run, or train a finished one longer."""
+    """Resume a stopped run, or train a finished one longer; some settings may change."""
+    from zeuxis.recipe import parse_override
     from zeuxis.training import resume as resume_run
 
     opened = open_run(run, runs, trust)
-    _done(opened.path, resume_run(opened.path, budget(epochs, steps, minutes), trust=opened.trust))
+    changes = dict(parse_override(text) for text in settings or []) | budget(epochs, steps, minutes)
+    _done(opened.path, resume_run(opened.path, changes, trust=opened.trust))
 
 
 @app.command()

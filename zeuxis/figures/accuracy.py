@@ -7,7 +7,7 @@ from matplotlib.ticker import PercentFormatter
 
 from zeuxis.figures.losses import draw_curve, phase_of
 from zeuxis.figures.registry import figure
-from zeuxis.figures.style import LINES, MUTED, new_figure, title
+from zeuxis.figures.style import LINES, MUTED, mark_changes, new_figure, title
 from zeuxis.run import Run
 
 # The healthy range of the reports (specification A2).
@@ -37,6 +37,7 @@ def accuracy(run: Run) -> Figure:
     ax.set_ylim(0, 1.02)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel("step")
+    mark_changes(ax, run)
     ax.legend(loc="lower right", ncols=2, fontsize=9)
     title(fig, run, "Discriminator accuracy")
     return fig

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from zeuxis.figures.losses import draw_curve, limits
 from zeuxis.figures.registry import figure
-from zeuxis.figures.style import LINES, new_figure, title
+from zeuxis.figures.style import LINES, mark_changes, new_figure, title
 from zeuxis.run import Run
 
 
@@ -25,5 +25,6 @@ def critic(run: Run) -> Figure:
         draw_curve(ax, steps, values, colour)
     ax.set_ylim(*limits([values for _, values in series]))
     ax.set_xlabel("step")
+    mark_changes(ax, run)
     title(fig, run, "The critic's estimate of the Wasserstein distance")
     return fig

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from zeuxis.figures.losses import draw_curve
 from zeuxis.figures.registry import figure
-from zeuxis.figures.style import LINES, MUTED, new_figure, title
+from zeuxis.figures.style import LINES, MUTED, mark_changes, new_figure, title
 from zeuxis.run import Run
 
 
@@ -26,6 +26,7 @@ def information(run: Run) -> Figure:
     for name in run.names_of("information"):
         draw_curve(ax, *run.series(name), LINES[4])
     ax.set_xlabel("step")
+    mark_changes(ax, run)
     ax.set_ylabel("nats")
     title(fig, run, "Information about the codes")
     return fig

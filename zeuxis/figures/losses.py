@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from zeuxis.figures.registry import figure
-from zeuxis.figures.style import LINES, new_figure, title
+from zeuxis.figures.style import LINES, mark_changes, new_figure, title
 from zeuxis.run import Run
 
 WINDOW = 11
@@ -77,6 +77,7 @@ def losses(run: Run) -> Figure:
         if len(terms) > 1:
             ax.legend(loc="best", fontsize=9)
         ax.set_xlabel("step")
+        mark_changes(ax, run)
     for ax in axes[len(all_panels) :]:
         ax.set_axis_off()
     title(fig, run, "Losses, as recorded (faint) and smoothed")

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from zeuxis.figures.losses import phase_of
 from zeuxis.figures.registry import figure
-from zeuxis.figures.style import LINES, new_figure, title
+from zeuxis.figures.style import LINES, mark_changes, new_figure, title
 from zeuxis.run import Run
 
 
@@ -25,6 +25,7 @@ def rates(run: Run) -> Figure:
         ax.plot(*run.series(name), color=LINES[i % len(LINES)], lw=1.8, label=phase_of(name))
     ax.set_ylim(bottom=0)
     ax.set_xlabel("step")
+    mark_changes(ax, run)
     if len(names) > 1:
         ax.legend(loc="best", fontsize=9)
     title(fig, run, "Learning rates")

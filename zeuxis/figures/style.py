@@ -26,6 +26,7 @@ __all__ = [
     "STYLE",
     "choose_attribute",
     "heading",
+    "mark_changes",
     "new_figure",
     "sheet",
     "show_tiles",
@@ -85,6 +86,26 @@ def title(fig: Figure, run: Run, text: str) -> None:
     data = run.recipe.data
     source = f"{run.recipe.name} on {Path(data.path).stem or data.source}"
     heading(fig, text, f"{source}, step {run.step:,}, seed {run.recipe.training.seed}")
+
+
+def mark_changes(ax: Axes, run: Run) -> None:
+    """Marks on axes over steps where settings changed as the run was resumed: a thin line with what they became."""
+    for line in run.changes:
+        ax.axvline(line["step"], color=MUTED, lw=0.8, ls=(0, (4, 3)))
+        words = [
+            f"{key.rpartition('.')[2].replace('_', ' ')} {_brief(new)}" for key, (_, new) in line["changes"].items()
+        ]
+        text = ", ".join(words[:2]) + (f" and {len(words) - 2} more" if len(words) > 2 else "")
+        ax.annotate(
+            text, (line["step"], 0.98), xycoords=("data", "axes fraction"), xytext=(3, 0), textcoords="offset points",
+            rotation=90, ha="left", va="top", fontsize=7.5, color=MUTED, parse_math=False,
+            bbox={"facecolor": PAPER, "alpha": 0.75, "linewidth": 0, "pad": 0.5},
+        )  # fmt: skip
+
+
+def _brief(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 24 else f"{text[:23]}…"
 
 
 def heading(fig: Figure, text: str, subtitle: str) -> None:

@@ -15,6 +15,7 @@ import json
 import re
 import shutil
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -156,11 +157,18 @@ def _is_best(path: Path) -> bool:
     return best is not None and bool(best[1] == state["step"])
 
 
-def changes(state: dict[str, Any], recipe: Recipe) -> list[str]:
-    """Lists how a recipe differs from the one saved in a checkpoint's state, except for budgets."""
+def changes(state: dict[str, Any], recipe: Recipe, recorded: Sequence[Mapping[str, Any]] = ()) -> list[str]:
+    """Lists how a recipe differs from the one saved in a checkpoint's state, except for budgets.
+
+    Args:
+        state: of the checkpoint.
+        recipe: the run's recipe now.
+        recorded: the lines of its `changes.jsonl`; what they changed at the checkpoint's step or later is not listed.
+    """
     then, now = flat(state.get("recipe") or {}), flat(recipe.model_dump(mode="json", exclude_none=True))
-    budgets = {f"training.{name}" for name in BUDGETS}
-    changed = [key for key in then if key in now and then[key] != now[key] and key not in budgets]
+    known = {f"training.{name}" for name in BUDGETS}
+    known |= {key for line in recorded if line["step"] >= state["step"] for key in line["changes"]}
+    changed = [key for key in then if key in now and then[key] != now[key] and key not in known]
     return [
         key if isinstance(now[key], list | dict) else f"{key} is {now[key]!r} and was {then[key]!r}" for key in changed
     ]

@@ -41,7 +41,7 @@ from zeuxis.files import WriteError, why, write_file
 from zeuxis.models.base import Role
 from zeuxis.progress import TROUBLE, say
 
-__all__ = ["Journal", "Line", "Lines", "read_journal", "read_warnings", "role_of"]
+__all__ = ["Journal", "Line", "Lines", "read_changes", "read_journal", "read_warnings", "role_of"]
 
 Line = dict[str, Any]
 COUNTERS = ("epoch", "images", "seconds")
@@ -174,6 +174,22 @@ def read_warnings(path: Path) -> list[Line]:
         UserError: if the file cannot be read.
     """
     return _read(path, lambda line: isinstance(line.get("warning"), str), rising=False) if path.exists() else []
+
+
+def read_changes(path: Path) -> list[Line]:
+    """Reads what was changed when a run was resumed: lines of `step`, `epoch` and `changes`, `{KEY: [OLD, NEW]}`.
+
+    Damaged lines are reported and left out.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+
+    def valid(line: Line) -> bool:
+        changes = line.get("changes")
+        return isinstance(changes, dict) and all(isinstance(v, list) and len(v) == 2 for v in changes.values())
+
+    return _read(path, valid, rising=False) if path.exists() else []
 
 
 def _read(path: Path, valid: Callable[[Line], bool], *, rising: bool = True) -> list[Line]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +16,15 @@ from torch import Tensor
 from zeuxis import data
 from zeuxis.errors import UserError, shown
 from zeuxis.files import WriteError, exists, is_name, locked, make_folder, subfolder, sweep, unfinished, why, write_file
-from zeuxis.models import MODELS, build_model
+from zeuxis.models import MODELS, Model, build_model
 from zeuxis.plugins import FOLDER
 from zeuxis.progress import say, warn
 from zeuxis.recipe import Recipe, recipe_names, run_recipe
 from zeuxis.training.callbacks import Callback, standard_callbacks
+from zeuxis.training.changing import CHANGES, changed, record
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights, tidy
 from zeuxis.training.hardware import describe_machine, pick_device, pick_precision
+from zeuxis.training.journal import read_changes
 from zeuxis.training.optimizers import optimizer_of
 from zeuxis.training.schedules import schedule_of
 from zeuxis.training.trainer import Trainer
@@ -29,12 +32,20 @@ from zeuxis.trust import NOTHING, Trust, remember
 
 # Below so many training images, a warning says what to look out for.
 FEW = 500
+# Tensors that a message names.
+NAMED = 6
 
 __all__ = ["completed", "finished", "resolved", "resume", "start"]
 
 
 def start(
-    recipe: Recipe, runs: Path, *, name: str = "", visible: bool = True, callbacks: Sequence[Callback] = ()
+    recipe: Recipe,
+    runs: Path,
+    *,
+    name: str = "",
+    visible: bool = True,
+    callbacks: Sequence[Callback] = (),
+    from_run: Path | None = None,
 ) -> tuple[Path, bool]:
     """Trains a recipe into a new folder below `runs`.
 
@@ -44,6 +55,7 @@ def start(
         name: name of the new folder; by default the recipe's name and a number.
         visible: show progress.
         callbacks: further callbacks.
+        from_run: folder of a run whose weights it starts from, as far as names and shapes fit.
 
     Returns:
         The run folder, and whether the budget was used up (False after Ctrl-C).
@@ -65,6 +77,7 @@ def start(
     for network, weights in trained.items():
         # A learned decoder variance belongs to the other run's loss.
         model.net(network).load_state_dict(weights, strict=False)
+    origin = _start_from(model, from_run, visible) if from_run else {}
     taking_part = standard_callbacks(model, visible=visible, more=callbacks)
     trainer = Trainer(runs / (name or recipe.name), model, dataset, device, taking_part)
     environment = {
@@ -72,6 +85,7 @@ def start(
         "seed": recipe.training.seed,
         **describe_machine(device),
         "data": dataset.describe(),
+        **origin,
     }
     files: dict[str, str | bytes] = {
         "recipe.toml": model.recipe.to_toml(),
@@ -100,7 +114,7 @@ def resume(
 
     Args:
         folder: the run folder.
-        overrides: training settings to change, such as `{"training.epochs": 60}`.
+        overrides: settings to change, such as `{"training.epochs": 60}`; `zeuxis.training.changing` says which may.
         trust: as in `Run`.
         visible: show progress.
         callbacks: further callbacks.
@@ -114,7 +128,7 @@ def resume(
     with locked(folder):
         sweep(folder)
         recorded_recipe = run_recipe(folder, trust=trust)
-        recipe = _as_hardware_allows(recorded_recipe.updated(overrides or {}))
+        recipe = _as_hardware_allows(changed(recorded_recipe, overrides or {}))
         device = pick_device(recipe.training.device)
         dataset = data.load(recipe.data, recipe=recipe.name)
         model = build_model(recipe, dataset.classes)
@@ -127,7 +141,7 @@ def resume(
                 f"{folder} holds only its weights, without the state of its optimisers: it cannot be resumed."
             )
         if checkpoint is not None:
-            for change in changes(checkpoint.state, recorded_recipe):
+            for change in changes(checkpoint.state, recorded_recipe, read_changes(folder / CHANGES)):
                 warn(f"{folder / 'recipe.toml'} was changed since step {checkpoint.state['step']}: {change}.")
             trainer.restore(checkpoint)
             if trainer.settled and overrides:
@@ -142,8 +156,45 @@ def resume(
             )
         if overrides:
             write_file(folder / "recipe.toml", trainer.model.recipe.to_toml())
+            for words in record(folder, trainer.counters, recorded_recipe, trainer.model.recipe, overrides):
+                say(f"From step {trainer.step} on: {words}.")
         say(f"Resuming {folder} at step {trainer.step}.")
         return trainer.fit()
+
+
+def _start_from(model: Model, folder: Path, visible: bool) -> dict[str, Any]:
+    """Gives a new model the weights of a run, as far as names and shapes fit; returns what its run records of it.
+
+    Raises:
+        UserError: if the run has no weights, or if none fits.
+    """
+    path = best_checkpoint(folder / "checkpoints")
+    if path is None:
+        raise UserError(f"--from-run names {folder}, which has no checkpoint yet; let it train further, or resume it.")
+    checkpoint = Checkpoint.read(path, parts=("networks/", "average/"))
+    weights = checkpoint.part("networks/") | checkpoint.part("average/")
+    own = model.networks.state_dict()
+    taken = {name: weights[name] for name in own if name in weights and weights[name].shape == own[name].shape}
+    if not taken:
+        theirs = ", ".join(dict.fromkeys(name.partition(".")[0] for name in weights))
+        raise UserError(
+            f"No weights of {folder} fit: its networks are {theirs}, and those of recipe {model.recipe.name} are "
+            f"{', '.join(model.networks)}, with other names or shapes."
+        )
+    model.networks.load_state_dict(taken, strict=False)
+    new = [name for name in own if name not in taken]
+    if visible:
+        rest = f"new are {', '.join(new[:NAMED])}{f' and {len(new) - NAMED} more' * (len(new) > NAMED)}" if new else ""
+        say(
+            f"Starting from the weights of {folder} at step {checkpoint.state['step']}: {len(taken)} of {len(own)} "
+            f"tensors fit{f'; {rest}' if rest else ''}."
+        )
+    return {
+        "from_run": {
+            "run": folder.resolve().name, "step": checkpoint.state["step"], "data": checkpoint.state["data"],
+            "weights": hashlib.sha256(path.read_bytes()).hexdigest(), "taken": len(taken), "new": new,
+        }
+    }  # fmt: skip
 
 
 def finished(folder: Path) -> bool:

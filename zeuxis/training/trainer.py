@@ -96,10 +96,14 @@ class Trainer:
         return self._images_before + self.batches_read * self.batches.batch_size
 
     @property
+    def counters(self) -> dict[str, float]:
+        """Steps, epochs and seconds so far."""
+        return {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
+
+    @property
     def spent(self) -> tuple[str, float]:
         """The unit of the recipe's budget, and how much of the budget is used in that unit."""
-        counters = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
-        return self.options.budget[0], self.options.used(counters)
+        return self.options.budget[0], self.options.used(self.counters)
 
     @property
     def progress(self) -> float:
