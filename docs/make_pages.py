@@ -29,6 +29,12 @@ its own `layers` has only its own heads, if any. On the command line, set any ke
 `--set training.batch_size=64`. A budget is one of `epochs`, `steps` and `minutes`. An interval is written as
 `10 epochs`, `500 steps`, `2 minutes` or `never`.
 
+`zeuxis train RECIPE --size 96` sets the size of the images, and the networks follow ({mod}`zeuxis.sizing`): stages that
+halve or double the resolution are added or removed next to the smallest grid, as many as keep it at least as large as
+in the recipe and less than twice as large. A U-Net works on patches, so that its first resolution stays at 32 pixels or
+less. Images are square. All recipes can have 32, 64, 96 and 128 pixels; `modern-*` are made for it. Penalties, rates and
+budget stay as they are: look at the losses of the first epochs.
+
 ## Included recipes
 
 `origin` is the section of the specification that first describes the system.

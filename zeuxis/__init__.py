@@ -47,6 +47,7 @@ def train(
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
     plugins: Sequence[str | Path] = (),
+    size: int | None = None,
     track: Sequence[str] = (),
     from_run: str | Path | None = None,
 ) -> Run:
@@ -67,6 +68,7 @@ def train(
         progress: show what happens.
         callbacks: what takes part in it besides, `zeuxis.training.Callback`.
         plugins: Python files that register what the recipe names; the run keeps a copy.
+        size: side of the images in pixels; the recipe's networks follow.
         track: trackers that follow the training: `tensorboard`, `mlflow`, `wandb`.
         from_run: a run, by folder or name, whose weights it starts from, as far as names and shapes fit.
 
@@ -77,6 +79,7 @@ def train(
     from zeuxis.plugins import load_plugins, read_plugin
     from zeuxis.recipe import load_recipe
     from zeuxis.run import Run, find_run
+    from zeuxis.sizing import resized
     from zeuxis.training import start, tracked
     from zeuxis.trust import Trust
 
@@ -88,6 +91,7 @@ def train(
     given = {"epochs": epochs, "steps": steps, "minutes": minutes, "seed": seed}
     overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
     chosen = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugins)
+    chosen = resized(chosen, size) if size is not None else chosen
     origin = find_run(from_run, runs_dir(runs)).path if from_run is not None else None
     folder, _ = start(
         tracked(chosen, track), runs_dir(runs), name=name, visible=progress, callbacks=callbacks, from_run=origin

@@ -5,7 +5,7 @@ where images have classes, so that each can be asked for. What follows from the 
 
 - size: the largest of 16, 32, 64, 128 and 256 pixels that most images have and that the minutes allow. An image of
   twice the side takes four times the work, and needs more of it.
-- network: at 64 pixels and more the U-Net works on patches, so that its first resolution stays at 32 pixels or less.
+- network: that of the recipe modern-flow-28, at this size (`zeuxis.sizing`).
 - mirroring: images in colour are mirrored, unless their source says that a mirrored one is no longer valid.
 """
 
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from zeuxis.data import SOURCES
-from zeuxis.errors import UserError
 from zeuxis.files import path_part
 from zeuxis.recipe import DataOptions, Recipe
+from zeuxis.sizing import require_size, velocity_layers
 
 __all__ = ["SIZES", "choose_recipe"]
 
@@ -56,11 +56,9 @@ def choose_recipe(
     sides = [int(side) for side in re.findall(r"\d+", collection.sizes)]
     smallest = min(sides, default=32)
     chosen = size or max(s for s in SIZES if s == SIZES[0] or (s <= max(smallest, 16) * 1.5 and MINUTES[s] <= time))
-    if chosen % 8 or not SIZES[0] <= chosen <= 512:
-        raise UserError(f"The size of images should be a multiple of 8 from {SIZES[0]} to 512, not {chosen}.")
+    require_size(chosen)
     conditional = bool(options.numbers or options.attributes) or _has_classes(collection.labels, collection.classes)
     channels = collection.channels
-    patch = max(chosen // 32, 1)
     flips = channels == 3 and origin.mirrors
     name = path_part(f"{Path(options.path).stem or options.source}-flow-{chosen}")
     recipe = Recipe.model_validate({
@@ -70,7 +68,7 @@ def choose_recipe(
             "size": chosen, "channels": channels, "range": "-1..1", "convert": True, "flip": flips,
         },
         "model": {"name": "conditional-flow" if conditional else "flow"},
-        "networks": {"velocity": {"init": "he", "layers": _layers(patch)}},
+        "networks": {"velocity": {"init": "he", "layers": velocity_layers(chosen)}},
         "training": {
             "minutes": time, "batch_size": 64, "ema": 0.998, "snapshot_every": _every(time / 12),
             "checkpoint_every": _every(min(time / 6, 10)), "test_every": _every(time / 6),
@@ -99,13 +97,3 @@ def _has_classes(labels: np.ndarray | None, classes: list[str]) -> bool:
     if labels is None or not 2 <= len(classes) <= MOST_CLASSES:
         return False
     return bool(np.bincount(labels[labels >= 0], minlength=len(classes)).min() >= FEWEST_OF_CLASS)
-
-
-def _layers(patch: int) -> list[str]:
-    """Layers of the velocity for patches of so many pixels a side."""
-    if patch == 1:
-        return ["unet 32 d3 h4", "conv channels k3"]
-    return [
-        f"conv 64 k{2 * patch} s{patch}", "silu", "unet 64 d3 h4",
-        f"deconv 32 k{2 * patch} s{patch}", "silu", "conv channels k3",
-    ]  # fmt: skip

@@ -38,7 +38,7 @@ def train(
     ] = "",
     data: DataOption = None,
     size: Annotated[
-        int | None, typer.Option(metavar="PIXELS", help="side of the images, where the recipe is chosen")
+        int | None, typer.Option(metavar="PIXELS", help="side of the images; the recipe's networks follow")
     ] = None,
     classes: Classes = None,
     attribute: Attribute = None,
@@ -62,15 +62,15 @@ def train(
 ) -> None:
     """Train a recipe, or images without one, into a new run folder."""
     from zeuxis.recipe import load_recipe
+    from zeuxis.sizing import resized
 
     overrides = overrides_of(settings, data, attribute) | budget(epochs, steps, minutes)
     options = {"seed": seed, "device": device, "until": until}
     overrides |= {f"training.{key}": value for key, value in options.items() if value is not None}
     # Before importing PyTorch, which takes seconds, so that a mistake is reported at once.
     if recipe:
-        if size is not None:
-            raise UserError("--size is for a recipe that is chosen for the images; a named recipe has its own size.")
         loaded = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
+        loaded = resized(loaded, size) if size is not None else loaded
     else:
         loaded = _chosen(overrides, minutes, size)
     if classes is not None:
