@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import typing
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from zeuxis.evaluation.judges import judges
 from zeuxis.evaluation.measure import measures
 from zeuxis.figures import kinds
+from zeuxis.guide import groups, origin_in_words
 from zeuxis.models import MODELS, build_model
 from zeuxis.nets import layers, summary
 from zeuxis.recipe import Choice, DataOptions, NetworkOptions, TrainingOptions, load_recipe, recipe_names
@@ -32,12 +34,12 @@ its own `layers` has only its own heads, if any. On the command line, set any ke
 `zeuxis train RECIPE --size 96` sets the size of the images, and the networks follow ({mod}`zeuxis.sizing`): stages that
 halve or double the resolution are added or removed next to the smallest grid, as many as keep it at least as large as
 in the recipe and less than twice as large. A U-Net works on patches, so that its first resolution stays at 32 pixels or
-less. Images are square. All recipes can have 32, 64, 96 and 128 pixels; `modern-*` are made for it. Penalties, rates and
-budget stay as they are: look at the losses of the first epochs.
+less. Images are square. All recipes can have 32, 64, 96 and 128 pixels; `modern-*` are made for it. Penalties, rates
+and budget stay as they are: look at the losses of the first epochs.
 
 ## Included recipes
 
-`origin` is the section of the specification that first describes the system.
+`origin` says which published report first describes the system; [which-recipe.md](which-recipe.md) groups the recipes.
 
 | recipe | model | origin | images | parameters | budget | description |
 |---|---|---|---|---|---|---|
@@ -201,6 +203,46 @@ def render_measures() -> str:
     return MEASURES + "".join(lines) + JUDGES + "".join(rows) + STUDIES
 
 
+WHICH = """# Which recipe?
+
+<!-- Written by docs/make_pages.py; `make docs` renews it. -->
+
+To begin at once, name your images and let Zeuxis choose: `zeuxis train --data PHOTOGRAPHS --minutes 30`, and
+`zeuxis summary --data PHOTOGRAPHS` says what it would choose. To choose yourself, start with the first group that looks
+like your images. `--data PATH` trains a recipe on your images, `--size` sets their size, `--minutes` the time.
+
+Three families, in short. A **VAE** learns a code for every image and is quick to train; its samples are soft. A **GAN**
+makes sharp samples in one step; its training is a game of two networks that can go wrong, and monitors watch it. A
+**flow** has one network and a steady training; each sample takes several steps.
+
+The pictures are samples as they came, from the [gallery](gallery/index.md). *Trained* is the time that they took there,
+on one or two cores of a server without a GPU: a GPU takes a small fraction of it.
+"""
+
+
+def render_which() -> str:
+    """Returns the page that helps to choose a recipe."""
+    parts = [WHICH]
+    for group in groups():
+        parts.append(f"\n## {group.title}\n\n{group.text}\n\n")
+        parts.append("| recipe | samples | images | parameters | trained | what it is |\n|---|---|---|---|---|---|\n")
+        for recipe in group.recipes:
+            shown = Path(__file__).parent / "gallery" / recipe.name / "numbers.json"
+            tables = summary(recipe.name, build_model(recipe).networks)["networks"].values()
+            kind = "grey" if recipe.data.channels == 1 else "colour"
+            picture, trained, name = "", "", f"`{recipe.name}`"
+            if shown.exists():
+                name = f"[`{recipe.name}`](gallery/{recipe.name}.md)"
+                picture = f"![samples of {recipe.name}](gallery/{recipe.name}/strip.png)"
+                trained = f"{json.loads(shown.read_text('utf-8'))['minutes']:g} min"
+            cells = (
+                name, picture, f"{recipe.data.size}x{recipe.data.size} {kind}",
+                f"{sum(table['total'] for table in tables):,}", trained, recipe.description,
+            )  # fmt: skip
+            parts.append(f"| {' | '.join(cells)} |\n")
+    return "".join(parts)
+
+
 def render() -> str:
     """Returns the page of recipes."""
     parts = [HEAD]
@@ -212,7 +254,15 @@ def render() -> str:
         given = ("epochs", "steps", "minutes")
         budget = next(f"{getattr(recipe.training, key):g} {key}" for key in given if getattr(recipe.training, key))
         images = f"{recipe.data.source}, {recipe.data.size}x{recipe.data.size} {kind}"
-        cells = (f"`{name}`", recipe.model.name, recipe.origin, images, counts, budget, recipe.description)
+        cells = (
+            f"`{name}`",
+            recipe.model.name,
+            origin_in_words(recipe.origin),
+            images,
+            counts,
+            budget,
+            recipe.description,
+        )
         parts.append(f"| {' | '.join(cells)} |\n")
     sections: dict[str, type[BaseModel]] = {
         "`[data]`": DataOptions,
@@ -247,6 +297,7 @@ def pages() -> dict[str, str]:
     models = {f"models/{path.name}": with_options(path.read_text("utf-8")) for path in (here / "models").glob("*.md")}
     return {
         "recipes.md": render(),
+        "which-recipe.md": render_which(),
         "figures.md": render_figures(),
         "measures.md": render_measures(),
         **models,

@@ -153,7 +153,14 @@ def test_names_reach_a_terminal_as_they_are(monkeypatch: pytest.MonkeyPatch) -> 
     shown = display.Display()
     journal = SimpleNamespace(roles={f"{HOSTILE}/loss": "loss"})
     trainer = SimpleNamespace(
-        folder=Path(HOSTILE), images=0, progress=0.5, complete=False, epoch=0.5, step=3, journal=journal
+        folder=Path(HOSTILE),
+        images=0,
+        progress=0.5,
+        complete=False,
+        epoch=0.5,
+        step=3,
+        journal=journal,
+        spent=("minutes", 1.0),
     )
     shown.begin(trainer)
     shown.logged(trainer, {f"{HOSTILE}/loss": 1.0})

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-__all__ = ["TROUBLE", "Literal", "Words", "bar", "console", "fitted", "plain", "say", "status", "warn"]
+__all__ = ["TROUBLE", "Literal", "Words", "bar", "console", "fitted", "in_words", "plain", "say", "status", "warn"]
 
 # The colour of warnings.
 TROUBLE = "#c8553d"
@@ -90,6 +90,16 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def in_words(seconds: float) -> str:
+    """Returns a rough duration in words: `40 seconds`, `25 minutes`, `3.5 hours`."""
+    if seconds < 60:
+        return f"{seconds:.0f} seconds"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} minutes"
+    hours = seconds / 3600
+    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.0f} days"
 
 
 def fitted(parts: Sequence[str], width: int) -> str:

@@ -664,7 +664,8 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, A
     elif name.endswith(".toml") or _real(name):
         content = _content(name, where)
     else:
-        raise one_of("recipe", name, recipe_names())
+        written = [f"{name}.toml"] if _real(f"{name}.toml") else []
+        raise one_of("recipe", name, [*written, *recipe_names()])
     try:
         own = tomllib.loads(content.decode("utf-8"))
     except UnicodeDecodeError as error:

@@ -32,6 +32,7 @@ from zeuxis.figures.prior import aggregate_posterior
 from zeuxis.figures.registry import save
 from zeuxis.figures.side_by_side import side_by_side
 from zeuxis.figures.style import sheet, write
+from zeuxis.guide import origin_in_words
 from zeuxis.recipe import BUDGETS, flat, load_recipe
 from zeuxis.run import Run
 from zeuxis.training import completed
@@ -170,7 +171,7 @@ def write_page(run: Run) -> None:
 def page(numbers: dict[str, Any], note: str) -> str:
     """Returns a run's page from its numbers."""
     name = numbers["recipe"]
-    origin = f" ({numbers['origin']})" if numbers["origin"] else ""
+    origin = f" ({origin_in_words(numbers['origin'])})" if numbers["origin"] else ""
     best = "" if numbers["shown_step"] == numbers["steps"] else f", shown at its best, step {numbers['shown_step']:,}"
     rows = [
         ("model", f"[{numbers['model']}](../models/{numbers['model']}.md){origin}"),

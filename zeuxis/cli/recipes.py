@@ -8,10 +8,24 @@ from typing import Annotated
 
 import typer
 
-from zeuxis.cli.shared import Out, Plugins, RecipeName, Settings, Trusted, app, data_app, echo, show
+from zeuxis.cli.shared import (
+    DataOption,
+    Minutes,
+    Out,
+    Plugins,
+    Settings,
+    Trusted,
+    app,
+    budget,
+    data_app,
+    echo,
+    overrides_of,
+    recipe_of,
+    show,
+)
 from zeuxis.errors import one_of
 from zeuxis.files import path_part
-from zeuxis.trust import Trust
+from zeuxis.progress import say
 
 # How many of the files that are left out `data info` names.
 SHOWN = 20
@@ -21,26 +35,54 @@ SHOWN = 20
 def recipes(
     part: Annotated[str, typer.Argument(help="list only recipes with this in their names, such as mnist or vae")] = "",
 ) -> None:
-    """List the recipes that come with the package."""
+    """List the recipes that come with the package, those to start with first."""
     from rich.table import Table
 
-    from zeuxis.recipe import load_recipe, recipe_names
+    from zeuxis.guide import groups
+    from zeuxis.recipe import recipe_names
 
     names = [name for name in recipe_names() if part in name]
     if not names:
         raise one_of("recipe", part, recipe_names())
-    table = Table("recipe", "model", "images", "what it is", box=None, pad_edge=False)
-    for name in names:
-        recipe = load_recipe(name)
-        kind = "grey" if recipe.data.channels == 1 else "colour"
-        table.add_row(name, recipe.model.name, f"{recipe.data.size}x{recipe.data.size} {kind}", recipe.description)
-    show(table)
+    width = max(map(len, names))
+    for group in groups(names):
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(width=width, no_wrap=True)
+        table.add_column(width=len("128x128 colour"), no_wrap=True)
+        table.add_column()
+        for recipe in group.recipes:
+            kind = "grey" if recipe.data.channels == 1 else "colour"
+            table.add_row(recipe.name, f"{recipe.data.size}x{recipe.data.size} {kind}", recipe.description)
+        echo(f"{group.title}\n{group.text}\n")
+        show(table)
+        echo("")
+    if not part:
+        echo("`zeuxis train --data PATH` chooses a recipe for your images; `zeuxis init` writes one to change.")
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="name of the recipe, whose file is NAME.toml")] = "my-recipe",
+    data: DataOption = None,
+) -> None:
+    """Write a commented recipe of your own, to change and to train."""
+    from zeuxis.data import choose
+    from zeuxis.starter import write_starter
+
+    path = write_starter(name, choose(data) if data else None)
+    echo(path)
+    say(f"Next: change it in an editor, then zeuxis summary {path}, zeuxis train {path}")
 
 
 @app.command()
 def summary(
-    recipe: RecipeName,
+    recipe: Annotated[
+        str, typer.Argument(help="a recipe's name (`zeuxis recipes`), or a TOML file; chosen for --data if left out")
+    ] = "",
     settings: Settings = None,
+    data: DataOption = None,
+    size: Annotated[int | None, typer.Option(metavar="PIXELS", help="side of the images")] = None,
+    minutes: Minutes = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     draw: Annotated[
         Path | None,
@@ -49,12 +91,10 @@ def summary(
     trust: Trusted = False,
     plugin: Plugins = None,
 ) -> None:
-    """Print a recipe's layers, output shapes and parameters."""
-    from zeuxis.recipe import load_recipe, parse_override
-
+    """Print the layers, output shapes and parameters of a recipe, or of the one that --data would be trained with."""
     # Before importing PyTorch, which takes seconds, so that a mistake is reported at once.
-    overrides = dict(parse_override(text) for text in settings or [])
-    loaded = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
+    overrides = overrides_of(settings, data, None) | budget(None, None, minutes)
+    loaded = recipe_of(recipe, overrides, minutes=minutes, size=size, trust=trust, plugins=plugin)
 
     from rich.table import Table
 

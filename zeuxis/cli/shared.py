@@ -14,8 +14,8 @@ from zeuxis.trust import Trust
 __all__ = [
     "Attribute", "Classes", "DataOption", "Epochs", "Label", "Minutes", "Out", "Pictures", "Plugins", "RecipeName",
     "RunName", "RunNames", "Runs", "Samples", "SamplingOptions", "Seed", "Seeds", "Settings", "Steps", "Track",
-    "Trusted", "app", "budget", "data_app", "echo", "names_in", "open_run", "overrides_of", "runs_app",
-    "samples_folder", "show",
+    "Trusted", "app", "budget", "data_app", "echo", "names_in", "open_run", "overrides_of", "recipe_of",
+    "runs_app", "samples_folder", "show",
 ]  # fmt: skip
 
 app = typer.Typer(
@@ -123,6 +123,34 @@ def overrides_of(settings: list[str] | None, data: str | None, attribute: str | 
     if attribute is not None:
         overrides["data.attribute"] = attribute
     return overrides | dict(parse_override(text) for text in settings or [])
+
+
+def recipe_of(
+    name: str,
+    overrides: dict[str, Any],
+    *,
+    minutes: float | None,
+    size: int | None,
+    trust: bool,
+    plugins: list[Path] | None,
+) -> Any:
+    """A recipe by its name or file, at a size; without a name the one for the images, which standard error says."""
+    from zeuxis.recipe import load_recipe
+    from zeuxis.sizing import resized
+
+    if name:
+        loaded = load_recipe(name, overrides, trust=Trust(trust), plugins=plugins or ())
+        return resized(loaded, size) if size is not None else loaded
+
+    from zeuxis.choosing import choose_recipe
+    from zeuxis.progress import say
+
+    images = {key: value for key, value in overrides.items() if key.startswith("data.")}
+    if "data.source" not in images:
+        raise UserError("Name a recipe (`zeuxis recipes` lists them), or images to choose one for: --data PATH.")
+    recipe, sentences = choose_recipe(images, minutes=minutes, size=size)
+    say(sentences)
+    return recipe.updated({key: value for key, value in overrides.items() if key not in images})
 
 
 def names_in(text: str) -> list[str]:

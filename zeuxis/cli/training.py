@@ -26,9 +26,9 @@ from zeuxis.cli.shared import (
     names_in,
     open_run,
     overrides_of,
+    recipe_of,
 )
-from zeuxis.errors import StoppedError, UserError
-from zeuxis.trust import Trust
+from zeuxis.errors import StoppedError
 
 
 @app.command()
@@ -61,18 +61,11 @@ def train(
     plugin: Plugins = None,
 ) -> None:
     """Train a recipe, or images without one, into a new run folder."""
-    from zeuxis.recipe import load_recipe
-    from zeuxis.sizing import resized
-
     overrides = overrides_of(settings, data, attribute) | budget(epochs, steps, minutes)
     options = {"seed": seed, "device": device, "until": until}
     overrides |= {f"training.{key}": value for key, value in options.items() if value is not None}
     # Before importing PyTorch, which takes seconds, so that a mistake is reported at once.
-    if recipe:
-        loaded = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
-        loaded = resized(loaded, size) if size is not None else loaded
-    else:
-        loaded = _chosen(overrides, minutes, size)
+    loaded = recipe_of(recipe, overrides, minutes=minutes, size=size, trust=trust, plugins=plugin)
     if classes is not None:
         from zeuxis.data import choose_classes
 
@@ -146,19 +139,6 @@ def _done(folder: Path, finished: bool) -> None:
     raise StoppedError(
         f"Stopped and saved at step {last['step']:,} (epoch {last['epoch']:.3g}). Continue with: zeuxis resume {folder}"
     )
-
-
-def _chosen(overrides: dict[str, Any], minutes: float | None, size: int | None) -> Any:
-    """The recipe for the images that are named, which standard error says."""
-    from zeuxis.choosing import choose_recipe
-    from zeuxis.progress import say
-
-    images = {key: value for key, value in overrides.items() if key.startswith("data.")}
-    if "data.source" not in images:
-        raise UserError("Name a recipe (`zeuxis recipes` lists them), or images to choose one for: --data PATH.")
-    recipe, sentences = choose_recipe(images, minutes=minutes, size=size)
-    say(sentences)
-    return recipe.updated({key: value for key, value in overrides.items() if key not in images})
 
 
 def _after(run: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zeuxis.files import is_locked
+from zeuxis.progress import in_words
 from zeuxis.run import Run
 
 __all__ = ["training_state", "verdict"]
@@ -84,7 +85,7 @@ def training_state(run: Run) -> list[str]:
         minutes = last["seconds"] / 60 * (whole / used - 1)
         sentences.append(
             f"{used:.3g} of the recipe's {whole:g} {unit} are trained; at this speed the rest takes "
-            f"{_duration(minutes)}."
+            f"{in_words(60 * minutes)}."
         )
     if not run.trained:
         sentences.append(
@@ -97,12 +98,3 @@ def training_state(run: Run) -> list[str]:
             f"The weights of step {run.step:,} are used, {which}; training {state} at step {last['step']:,}."
         )
     return sentences
-
-
-def _duration(minutes: float) -> str:
-    """A rough duration in words."""
-    if minutes < 1:
-        return f"{60 * minutes:.0f} seconds"
-    if minutes < 90:
-        return f"{minutes:.0f} minutes"
-    return f"{minutes / 60:.1f} hours"

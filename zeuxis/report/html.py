@@ -27,6 +27,7 @@ from zeuxis.figures.side_by_side import side_by_side
 from zeuxis.figures.style import write
 from zeuxis.figures.trade_off import Point, trade_off
 from zeuxis.files import path_part, require_place, write_file
+from zeuxis.guide import origin_in_words
 from zeuxis.progress import say
 from zeuxis.run import Run
 
@@ -189,6 +190,7 @@ def _write(template: str, path: Path, **context: Any) -> Path:
     )  # fmt: skip
     environment.filters |= {
         "figure": as_text,
+        "origin": origin_in_words,
         "duration": _duration,
         "shape": lambda sizes: " × ".join(map(str, sizes)),
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, Progress
 
 from zeuxis.errors import quoted
-from zeuxis.progress import Words, console, fitted, say, status, warn
+from zeuxis.progress import Words, console, fitted, in_words, say, status, warn
 from zeuxis.training.callbacks.base import Callback
 from zeuxis.training.journal import Line
 
@@ -21,6 +21,8 @@ __all__ = ["Display"]
 LINE_EVERY = 15.0
 # Columns of the bar, and of the longest name that is shown in full.
 BAR, NAME = 24, 24
+# Seconds after which the speed is known well enough to say what the budget takes, and the shortest worth saying.
+TELL_AFTER, WORTH_TELLING = 5.0, 60.0
 
 
 class Display(Callback):
@@ -34,6 +36,8 @@ class Display(Callback):
     def begin(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._start = (time.perf_counter(), trainer.images, trainer.progress)
+        self._measured: tuple[float, float] | None = None  # time and progress after the first iteration, which is slow
+        self._told = trainer.spent[0] == "minutes"
         self._last_line = time.perf_counter()
         self._bar = Progress(
             Words("{task.description}", style="bold"),
@@ -47,6 +51,7 @@ class Display(Callback):
 
     def iterated(self, trainer: Trainer) -> None:
         now = time.perf_counter()
+        self._tell_budget(now)
         if self._live:
             self._bar.update(self._task, completed=trainer.progress, status=self._status(self._room()))
         elif self.visible and (now - self._last_line > LINE_EVERY or trainer.complete):
@@ -63,6 +68,26 @@ class Display(Callback):
 
     def end(self, trainer: Trainer) -> None:
         self._bar.stop()
+
+    def _tell_budget(self, now: float) -> None:
+        """Says once how long the budget takes, at the speed of the first seconds."""
+        if self._told or not self.visible:
+            return
+        trainer = self._trainer
+        if self._measured is None:
+            self._measured = (now, trainer.progress)
+        time_before, progress = self._measured
+        if now - time_before < TELL_AFTER or trainer.progress <= progress:
+            return
+        self._told = True
+        seconds = (now - time_before) * (1 - trainer.progress) / (trainer.progress - progress)
+        if seconds > WORTH_TELLING:
+            unit, budget = trainer.options.budget
+            whole = "The rest" if self._start[2] else f"The whole budget of {budget:g} {unit}"
+            say(
+                f"{whole} takes about {in_words(seconds)} at this speed. Ctrl-C stops at any time and keeps what is "
+                f"trained; --minutes sets another budget."
+            )
 
     def _room(self) -> int:
         """Columns that the name, the bar and the gaps leave for the status."""
