@@ -192,6 +192,6 @@ def test_many_samples_are_made_some_at_a_time(
     assert [len(part) for part in parts] == [256, 44]
     np.testing.assert_array_equal(np.concatenate(parts), run.sample(300, seed=4))
     monkeypatch.setattr(export, "GRID_PIXELS", 9 * 68**2)
-    with Image.open(export.save_images(iter(parts), 300, tmp_path / "many")) as grid:
+    with Image.open(export.save_samples(run, 300, tmp_path / "many", seed=4)) as grid:
         assert grid.size == (3 * 68 - 4, 3 * 68 - 4), "the grid shows the first of them"
     assert len(list((tmp_path / "many").iterdir())) == 300

@@ -71,7 +71,7 @@ def test_images_of_the_same_name_do_not_hide_a_run(
 
 
 def test_a_grid_of_small_images_is_enlarged(tmp_path: Path) -> None:
-    grid = save_images([np.zeros((4, 28, 28, 1))], 4, tmp_path / "made", columns=2)
+    grid = save_images(np.zeros((4, 28, 28, 1)), tmp_path / "made", columns=2)
     with Image.open(grid) as image, Image.open(tmp_path / "made" / "0000.png") as one:
         assert image.size == (2 * 84 + 3, 2 * 84 + 3) and one.size == (28, 28)
 

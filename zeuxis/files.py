@@ -1,6 +1,6 @@
 """Files and folders that are either complete or absent.
 
-`write_file` writes every file that Zeuxis leaves on a disk: to a temporary file in the same folder, which is synced and
+`write_file` writes the files that Zeuxis leaves on a disk: to a temporary file in the same folder, which is synced and
 then renamed. If the process is killed or the disk is full, either the old file or the new one remains. Temporary files
 of a killed process have the prefix `TEMPORARY` and are removed by `sweep`. A failure is reported in one sentence.
 
@@ -40,6 +40,7 @@ __all__ = [
     "unfinished",
     "why",
     "write_file",
+    "write_one_of_many",
 ]
 
 # Prefix of the names of unfinished files.
@@ -108,6 +109,23 @@ def write_file(path: Path, content: str | bytes | Callable[[Path], object]) -> P
         if temporary is not None:
             temporary.unlink(missing_ok=True)
     return path
+
+
+def write_one_of_many(path: Path, content: bytes) -> None:
+    """Writes a new file atomically, for many small ones: it is not synced, and its temporary name is not unique.
+
+    A killed process leaves the file or nothing; a power failure may leave it incomplete.
+
+    Raises:
+        WriteError: if it cannot be written.
+    """
+    temporary = path.with_name(TEMPORARY + path.name)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise WriteError(f"{path} cannot be written: {why(error)}.") from error
 
 
 def exists(path: Path) -> bool:

@@ -6,6 +6,7 @@ recipe's pixel range are handled internally.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -35,7 +36,7 @@ from zeuxis.training.journal import Lines, read_journal, read_warnings
 from zeuxis.training.snapshots import read_snapshots
 from zeuxis.trust import NOTHING, Trust
 
-__all__ = ["Run", "find_run", "slerp"]
+__all__ = ["Batches", "Run", "find_run", "slerp"]
 
 # Batch size of sampling and encoding.
 CHUNK = 256
@@ -71,6 +72,32 @@ class _Environment(_Record):
     versions: dict[str, str] = {}
     threads: int = 1
     gpu: str | None = None
+
+
+class Batches:
+    """Images in batches, each made when it is asked for, and the same whenever it is.
+
+    Args:
+        count: number of images.
+        make: makes the images of a slice, `(N, H, W, C)` in 0..1.
+    """
+
+    def __init__(self, count: int, make: Callable[[slice], np.ndarray]) -> None:
+        self.count, self.make = count, make
+
+    def __len__(self) -> int:
+        return math.ceil(self.count / CHUNK)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        """Returns the images of a batch, counted from 0."""
+        return self.make(self.part(number))
+
+    def part(self, number: int) -> slice:
+        """Returns where a batch stands among all images."""
+        return slice(number * CHUNK, min((number + 1) * CHUNK, self.count))
 
 
 class Run:
@@ -180,6 +207,15 @@ class Run:
         return self._loaded[1]
 
     @cached_property
+    def weights(self) -> str:
+        """SHA-256 of the checkpoint in use: two runs with the same one make the same images."""
+        path = best_checkpoint(self.path / "checkpoints")
+        if path is None:
+            raise UserError(f"{self.path} has no checkpoint yet; let it train longer, or resume it.")
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @cached_property
     def device(self) -> torch.device:
         """The device that the model runs on."""
         return pick_device("auto")
@@ -286,12 +322,10 @@ class Run:
         Raises:
             UserError: if the model makes no images or has no such class, or if a number is out of range.
         """
-        return self._joined(self.samples(n, seed=seed, label=label, scale=scale), n)
+        return self._joined(self.samples(n, seed=seed, label=label, scale=scale))
 
-    def samples(
-        self, n: int, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0
-    ) -> Iterator[np.ndarray]:
-        """Yields the images of `sample` in batches, for more than fit into memory."""
+    def samples(self, n: int, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0) -> Batches:
+        """Returns the images of `sample` in batches, for more than fit into memory."""
         if label is not None and not self.conditional:
             raise UserError(f"{self.path} is not conditional, so it takes no class; drop --label.")
         require_within("The scale of the latents", scale, 0, 1000)
@@ -321,28 +355,30 @@ class Run:
             latents: `(N, Z)`.
             condition: `(N, K)` class weights, for conditional models; mixtures are allowed.
         """
-        return self._joined(self._decoded(latents, condition), len(latents))
+        return self._joined(self._decoded(latents, condition))
 
-    def _decoded(self, latents: np.ndarray, condition: np.ndarray | None) -> Iterator[np.ndarray]:
-        """Yields the images of `decode` in batches."""
+    def _decoded(self, latents: np.ndarray, condition: np.ndarray | None) -> Batches:
+        """Returns the images of `decode` in batches."""
         model = self._generator()
         if self.conditional and condition is None:
             raise UserError(f"{self.path} is conditional: decode needs class weights, such as run.condition_of(['7']).")
-        for start in range(0, len(latents), CHUNK):
-            part = slice(start, start + CHUNK)
+
+        def decode(part: slice) -> np.ndarray:
             z = torch.as_tensor(np.asarray(latents[part], np.float32), device=self.device)
             with threads.unit("decode"), torch.no_grad():
                 x = to_unit(model.generate(z, self._weights(condition, part)), self.recipe.data.range)
-                images = x.permute(0, 2, 3, 1).float().cpu().numpy()
-            yield images
+                images: np.ndarray = x.permute(0, 2, 3, 1).float().cpu().numpy()
+            return images
 
-    def _joined(self, parts: Iterator[np.ndarray], n: int) -> np.ndarray:
-        """Returns all n images in one array, if it is not too large."""
-        memory = 4 * n * math.prod(self.recipe.data.shape) / 2**30
+        return Batches(len(latents), decode)
+
+    def _joined(self, parts: Batches) -> np.ndarray:
+        """Returns all images in one array, if it is not too large."""
+        memory = 4 * parts.count * math.prod(self.recipe.data.shape) / 2**30
         if memory > MOST_MEMORY:
             raise UserError(
-                f"{n:,} images of this size take {memory:,.0f} GiB at once, and {MOST_MEMORY} are allowed; ask for "
-                f"fewer, or get them in batches from run.samples."
+                f"{parts.count:,} images of this size take {memory:,.0f} GiB at once, and {MOST_MEMORY} are allowed; "
+                f"ask for fewer, or get them in batches from run.samples."
             )
         return np.concatenate(list(parts))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,7 @@ from zeuxis.cli.shared import (
     open_run,
     samples_folder,
 )
+from zeuxis.files import require_place
 
 
 @app.command()
@@ -34,18 +36,26 @@ def sample(
     scale: Annotated[
         float, typer.Option(min=0, max=1000, help="factor that spreads (above 1) or narrows the latents")
     ] = 1.0,
+    per_class: Annotated[bool, typer.Option("--per-class", help="write a folder for each class")] = False,
+    zip_file: Annotated[
+        Path | None, typer.Option("--zip", metavar="FILE", help="pack the images into a zip file as well")
+    ] = None,
     settings: SamplingOptions = None,
     out: Out = None,
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
-    """Sample new images. Writes a folder with nothing but PNG files, and a grid beside it."""
-    from zeuxis.figures.export import save_images
+    """Sample new images. Writes a folder of PNG files, and a grid beside it; after a kill, the same call continues."""
+    from zeuxis.figures.export import save_samples, write_zip
 
+    if zip_file is not None:
+        require_place(zip_file)
     opened = open_run(run, runs, trust, settings)
-    images = opened.samples(n, seed=seed, label=label, scale=scale)
     suffix = f"-label-{label}" if label is not None else ""
-    echo(save_images(images, n, out or samples_folder(opened, f"seed-{seed}{suffix}")))
+    folder = out or samples_folder(opened, f"seed-{seed}{suffix}")
+    echo(save_samples(opened, n, folder, seed=seed, label=label, scale=scale, per_class=per_class))
+    if zip_file is not None:
+        echo(write_zip(folder, zip_file))
 
 
 @app.command()
@@ -67,7 +77,7 @@ def reconstruct(
     error = mean_squared_error(all_images, opened.reconstruct(all_images, opened.condition(labels)))
     images, labels = opened.test_images(n)
     both = np.concatenate([images, opened.reconstruct(images, opened.condition(labels))])
-    grid = save_images([both], len(both), out or samples_folder(opened, "reconstructions"), columns=len(images))
+    grid = save_images(both, out or samples_folder(opened, "reconstructions"), columns=len(images))
     echo(f"test MSE {error:.6f} over {len(all_images):,} images\n{grid}")
 
 
@@ -95,7 +105,7 @@ def interpolate(
     if seeds:
         say(f"{opened.name} has no classes: {start} and {end} are the seeds of two latents.")
     name = f"from-seed-{start}-to-seed-{end}" if seeds else f"from-{start}-to-{end}"
-    echo(save_images([images], steps, out or samples_folder(opened, name), columns=steps))
+    echo(save_images(images, out or samples_folder(opened, name), columns=steps))
 
 
 @app.command()
