@@ -112,8 +112,8 @@ def overrides_of(settings: list[str] | None, data: str | None, attribute: str | 
     return overrides | dict(parse_override(text) for text in settings or [])
 
 
-def names_in(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def names_in(text: str, separator: str = ",") -> list[str]:
+    return [name.strip() for name in text.split(separator) if name.strip()]
 
 
 def budget(epochs: float | None, steps: int | None, minutes: float | None) -> dict[str, float]:
