@@ -78,6 +78,16 @@ zeuxis figures faces-vae-64-z512-1 --only latents --set points=2621 --set attrib
 `zeuxis compare RUN RUN...` shows runs side by side, for example two models, two latent sizes or two budgets. It begins
 with samples from the same seeds.
 
+**Films.** `zeuxis interpolate` films the way through several classes or latents and back to the first; `zeuxis film`
+films a training, a frame for each snapshot. The name of the file sets the format: `.gif` or `.webp`, or `.mp4` with
+`pip install "zeuxis[film]"`.
+
+```bash
+zeuxis interpolate mnist-cgan-1 --through 3,8,1 --film digits.mp4     # classes, or seeds of latents
+zeuxis interpolate mnist-vae-z2-1 --through "0,0;1.5,0;0,1.5" --film plane.gif --steps 24 --fps 12
+zeuxis film mnist-gan-1 --out training.webp
+```
+
 | name | description | options |
 |---|---|---|
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -102,26 +103,65 @@ def interpolate(
     run: RunName,
     start: Annotated[
         str, typer.Option("--from", help="first image: a class, the seed of a latent, or latents as 0.5,-1")
-    ],
-    end: Annotated[str, typer.Option("--to", help="last image, in the same form")],
-    steps: Annotated[int, typer.Option(min=2, max=1000, help="images in the row")] = 10,
+    ] = "",
+    end: Annotated[str, typer.Option("--to", help="last image, in the same form")] = "",
+    through: Annotated[
+        str,
+        typer.Option(metavar="PLACES", help="several places instead, as 3,8,1; as 0,0;0.5,-1 where they have commas"),
+    ] = "",
+    steps: Annotated[
+        int | None, typer.Option(min=2, max=999, help="images from place to place [default: 10, or 48 in a film]")
+    ] = None,
+    film: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write a film, .mp4, .gif or .webp, that returns to its start")
+    ] = None,
+    fps: Annotated[int, typer.Option(min=1, max=60, help="a film's frames per second")] = 24,
     seed: Seed = 1,
     settings: SamplingOptions = None,
     out: Out = None,
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
-    """Draw a row of images from one latent or class to another."""
+    """Draw rows of images from one latent or class to the next, or a film."""
+    import numpy as np
+
     from zeuxis.figures.export import save_images
+    from zeuxis.figures.film import journey_film
     from zeuxis.progress import say
 
+    places = names_in(through, ";" if ";" in through else ",") if through else [start, end]
+    if bool(through) == bool(start or end) or not all(places) or len(places) < 2:
+        raise UserError("Name two places with --from and --to, or several with --through, such as --through 3,8,1.")
+    if film and out:
+        raise UserError("--film names the file of the film, so --out has no use; drop it.")
     opened = open_run(run, runs, trust, settings)
-    images = opened.interpolate(start, end, steps=steps, seed=seed)
-    seeds = not opened.conditional and "," not in start + end
+    seeds = not opened.conditional and "," not in "".join(places)
     if seeds:
-        say(f"{opened.name} has no classes: {start} and {end} are the seeds of two latents.")
-    name = f"from-seed-{start}-to-seed-{end}" if seeds else f"from-{start}-to-{end}"
-    echo(save_images(images, out or samples_folder(opened, name), columns=steps))
+        say(f"{opened.name} has no classes: {', '.join(places[:-1])} and {places[-1]} are the seeds of latents.")
+    if film:
+        echo(journey_film(opened, places, film, steps=steps or 48, fps=fps, seed=seed))
+        return
+    columns = steps or 10
+    rows = [opened.interpolate(*pair, steps=columns, seed=seed) for pair in pairwise(places)]
+    name = "-to-".join(f"seed-{place}" if seeds else place for place in places)
+    echo(save_images(np.concatenate(rows), out or samples_folder(opened, f"from-{name}"), columns=columns))
+
+
+@app.command()
+def film(
+    run: RunName,
+    fps: Annotated[int, typer.Option(min=1, max=60, help="snapshots per second")] = 12,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="the film: .mp4, .gif or .webp [default: RUN/film.gif]")
+    ] = None,
+    runs: Runs = None,
+    trust: Trusted = False,
+) -> None:
+    """Film a training: how the samples of fixed latents changed."""
+    from zeuxis.figures.film import training_film
+
+    opened = open_run(run, runs, trust)
+    echo(training_film(opened, out or opened.path / "film.gif", fps=fps))
 
 
 @app.command()

@@ -67,7 +67,7 @@ def project(
     trust: Trusted = False,
 ) -> None:
     """Search the latents whose images are nearest to your own pictures. Writes latents, pictures and a film each."""
-    from zeuxis.figures.film import save_projection
+    from zeuxis.figures.projection import save_projection
     from zeuxis.files import make_folder, path_part
     from zeuxis.latent import project as search
 

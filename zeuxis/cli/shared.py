@@ -153,8 +153,8 @@ def recipe_of(
     return recipe.updated({key: value for key, value in overrides.items() if key not in images})
 
 
-def names_in(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def names_in(text: str, separator: str = ",") -> list[str]:
+    return [name.strip() for name in text.split(separator) if name.strip()]
 
 
 def budget(epochs: float | None, steps: int | None, minutes: float | None) -> dict[str, float]:
