@@ -329,7 +329,7 @@ def test_runs_that_cannot(fails: Say, trained: dict[str, Run]) -> None:
     assert "used up its budget" in fails("resume", gan)
     assert "greater than 0" in fails("resume", gan, "--steps", "0")
     assert "--epochs and --minutes cannot be combined" in fails("resume", gan, "--epochs", "9", "--minutes", "1")
-    assert "Missing option '--to'" in fails("interpolate", vae, "--from", "1")
+    assert "Name two places with --from and --to" in fails("interpolate", vae, "--from", "1")
 
 
 HUGE, LONG, RED = str(10**30), "a" * 5000, "\x1b[31mred"
