@@ -75,6 +75,8 @@ sets an option of a figure:
 zeuxis figures faces-vae-64-z512-1 --only latents --set points=2621 --set attribute=Smiling
 ```
 
+`--format svg` or `--format pdf` draws them as vector graphics, with text as text.
+
 `zeuxis compare RUN RUN...` shows runs side by side, for example two models, two latent sizes or two budgets. It begins
 with samples from the same seeds.
 
@@ -188,6 +190,18 @@ row are corrected by Holm's method for the number of runs, so a row without real
 times in 100. There is no correction across rows: among twenty measures without real differences, one is bold on
 average. With repeats (`--seeds`) the test uses their spread. For a single training it uses the measurement error, which
 does not include the variation between trainings; its bold values hold for these weights and not for the recipe.
+
+**For a paper.** `evaluate`, `compare`, `benchmark` and `sweep` print their table with `--to latex`, `markdown`, `csv`
+or `json`: values, errors, seeds, the best in bold, and sentences on how they were made (samples, features, seeds,
+versions, hardware). The LaTeX needs no package. CSV and JSON hold one record for each value, unrounded. `zeuxis cite
+RUN` prints BibTeX entries of Zeuxis and of the sources of the model, options, optimisers, data and measures that the
+run uses.
+
+```bash
+zeuxis compare mnist-vae-z16-1 mnist-gan-1 --seeds 3 --to latex > table.tex
+zeuxis figures mnist-gan-1 --only samples,losses --format pdf
+zeuxis cite mnist-gan-1 > references.bib
+```
 
 On a machine with other work, `--images` is a fairer budget than `--minutes`. A benchmark takes models or recipes: a
 model stands for its `standard` recipe on such images. Benchmarks, sweeps and repeats continue where they were stopped

@@ -76,7 +76,18 @@ def test_it_knows_a_daisy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_is_measured_by_the_judge_that_is_named(tmp_path: Path) -> None:
     run = zeuxis.train("digits-gan", steps=2, runs=tmp_path, progress=False)
-    command = ["evaluate", str(run.path), "--judge", "efficientnet:32", "--samples", "100", "--only", "fid", "--json"]
+    command = [
+        "evaluate",
+        str(run.path),
+        "--judge",
+        "efficientnet:32",
+        "--samples",
+        "100",
+        "--only",
+        "fid",
+        "--to",
+        "json",
+    ]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert '"features": "efficientnet-lite0 at 32"' in result.output

@@ -29,7 +29,7 @@ def stamps(folder: Path) -> dict[str, int]:
 
 def test_a_benchmark_gives_all_the_same_budget_and_repeats_nothing(tmp_path: Path) -> None:
     again = {"images": 200, "seeds": 2, "samples": 100, "progress": False}
-    path = benchmark(["vae", "cgan"], "digits", tmp_path, **again)
+    path = benchmark(["vae", "cgan"], "digits", tmp_path, **again).path
     runs = sorted(folder.parent.name for folder in tmp_path.glob("*/recipe.toml"))
     assert runs == [f"digits-{model}-seed-{seed}" for model in ("cgan", "vae") for seed in (0, 1)]
     for name in runs:
@@ -110,7 +110,7 @@ def test_mistakes_of_a_benchmark(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_repeats_stand_beside_their_run(tmp_path: Path) -> None:
     runs = [zeuxis.train(name, settings=SHORT, runs=tmp_path, progress=False) for name in ("digits-vae", "digits-gan")]
-    path = compare(runs, tmp_path / "c.html", seeds=2, samples=100)
+    path = compare(runs, tmp_path / "c.html", seeds=2, samples=100).path
     assert {folder.name for folder in tmp_path.glob("*-seed-1")} == {"digits-vae-1-seed-1", "digits-gan-1-seed-1"}
     assert "Means over 2 trainings" in path.read_text("utf-8")
 
@@ -161,7 +161,7 @@ def test_an_estimator_draws_where_it_was_good_and_the_same_again() -> None:
 def test_a_sweep_draws_the_trade_off_and_goes_on(tmp_path: Path) -> None:
     recipe = load_recipe("digits-vae", SHORT)
     axes = [Axis("model.kl_weight", (0.5, 4)), Axis("model.latent", (2, 5))]
-    path = sweep(recipe, axes, tmp_path, samples=100, progress=False)
+    path = sweep(recipe, axes, tmp_path, samples=100, progress=False).path
     rows = json.loads((tmp_path / "sweep.json").read_text("utf-8"))
     assert [row["settings"] for row in rows] == [
         {"model.kl_weight": weight, "model.latent": latent} for weight in (0.5, 4) for latent in (2, 5)

@@ -210,4 +210,4 @@ def compare(
     from zeuxis.study import compare as side_by_side
 
     opened = [run if isinstance(run, Run) else load(run, trust=trust) for run in runs]
-    return side_by_side(opened, Path(out) if out else None, seeds=seeds, samples=samples)
+    return side_by_side(opened, Path(out) if out else None, seeds=seeds, samples=samples).path

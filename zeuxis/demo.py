@@ -42,7 +42,7 @@ def run_demo(runs: Path, *, share: float = 1.0) -> Path:
         trained.append(Run(folder))
         if not finished:
             raise UserError(f"The demo was stopped; its runs are kept in {runs}.")
-    path = comparison(trained, runs / "report.html")
+    path = comparison(trained, runs / "report.html").path
     has_display = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     if has_display and sys.stderr.isatty():
         webbrowser.open(path.resolve().as_uri())

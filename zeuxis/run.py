@@ -239,15 +239,6 @@ class Run:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     @cached_property
-    def weights(self) -> str:
-        """SHA-256 of the checkpoint in use: two runs with the same one make the same images."""
-        path = best_checkpoint(self.path / "checkpoints")
-        if path is None:
-            raise UserError(f"{self.path} has no checkpoint yet; let it train longer, or resume it.")
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    @cached_property
     def device(self) -> torch.device:
         """The device that the model runs on."""
         return pick_device("auto")

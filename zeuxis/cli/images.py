@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,14 @@ from zeuxis.cli.shared import (
 )
 from zeuxis.errors import UserError
 from zeuxis.files import require_place
+
+
+class Picture(StrEnum):
+    """Formats of figures."""
+
+    png = "png"
+    svg = "svg"
+    pdf = "pdf"
 
 
 @app.command()
@@ -171,14 +180,15 @@ def figures(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="an option of a figure, such as points=2621")
     ] = None,
+    form: Annotated[Picture, typer.Option("--format", help="format of the files")] = Picture.png,
     runs: Runs = None,
     trust: Trusted = False,
     plugin: Plugins = None,
 ) -> None:
-    """Draw all figures that apply to a run."""
+    """Draw all figures that apply to a run, into its folder."""
     from zeuxis.figures import draw_all
     from zeuxis.recipe import parse_override
 
-    names = names_in(only)
     options = dict(parse_override(text) for text in settings or [])
-    echo("\n".join(map(str, draw_all(open_run(run, runs, trust), only=names, options=options).values())))
+    paths = draw_all(open_run(run, runs, trust), only=names_in(only), options=options, form=form.value)
+    echo("\n".join(map(str, paths.values())))

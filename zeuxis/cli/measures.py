@@ -22,6 +22,7 @@ from zeuxis.cli.shared import (
     Seeds,
     Settings,
     Steps,
+    To,
     Trusted,
     app,
     budget,
@@ -29,6 +30,8 @@ from zeuxis.cli.shared import (
     names_in,
     open_run,
     overrides_of,
+    print_comparison,
+    print_table,
     show,
 )
 from zeuxis.errors import UserError
@@ -60,7 +63,8 @@ def evaluate(
         ),
     ] = "",
     only: Annotated[str, typer.Option(metavar="NAMES", help="take only these measures, separated by commas")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the whole evaluation as JSON")] = False,
+    to: To = None,
     runs: Runs = None,
     trust: Trusted = False,
     plugin: Plugins = None,
@@ -70,7 +74,7 @@ def evaluate(
 
     from zeuxis.evaluation.evaluate import evaluate as measure
     from zeuxis.evaluation.features import JUDGES, judge_by_name
-    from zeuxis.evaluation.measure import as_text, by_name
+    from zeuxis.evaluation.measure import as_text, by_name, error_as_text
     from zeuxis.evaluation.verdict import training_state, verdict
 
     names = names_in(only)
@@ -87,6 +91,13 @@ def evaluate(
     if as_json:
         echo(json.dumps(evaluation, indent=2))
         return
+    if to is not None:
+        from zeuxis.evaluation.ranking import ranked
+        from zeuxis.report.table import Table as Measures
+
+        rows = [row for row in ranked([evaluation]) if not names or row.name in names]
+        print_table(Measures.of([[opened]], [opened.name], rows, samples, seed), to)
+        return
     sentences = [*verdict(opened, evaluation), *training_state(opened)]
     echo("\n".join([*sentences, ""]) if sentences else "")
     arrows = {"low": " ↓", "high": " ↑", "": ""}
@@ -97,7 +108,7 @@ def evaluate(
     table.add_column("images", justify="right")
     table.add_column("what it is")
     for name, value in evaluation["measures"].items():
-        error = f"{value['stderr']:.2g}" if value["stderr"] is not None else ""
+        error = error_as_text(value["stderr"]) if value["stderr"] is not None else ""
         definition = definitions[name]
         table.add_row(
             name + arrows[definition.better], ("≥ " if value.get("at_least") else "") + as_text(value["value"]), error,
@@ -129,11 +140,25 @@ def report(run: RunName, out: Out = None, runs: Runs = None, trust: Trusted = Fa
 
 
 @app.command()
+def cite(
+    run: Annotated[str, typer.Argument(help="a run, for the sources of what it uses as well")] = "",
+    runs: Runs = None,
+    trust: Trusted = False,
+    plugin: Plugins = None,
+) -> None:
+    """Print BibTeX entries: of Zeuxis and, for a run, of the sources of its model, options, data and measures."""
+    from zeuxis.report.citing import bibtex
+
+    echo(bibtex(open_run(run, runs, trust) if run else None).rstrip("\n"))
+
+
+@app.command()
 def compare(
     names: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="runs to compare")],
     seeds: Seeds = 1,
     samples: Samples = 2000,
     out: Out = None,
+    to: To = None,
     runs: Runs = None,
     trust: Trusted = False,
     plugin: Plugins = None,
@@ -141,7 +166,8 @@ def compare(
     """Compare runs in a report: one self-contained HTML file."""
     from zeuxis.study import compare as side_by_side
 
-    echo(side_by_side([open_run(name, runs, trust) for name in names], out, seeds=seeds, samples=samples))
+    opened = [open_run(name, runs, trust) for name in names]
+    print_comparison(side_by_side(opened, out, seeds=seeds, samples=samples), to)
 
 
 @app.command()
@@ -155,6 +181,7 @@ def benchmark(
     size: Annotated[int | None, typer.Option(help="side of the images in pixels, for your own data")] = None,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="folder for runs and report [default: RUNS/benchmark-DATA]")] = None,
+    to: To = None,
     runs: Runs = None,
     trust: Trusted = False,
     plugin: Plugins = None,
@@ -167,11 +194,11 @@ def benchmark(
     folder = out or runs_dir(runs) / path_part(f"benchmark-{Path(data).stem}")
     overrides: dict[str, Any] = dict(parse_override(text) for text in settings or [])
     overrides["plugins"] = [*overrides.get("plugins", []), *map(str, plugin or ())]
-    report = run_benchmark(
+    compared = run_benchmark(
         names_in(models), data, folder, minutes=minutes, images=images, seeds=seeds, samples=samples, size=size,
         settings=overrides, trust=Trust(trust),
     )  # fmt: skip
-    echo(report)
+    print_comparison(compared, to)
 
 
 @app.command()
@@ -194,6 +221,7 @@ def sweep(
     settings: Settings = None,
     samples: Samples = 2000,
     out: Annotated[Path | None, typer.Option(help="folder for runs and report [default: RUNS/sweep-RECIPE]")] = None,
+    to: To = None,
     runs: Runs = None,
     trust: Trusted = False,
     plugin: Plugins = None,
@@ -210,11 +238,11 @@ def sweep(
     from zeuxis.study import parse_axis
     from zeuxis.study import sweep as run_sweep
 
-    report = run_sweep(
+    compared = run_sweep(
         loaded, [parse_axis(text) for text in over], out or runs_dir(runs) / f"sweep-{loaded.name}",
         search=search.value, trials=trials, shown=names_in(measures), samples=samples,
     )  # fmt: skip
-    echo(report)
+    print_comparison(compared, to)
 
 
 @app.command()

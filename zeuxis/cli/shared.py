@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +13,10 @@ from zeuxis.files import path_part, subfolder
 from zeuxis.trust import Trust
 
 __all__ = [
-    "Attribute", "Classes", "DataOption", "Epochs", "Label", "Minutes", "Out", "Pictures", "Plugins", "RecipeName",
-    "RunName", "RunNames", "Runs", "Samples", "SamplingOptions", "Seed", "Seeds", "Settings", "Steps", "Track",
-    "Trusted", "app", "budget", "data_app", "echo", "names_in", "open_run", "overrides_of", "recipe_of",
+    "Attribute", "Classes", "DataOption", "Epochs", "Form", "Label", "Minutes", "Out", "Pictures", "Plugins",
+    "RecipeName", "RunName", "RunNames", "Runs", "Samples", "SamplingOptions", "Seed", "Seeds", "Settings", "Steps",
+    "To", "Track", "Trusted", "app", "budget", "data_app", "echo", "names_in", "open_run", "overrides_of",
+    "print_comparison", "print_table", "recipe_of",
     "runs_app", "samples_folder", "show",
 ]  # fmt: skip
 
@@ -65,6 +67,18 @@ Label = Annotated[
 ]
 Seeds = Annotated[int, typer.Option(min=1, max=1000, help="train each this many times, with different seeds")]
 Samples = Annotated[int, typer.Option(min=100, max=100_000, help="images to sample from each for the measures")]
+
+
+class Form(StrEnum):
+    """Formats of a table of measures."""
+
+    latex = "latex"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+
+
+To = Annotated[Form | None, typer.Option("--to", help="print the table of measures in this format")]
 Out = Annotated[Path | None, typer.Option(help="where to write")]
 Track = Annotated[
     str, typer.Option(metavar="NAMES", help="trackers that follow it: tensorboard, mlflow, wandb, separated by commas")
@@ -188,6 +202,27 @@ def show(renderable: Any) -> None:
     # A narrower table is unreadable; a narrower terminal wraps its lines instead.
     output.width = max(output.width, 40)
     output.print(renderable)
+
+
+def print_table(table: Any, to: Form) -> None:
+    """Prints a table of measures; CSV has no place for the methods, which standard error shows."""
+    from zeuxis.progress import say
+    from zeuxis.report.table import render
+
+    echo(render(table, to))
+    if to is Form.csv:
+        say(table.methods)
+
+
+def print_comparison(compared: Any, to: Form | None) -> None:
+    """Prints the path of a report or, if a format is named, its table of measures."""
+    from zeuxis.progress import say
+
+    if to is None:
+        echo(compared.path)
+        return
+    print_table(compared.table, to)
+    say(str(compared.path))
 
 
 def echo(text: object) -> None:

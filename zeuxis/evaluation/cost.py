@@ -61,10 +61,6 @@ def cost(run: Run) -> Cost:
     """Reads a run's cost from its journal and environment, and times its sampling."""
     tables = run.summary["networks"].values()
     seconds, images = run.last("seconds") or 0.0, run.last("images") or 0
-    machine = run.environment
-    hardware = (
-        machine.get("gpu") or f"{machine['processor']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
-    )
     return Cost(
         parameters=sum(table["total"] for table in tables),
         trainable=sum(table["trainable"] for table in tables),
@@ -77,8 +73,14 @@ def cost(run: Run) -> Cost:
             (line["cost/peak_memory_mib"] for line in run.journal if "cost/peak_memory_mib" in line), default=None
         ),
         sample_ms=_sampling_time(run) if run.generates and run.trained else None,
-        hardware=hardware,
+        hardware=hardware(run),
     )
+
+
+def hardware(run: Run) -> str:
+    """Returns the GPU that a run was trained on, else the processor and the number of threads."""
+    machine = run.environment
+    return machine.get("gpu") or f"{machine['processor']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
 
 
 def _sampling_time(run: Run, batch: int = 64, repeats: int = 5) -> float:

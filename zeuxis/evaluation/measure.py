@@ -25,6 +25,7 @@ __all__ = [
     "Value",
     "as_text",
     "by_name",
+    "error_as_text",
     "has_classifier",
     "has_judge",
     "jackknife",
@@ -45,13 +46,18 @@ T = TypeVar("T")
 
 def with_error(value: Value) -> str:
     """Returns a measured value as text, with its standard error if that is known."""
-    error = f" ± {value.stderr:.2g}" if value.stderr is not None else ""
+    error = f" ± {error_as_text(value.stderr)}" if value.stderr is not None else ""
     return ("≥ " if value.at_least else "") + as_text(value.value) + error
 
 
 def as_text(value: float) -> str:
     """Returns a figure as text with four significant digits, or as an integer from 10,000 on."""
     return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+
+
+def error_as_text(error: float) -> str:
+    """Returns a standard error as text with two significant digits, or as an integer from 100 on."""
+    return f"{error:.2g}" if error < 99.5 else f"{error:,.0f}"
 
 
 class Value(NamedTuple):

@@ -77,7 +77,12 @@ def save(kind: Kind, run: Run, path: Path, options: Mapping[str, Any] | None = N
 
 
 def draw_all(
-    run: Run, *, only: Sequence[str] = (), options: Mapping[str, Any] | None = None, progress: bool = True
+    run: Run,
+    *,
+    only: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    form: str = "png",
+    progress: bool = True,
 ) -> dict[str, Path]:
     """Draws all figures that apply to a run into its `figures` folder.
 
@@ -85,6 +90,7 @@ def draw_all(
         run: the run.
         only: names of kinds; if empty, all that apply.
         options: options of figures, such as `{"points": 2621}`; each figure gets those that it has.
+        form: png, svg or pdf.
         progress: show a progress bar.
 
     Returns:
@@ -105,7 +111,7 @@ def draw_all(
         for kind in selected:
             try:
                 own_options = {name: value for name, value in checked.items() if name in kind.options}
-                paths[kind.name] = save(kind, run, folder / f"{kind.name}.png", own_options)
+                paths[kind.name] = save(kind, run, folder / f"{kind.name}.{form}", own_options)
             except NoWeightsError:
                 if only:
                     raise

@@ -68,6 +68,7 @@ STYLE: dict[Any, Any] = {
     "axes.facecolor": PAPER,
     "savefig.facecolor": PAPER,
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,  # TrueType, as journals ask for
 }
 
 

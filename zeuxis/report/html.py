@@ -11,7 +11,7 @@ from functools import partial
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from zeuxis.errors import StoppedError, UserError
 from zeuxis.evaluation import Cost, cost
 from zeuxis.evaluation.evaluate import evaluate_cached, read_evaluation
-from zeuxis.evaluation.measure import as_text
+from zeuxis.evaluation.measure import as_text, error_as_text
 from zeuxis.evaluation.ranking import Row, mean_ranks, pooled, ranked
 from zeuxis.evaluation.verdict import training_state, verdict
 from zeuxis.figures import FIGURES, draw_all, kinds
@@ -29,9 +29,17 @@ from zeuxis.figures.trade_off import Point, trade_off
 from zeuxis.files import path_part, require_place, write_file
 from zeuxis.guide import origin_in_words
 from zeuxis.progress import say
+from zeuxis.report.table import Table
 from zeuxis.run import Run
 
-__all__ = ["comparison", "live_page", "reproduction", "run_report"]
+__all__ = ["Comparison", "comparison", "live_page", "reproduction", "run_report"]
+
+
+class Comparison(NamedTuple):
+    """Runs side by side: the path of the report, and its table of measures."""
+
+    path: Path
+    table: Table
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ def comparison(
     labels: Sequence[str] = (),
     heading: str = "",
     drawn: Sequence[Callable[[], Figure]] = (),
-) -> Path:
+) -> Comparison:
     """Measures several runs, draws their figures, and writes a report that compares them side by side.
 
     Args:
@@ -101,9 +109,6 @@ def comparison(
         labels: headings of the columns; by default recipes or names.
         heading: of the page; by default the labels.
         drawn: functions that draw further pictures, which come first.
-
-    Returns:
-        The path of the report.
 
     Raises:
         UserError: for fewer than two runs.
@@ -125,11 +130,12 @@ def comparison(
     pictures = list(drawn)
     if sum(run.generates for run in first_runs) > 1:
         pictures.append(partial(side_by_side, first_runs))
-    return _write(
+    _write(
         "compare.html", path, columns=columns, rows=rows,
         heading=heading or " · ".join(labels), pictures=[_picture(draw) for draw in pictures], ranks=mean_ranks(rows),
         trade_offs=_trade_offs(columns, rows), samples=samples, repeats=max(len(group) for group in groups),
     )  # fmt: skip
+    return Comparison(path, Table.of(groups, labels, rows, samples, seed=0))
 
 
 def reproduction(path: Path, *, plan: Any, sections: Sequence[dict[str, Any]], **context: Any) -> Path:
@@ -191,6 +197,7 @@ def _write(template: str, path: Path, **context: Any) -> Path:
     environment.filters |= {
         "figure": as_text,
         "origin": origin_in_words,
+        "error": error_as_text,
         "duration": _duration,
         "shape": lambda sizes: " × ".join(map(str, sizes)),
     }

@@ -11,7 +11,7 @@ from zeuxis.data import SOURCES, choose, load
 from zeuxis.errors import UserError, one_of
 from zeuxis.models import MODELS, build_model
 from zeuxis.recipe import Recipe, load_recipe, recipe_names
-from zeuxis.report import comparison
+from zeuxis.report import Comparison, comparison
 from zeuxis.run import Run
 from zeuxis.study.plan import Part, repeats, train_all, write_results
 from zeuxis.training import finished
@@ -36,7 +36,7 @@ def benchmark(
     settings: Mapping[str, Any] | None = None,
     trust: Trust = NOTHING,
     progress: bool = True,
-) -> Path:
+) -> Comparison:
     """Trains models at one budget, measures them, and writes a report; the same call continues where it was stopped.
 
     Args:
@@ -53,7 +53,7 @@ def benchmark(
         progress: show progress.
 
     Returns:
-        The path of the report.
+        The path of the report, and its table of measures.
 
     Raises:
         UserError: for unknown models, two budgets or none; and as in `train_all`.
@@ -82,16 +82,16 @@ def benchmark(
         if trained := [runs[repeat.name] for repeat in group if repeat.name in runs]:
             columns.append(trained)
             labels.append(part.name)
-    path = comparison(columns, folder / "benchmark.html", samples=samples, labels=labels, heading=heading)
+    compared = comparison(columns, folder / "benchmark.html", samples=samples, labels=labels, heading=heading)
     all_runs = [run for column in columns for run in column]
     write_results(
         [(run, {"recipe": run.recipe.name, "seed": run.recipe.training.seed}) for run in all_runs],
         folder / "benchmark.json",
     )
-    return path
+    return compared
 
 
-def compare(runs: Sequence[Run], out: Path | None = None, *, seeds: int = 1, samples: int = 2000) -> Path:
+def compare(runs: Sequence[Run], out: Path | None = None, *, seeds: int = 1, samples: int = 2000) -> Comparison:
     """Compares runs side by side; with several seeds, it first trains repeats of each beside them.
 
     Args:

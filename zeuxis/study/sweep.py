@@ -27,7 +27,7 @@ from zeuxis.files import path_part
 from zeuxis.models import build_model
 from zeuxis.progress import say
 from zeuxis.recipe import Recipe, parse_override
-from zeuxis.report import comparison
+from zeuxis.report import Comparison, comparison
 from zeuxis.run import Run
 from zeuxis.study.plan import Part, train_part, write_results
 from zeuxis.training import resolved
@@ -158,7 +158,7 @@ def sweep(
     shown: Sequence[str] = (),
     samples: int = 2000,
     progress: bool = True,
-) -> Path:
+) -> Comparison:
     """Trains a recipe over settings, measures each run, and draws two measures against each other.
 
     Args:
@@ -172,7 +172,7 @@ def sweep(
         progress: show progress.
 
     Returns:
-        The path of the report.
+        The path of the report, and its table of measures.
 
     Raises:
         UserError: for unknown keys, values or measures, and as in `train_part`.
@@ -224,14 +224,14 @@ def sweep(
     draw = partial(sweep_figure, points, recipe.name, shown[0], shown[1])
     varied = ", ".join(axis.key for axis in axes)
     runs = [run for _, run, _ in measured_runs]
-    report = comparison(
+    compared = comparison(
         runs, folder / "sweep.html", samples=samples, labels=[run.name for run in runs],
         heading=f"{recipe.name} over {varied}", drawn=[draw],
     )  # fmt: skip
     write(draw, folder / "sweep.png")
     # After the comparison, which has measured all that applies.
     write_results([(run, {"settings": settings}) for settings, run, _ in measured_runs], folder / "sweep.json")
-    return report
+    return compared
 
 
 def _require_buildable(recipe: Recipe, axes: Sequence[Axis], folder: Path) -> None:

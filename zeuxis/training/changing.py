@@ -17,6 +17,7 @@ from zeuxis.errors import UserError, quoted
 from zeuxis.files import write_file
 from zeuxis.recipe import BUDGETS, Recipe, flat
 from zeuxis.training.journal import Line, read_changes
+from zeuxis.training.optimizers import optimizer_of
 
 __all__ = ["CHANGEABLE", "CHANGES", "changed", "record"]
 
@@ -74,7 +75,9 @@ def changed(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
     patterns = [pattern for row, _, _ in CHANGEABLE for pattern in row]
     for key in overrides:
         if not any(fnmatchcase(key, pattern) for pattern in patterns):
-            recipe.updated({key: overrides[key]})  # a misspelt key is told with its nearest
+            wanted = recipe.updated({key: overrides[key]})  # a misspelt key is told with its nearest
+            for phase in ("", *wanted.training.optimizers):
+                optimizer_of(wanted, phase)
             raise UserError(
                 f"{quoted(key)} cannot change in a run: {_reason(key)}. What may change: "
                 f"{'; '.join(what for _, what, _ in CHANGEABLE)}. For the rest, start a new run from its weights: "

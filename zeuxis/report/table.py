@@ -1,0 +1,198 @@
+r"""Tables of measures for papers and programs: LaTeX, Markdown, CSV or JSON.
+
+All have the rows of a report: a value with its standard error for each run, marked where it is surely the best. CSV and
+JSON have one record for each value, without rounding. The LaTeX table needs no package.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from zeuxis.errors import one_of
+from zeuxis.evaluation.cost import hardware
+from zeuxis.evaluation.measure import as_text, error_as_text
+from zeuxis.evaluation.ranking import Cell, Row
+from zeuxis.run import Run
+
+__all__ = ["FORMATS", "Table", "methods", "render"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Measures of several runs.
+
+    Attributes:
+        labels: headings of the columns.
+        seeds: of the trainings behind each column.
+        rows: the measures.
+        methods: how they were measured, in sentences.
+    """
+
+    labels: tuple[str, ...]
+    seeds: tuple[tuple[int, ...], ...]
+    rows: tuple[Row, ...]
+    methods: str
+
+    @classmethod
+    def of(
+        cls, groups: Sequence[Sequence[Run]], labels: Sequence[str], rows: Sequence[Row], samples: int, seed: int
+    ) -> Table:
+        """Returns the table of runs, grouped in repeats, that were measured with this many samples of this seed."""
+        seeds = tuple(tuple(run.recipe.training.seed for run in group) for group in groups)
+        return cls(tuple(labels), seeds, tuple(rows), methods(groups, rows, samples, seed))
+
+
+def methods(groups: Sequence[Sequence[Run]], rows: Sequence[Row], samples: int, seed: int) -> str:
+    """Returns sentences on how runs, grouped in repeats, were trained and measured."""
+    runs = [run for group in groups for run in group]
+    repeats = max(len(group) for group in groups)
+    seeds = _listed(dict.fromkeys(str(run.recipe.training.seed) for run in runs))
+    sentences = [f"{samples:,} samples of each training were measured, from latents of seed {seed}."]
+    if features := dict.fromkeys(row.features for row in rows if row.features):
+        sentences.append(f"Distances are in the features of {_listed(features)}.")
+    if repeats > 1:
+        sentences.append(
+            f"Values are means over {repeats} trainings (seeds {seeds}), with the standard error from their spread."
+        )
+    else:
+        plural = "s" if "," in seeds or " and " in seeds else ""
+        sentences.append(
+            f"Values are of one training each (seed{plural} {seeds}), with the standard error of measuring."
+        )
+    if len(groups) > 1:
+        sentences.append("Bold: better than every other by Welch's t test with Holm's correction, at 5 %.")
+    data = dict.fromkeys(
+        f"{Path(run.recipe.data.path).name or run.recipe.data.source} "
+        f"({run.environment['data']['train_images']:,} training images)"
+        for run in runs
+    )
+    versions = dict.fromkeys(
+        f"Zeuxis {known.get('zeuxis', '?')} and PyTorch {known.get('torch', '?')}"
+        for known in (run.environment["versions"] for run in runs)
+    )
+    machines = dict.fromkeys(hardware(run) for run in runs)
+    sentences.append(f"Trained on {_listed(data)} with {_listed(versions)} on {_listed(machines)}.")
+    return " ".join(sentences)
+
+
+def render(table: Table, form: str) -> str:
+    """Returns a table as text in one of `FORMATS`.
+
+    Raises:
+        UserError: for another format.
+    """
+    if form not in FORMATS:
+        raise one_of("format of tables", form, FORMATS)
+    return FORMATS[form](table)
+
+
+def _latex(table: Table) -> str:
+    names = [_escaped(name) for name in _names(table)]
+    arrows = {"low": r" $\downarrow$", "high": r" $\uparrow$", "": ""}
+    lines = [
+        " & ".join([name + arrows[row.better], *(_latex_cell(cell) for cell in row.cells)]) + r" \\"
+        for name, row in zip(names, table.rows, strict=True)
+    ]
+    heads = " & ".join(["", *map(_escaped, table.labels)])
+    return "\n".join([
+        r"\begin{table}", r"\centering", rf"\caption{{{_escaped(table.methods)}}}", r"\label{tab:measures}",
+        rf"\begin{{tabular}}{{l{'r' * len(table.labels)}}}", r"\hline", rf"{heads} \\", r"\hline",
+        *lines, r"\hline", r"\end{tabular}", r"\end{table}",
+    ])  # fmt: skip
+
+
+def _latex_cell(cell: Cell) -> str:
+    if cell.value is None:
+        return "--"
+    number = as_text(cell.value.value).replace("-", "$-$")
+    bound = r"$\geq$ " if cell.value.at_least else ""
+    error = "" if cell.value.stderr is None else rf" $\pm$ {error_as_text(cell.value.stderr)}"
+    return bound + (rf"\textbf{{{number}}}" if cell.best else number) + error
+
+
+def _markdown(table: Table) -> str:
+    arrows = {"low": " ↓", "high": " ↑", "": ""}
+
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    lines = [line(["measure", *table.labels]), line(["---", *["---:"] * len(table.labels)])]
+    lines += [
+        line([name + arrows[row.better], *map(_markdown_cell, row.cells)])
+        for name, row in zip(_names(table), table.rows, strict=True)
+    ]
+    return "\n".join([*lines, "", table.methods])
+
+
+def _markdown_cell(cell: Cell) -> str:
+    if cell.value is None:
+        return "–"
+    number = as_text(cell.value.value)
+    error = "" if cell.value.stderr is None else f" ± {error_as_text(cell.value.stderr)}"
+    return ("≥ " if cell.value.at_least else "") + (f"**{number}**" if cell.best else number) + error
+
+
+def _csv(table: Table) -> str:
+    text = StringIO()
+    records = _records(table)
+    writer = csv.DictWriter(text, list(RECORD), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**record, "seeds": " ".join(map(str, record["seeds"]))} for record in records)
+    return text.getvalue().rstrip("\n")
+
+
+def _json(table: Table) -> str:
+    return json.dumps({"methods": table.methods, "values": _records(table)}, indent=1)
+
+
+# Keys of a record, in CSV and JSON.
+RECORD = ("measure", "better", "features", "run", "seeds", "value", "stderr", "n", "at_least", "best", "meaning")
+
+
+def _records(table: Table) -> list[Mapping[str, Any]]:
+    return [
+        {
+            "measure": row.name, "better": row.better, "features": row.features or "", "run": label, "seeds": seeds,
+            "value": cell.value.value, "stderr": cell.value.stderr, "n": cell.value.n, "at_least": cell.value.at_least,
+            "best": cell.best, "meaning": row.meaning,
+        }
+        for row in table.rows
+        for label, seeds, cell in zip(table.labels, table.seeds, row.cells, strict=True)
+        if cell.value
+    ]  # fmt: skip
+
+
+FORMATS: Mapping[str, Callable[[Table], str]] = {
+    "latex": _latex, "markdown": _markdown, "csv": _csv, "json": _json,
+}  # fmt: skip
+
+
+def _names(table: Table) -> list[str]:
+    """Returns the names of the measures, with the features where one is in the table in several."""
+    count = Counter(row.name for row in table.rows)
+    return [
+        row.name.replace("_", " ") + (f" ({row.features or 'no features'})" if count[row.name] > 1 else "")
+        for row in table.rows
+    ]
+
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", **{c: f"\\{c}" for c in "&%$#_{}"},
+}  # fmt: skip
+
+
+def _escaped(text: str) -> str:
+    return "".join(SPECIAL.get(c, c) for c in text)
+
+
+def _listed(words: Sequence[str] | Mapping[str, Any]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else str(last)
