@@ -128,6 +128,7 @@ EXPECTED = {
         "neighbours",
         "suspects",
         "jumps",
+        "directions",
     },
     "gan": {
         "architecture",
@@ -141,6 +142,7 @@ EXPECTED = {
         "neighbours",
         "suspects",
         "jumps",
+        "directions",
     },
     "cgan": {
         "architecture",
@@ -155,6 +157,7 @@ EXPECTED = {
         "neighbours",
         "suspects",
         "jumps",
+        "directions",
     },
 }
 
@@ -239,7 +242,7 @@ def test_a_report_is_one_self_contained_file(trained: dict[str, Run]) -> None:
 
 @pytest.mark.slow
 def test_a_comparison_puts_runs_side_by_side(trained: dict[str, Run], tmp_path: Path) -> None:
-    path = zeuxis.compare(trained.values(), out=tmp_path / "c.html", samples=200)
+    path = zeuxis.compare(trained.values(), out=tmp_path / "c.html", samples=200).path
     page = read(path)
     for run in trained.values():
         assert run.recipe.name in page.text
@@ -252,7 +255,7 @@ def test_a_comparison_puts_runs_side_by_side(trained: dict[str, Run], tmp_path: 
 @pytest.mark.usefixtures("short_reports")
 def test_a_comparison_says_when_data_differs(trained: dict[str, Run], tmp_path: Path) -> None:
     other = zeuxis.train("digits-gan", steps=3, settings={"data.classes": ["3", "8"]}, runs=tmp_path, progress=False)
-    page = read(zeuxis.compare([trained["gan"], other], out=tmp_path / "c.html", samples=200))
+    page = read(zeuxis.compare([trained["gan"], other], out=tmp_path / "c.html", samples=200).path)
     assert "not trained on the same images" in page.text
     with pytest.raises(UserError, match="named twice"):
         zeuxis.compare([other, other])
@@ -266,7 +269,7 @@ def test_a_run_copied_without_its_data_still_shows_the_rest(
     text = (copy / "recipe.toml").read_text().replace('source = "digits"', 'source = "folder"')
     (copy / "recipe.toml").write_text(text.replace('path = ""', f'path = "{tmp_path / "gone"}"'))
     drawn = draw_all(Run(copy), progress=False)
-    assert set(drawn) == EXPECTED["vae"] - {"reconstructions", "latents", "prior", "neighbours", "suspects"}
+    assert set(drawn) == EXPECTED["vae"] - {"directions", "latents", "neighbours", "prior", "reconstructions", "suspects"}
     assert "left out" in capsys.readouterr().err
 
 

@@ -19,10 +19,16 @@ if TYPE_CHECKING:
     import numpy as np
 
     from zeuxis.latent import Directions, Projection
+    from zeuxis.listing import Entry
+    from zeuxis.notebook import Evaluation
+    from zeuxis.report import Comparison
     from zeuxis.run import Run
     from zeuxis.training import Callback
 
-__all__ = ["__version__", "compare", "directions", "edit", "evaluate", "load", "project", "runs_dir", "train"]
+__all__ = [
+    "__version__", "benchmark", "compare", "directions", "edit", "evaluate", "load", "project", "resume", "runs",
+    "runs_dir", "sweep", "train",
+]  # fmt: skip
 
 __version__ = "0.1.0"
 
@@ -117,7 +123,7 @@ def load(path: str | Path, *, trust: bool = False) -> Run:
 
 def evaluate(
     run: str | Path | Run, *, samples: int = 10_000, seed: int = 0, trust: bool = False, progress: bool = True
-) -> dict[str, Any]:
+) -> Evaluation:
     """Measures a run, writes `evaluation.json` into its folder, and returns what stands there.
 
     Args:
@@ -128,10 +134,11 @@ def evaluate(
         progress: show a bar.
     """
     from zeuxis.evaluation.evaluate import evaluate as measure_all
+    from zeuxis.notebook import Evaluation
     from zeuxis.run import Run
 
     opened = run if isinstance(run, Run) else load(run, trust=trust)
-    return measure_all(opened, samples=samples, seed=seed, progress=progress)
+    return Evaluation(measure_all(opened, samples=samples, seed=seed, progress=progress))
 
 
 def directions(run: str | Path | Run, *, trust: bool = False) -> Directions:
@@ -189,6 +196,109 @@ def project(run: str | Path | Run, picture: str | Path, *, trust: bool = False, 
     return search(opened, opened.read_files([picture])[0], **options)
 
 
+def resume(
+    run: str | Path | Run,
+    *,
+    epochs: float | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    settings: Mapping[str, Any] | None = None,
+    trust: bool = False,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+) -> Run:
+    """Resumes a stopped run, or trains a finished one longer, and returns it.
+
+    Args:
+        run: a run, its folder or its name.
+        epochs: the new budget in passes over the images, counted from the run's beginning.
+        steps: the new budget in steps.
+        minutes: the new budget in minutes.
+        settings: what else changes, by dotted key; `zeuxis.training.changing` says what may.
+        trust: as of `load`.
+        progress: show a bar.
+        callbacks: what takes part in it besides.
+
+    Raises:
+        UserError: if the run is finished, its checkpoints are damaged, its data has changed, or a setting may not
+            change.
+    """
+    from zeuxis.run import Run
+    from zeuxis.training import resume as go_on
+
+    opened = run if isinstance(run, Run) else load(run, trust=trust)
+    given = {"epochs": epochs, "steps": steps, "minutes": minutes}
+    changes = dict(settings or {}) | {f"training.{key}": value for key, value in given.items() if value is not None}
+    go_on(opened.path, changes, trust=opened.trust, visible=progress, callbacks=callbacks)
+    return Run(opened.path, trust=opened.trust)
+
+
+def runs(folder: str | Path | None = None, *, sort: str = "name", matching: str = "") -> list[Entry]:
+    """Returns the list of runs: name, recipe, progress, state, distance, date and size of each.
+
+    Args:
+        folder: that holds them; else as `runs_dir`.
+        sort: as of `zeuxis runs --sort`.
+        matching: only runs whose name, recipe, model or data contains this text.
+    """
+    from zeuxis.listing import entries
+
+    return entries(runs_dir(folder), sort=sort, matching=matching)
+
+
+def sweep(
+    recipe: str | Path,
+    over: Mapping[str, Sequence[Any]] | Sequence[str],
+    out: str | Path | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    trust: bool = False,
+    **options: Any,
+) -> Comparison:
+    """Trains a recipe over settings, measures each run, and returns the report and its table.
+
+    Args:
+        recipe: a recipe's name, or the path of a TOML file.
+        over: values by dotted key, or texts such as `"model.latent=2,8"` or `"model.kl_weight=0.1..10"`.
+        out: folder of runs and report; else `sweep-RECIPE` in the folder of runs.
+        settings: recipe settings of all runs.
+        trust: as of `load`.
+        options: `search`, `trials`, `shown`, `samples` and `progress` of `zeuxis.study.sweep`.
+    """
+    from zeuxis.recipe import load_recipe
+    from zeuxis.study import parse_axis
+    from zeuxis.study import sweep as run_sweep
+    from zeuxis.trust import Trust
+
+    base = load_recipe(recipe, settings or {}, trust=Trust(trust))
+    texts = (
+        [f"{key}={','.join(map(str, values))}" for key, values in over.items()] if isinstance(over, Mapping) else over
+    )
+    folder = Path(out) if out else runs_dir() / f"sweep-{base.name}"
+    return run_sweep(base, [parse_axis(text) for text in texts], folder, **options)
+
+
+def benchmark(
+    models: Sequence[str], data: str | Path, out: str | Path | None = None, *, trust: bool = False, **options: Any
+) -> Comparison:
+    """Trains models at one budget, measures them, and returns the report and its table.
+
+    Args:
+        models: recipes, or models, for which their standard recipes on such images are used.
+        data: name of a source, or a folder or zip file of images.
+        out: folder of runs and report; else `benchmark-DATA` in the folder of runs.
+        trust: as of `load`.
+        options: `minutes` or `images`, `seeds`, `samples`, `size`, `settings` and `progress` of
+            `zeuxis.study.benchmark`.
+    """
+    from zeuxis.files import path_part
+    from zeuxis.study import benchmark as run_benchmark
+    from zeuxis.trust import Trust
+
+    folder = Path(out) if out else runs_dir() / path_part(f"benchmark-{Path(data).stem}")
+    return run_benchmark(models, str(data), folder, trust=Trust(trust), **options)
+
+
 def compare(
     runs: Iterable[str | Path | Run],
     out: str | Path | None = None,
@@ -196,8 +306,8 @@ def compare(
     seeds: int = 1,
     samples: int = 2000,
     trust: bool = False,
-) -> Path:
-    """Measures runs, writes a report that puts them side by side, and returns its path.
+) -> Comparison:
+    """Measures runs, writes a report that puts them side by side, and returns its path and its table of measures.
 
     Args:
         runs: at least two runs, or their folders or names.
@@ -210,4 +320,4 @@ def compare(
     from zeuxis.study import compare as side_by_side
 
     opened = [run if isinstance(run, Run) else load(run, trust=trust) for run in runs]
-    return side_by_side(opened, Path(out) if out else None, seeds=seeds, samples=samples).path
+    return side_by_side(opened, Path(out) if out else None, seeds=seeds, samples=samples)

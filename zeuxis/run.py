@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ from zeuxis.training.hardware import pick_device
 from zeuxis.training.journal import Lines, read_changes, read_journal, read_warnings
 from zeuxis.training.snapshots import read_snapshots
 from zeuxis.trust import NOTHING, Trust
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Batches", "Run", "find_run", "slerp"]
 
@@ -166,6 +169,35 @@ class Run:
     def changes(self) -> list[dict[str, Any]]:
         """What was changed when it was resumed: `step`, `epoch`, and `changes` as `{KEY: [OLD, NEW]}`, oldest first."""
         return read_changes(self.path / CHANGES)
+
+    def figure(self, name: str, **options: Any) -> Figure:
+        """Returns one of its figures, such as `latents`; `zeuxis figures` lists the names.
+
+        Args:
+            name: of the figure.
+            options: of the figure, such as `points=500`.
+
+        Raises:
+            UserError: for a figure that does not apply, or an option that it does not have.
+        """
+        from zeuxis import notebook
+
+        return notebook.draw(self, name, options)
+
+    def show(self, count: int = 32, *, columns: int = 16, seed: int = 1) -> Figure:
+        """Returns a figure of samples.
+
+        Raises:
+            UserError: if the model makes no images.
+        """
+        from zeuxis import notebook
+
+        return notebook.show(self, count, columns, seed)
+
+    def _repr_html_(self) -> str:
+        from zeuxis import notebook
+
+        return notebook.page(self)
 
     @cached_property
     def snapshots(self) -> list[tuple[int, np.ndarray]]:

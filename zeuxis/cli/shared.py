@@ -74,6 +74,7 @@ class Form(StrEnum):
 
     latex = "latex"
     markdown = "markdown"
+    html = "html"
     csv = "csv"
     json = "json"
 

@@ -70,7 +70,7 @@ def directions(run: Run) -> Directions:
         _, size, axes = np.linalg.svd(latents - latents.mean(axis=0), full_matrices=False)
         deviations = size / max(len(latents) - 1, 1) ** 0.5
         return _ordered(axes, axes * deviations[:, None], size, "latents of training images")
-    matrix = _first_layer(run)
+    matrix = _first_layer(run.model)
     if matrix is None:
         raise UserError(
             f"{run.path} has no unsupervised directions: it neither encodes images nor makes them by a network whose "
@@ -82,8 +82,8 @@ def directions(run: Run) -> Directions:
 
 
 def has_directions(run: Run) -> bool:
-    """Returns whether a run has unsupervised directions."""
-    return run.generates and (run.encodes or _first_layer(run) is not None)
+    """Returns whether a run has unsupervised directions; its weights are not read for that."""
+    return run.generates and (run.encodes or _first_layer(run.structure) is not None)
 
 
 def _ordered(axes: np.ndarray, vectors: np.ndarray, sizes: np.ndarray, of: str) -> Directions:
@@ -94,10 +94,11 @@ def _ordered(axes: np.ndarray, vectors: np.ndarray, sizes: np.ndarray, of: str) 
     return Directions((vectors * signs[:, None])[kept].astype(np.float32), shares[kept], of)
 
 
-def _first_layer(run: Run) -> np.ndarray | None:
+def _first_layer(model: Any) -> np.ndarray | None:
     """Returns the matrix `(Z, F)` of the generator's first layer; None if latents enter no linear layer."""
-    model: Any = run.model
-    latents = torch.from_numpy(run.latents(2)).to(run.device)
+    device = next(model.parameters()).device
+    latents = model.sample_latents(2, torch.Generator().manual_seed(1)).to(device)
+    condition = torch.as_tensor(model.conditions.in_turn(2), device=device) if model.conditional else None
     entered: list[Network] = []
 
     def note(network: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -106,7 +107,8 @@ def _first_layer(run: Run) -> np.ndarray | None:
 
     hooks = [network.register_forward_pre_hook(note) for network in model.networks.values()]
     try:
-        run.decode(run.latents(2), run.in_turn(2))
+        with torch.no_grad():
+            model.eval().generate(latents, condition)
     finally:
         for hook in hooks:
             hook.remove()
@@ -114,7 +116,7 @@ def _first_layer(run: Run) -> np.ndarray | None:
         return None
     count, size = latents.shape[1], entered[0].input_shape[0]
     # The unit vectors, and zero, whose output is the bias; conditioning beside the latents stays zero.
-    x = torch.eye(count + 1, size, device=run.device)
+    x = torch.eye(count + 1, size, device=device)
     x[count] = 0
     with torch.no_grad():
         for layer in entered[0].trunk:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from html import escape
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -29,7 +30,7 @@ from zeuxis.figures.trade_off import Point, trade_off
 from zeuxis.files import path_part, require_place, write_file
 from zeuxis.guide import origin_in_words
 from zeuxis.progress import say
-from zeuxis.report.table import Table
+from zeuxis.report.table import Table, render
 from zeuxis.run import Run
 
 __all__ = ["Comparison", "comparison", "live_page", "reproduction", "run_report"]
@@ -40,6 +41,9 @@ class Comparison(NamedTuple):
 
     path: Path
     table: Table
+
+    def _repr_html_(self) -> str:
+        return f"{render(self.table, 'html')}<p>The whole report: {escape(str(self.path))}</p>"
 
 
 @dataclass(frozen=True)

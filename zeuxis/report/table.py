@@ -1,4 +1,4 @@
-r"""Tables of measures for papers and programs: LaTeX, Markdown, CSV or JSON.
+r"""Tables of measures for papers, pages and programs: LaTeX, Markdown, HTML, CSV or JSON.
 
 All have the rows of a report: a value with its standard error for each run, marked where it is surely the best. CSV and
 JSON have one record for each value, without rounding. The LaTeX table needs no package.
@@ -7,6 +7,7 @@ JSON have one record for each value, without rounding. The LaTeX table needs no 
 from __future__ import annotations
 
 import csv
+import html
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,9 @@ class Table:
     seeds: tuple[tuple[int, ...], ...]
     rows: tuple[Row, ...]
     methods: str
+
+    def _repr_html_(self) -> str:
+        return _html(self)
 
     @classmethod
     def of(
@@ -139,6 +143,22 @@ def _markdown_cell(cell: Cell) -> str:
     return ("≥ " if cell.value.at_least else "") + (f"**{number}**" if cell.best else number) + error
 
 
+def _html(table: Table) -> str:
+    def line(tag: str, cells: Sequence[str]) -> str:
+        return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+    arrows = {"low": " ↓", "high": " ↑", "": ""}
+    lines = [line("th", ["measure", *table.labels])]
+    for name, row in zip(_names(table), table.rows, strict=True):
+        cells = [_markdown_cell(cell).replace("**", "") for cell in row.cells]
+        marked = line("td", [name + arrows[row.better], *cells])
+        for cell, text in zip(row.cells, cells, strict=True):
+            if cell.best:
+                marked = marked.replace(f"<td>{html.escape(text)}</td>", f"<td><b>{html.escape(text)}</b></td>")
+        lines.append(marked)
+    return f"<table>{''.join(lines)}</table>\n<p>{html.escape(table.methods)}</p>"
+
+
 def _csv(table: Table) -> str:
     text = StringIO()
     records = _records(table)
@@ -170,7 +190,7 @@ def _records(table: Table) -> list[Mapping[str, Any]]:
 
 
 FORMATS: Mapping[str, Callable[[Table], str]] = {
-    "latex": _latex, "markdown": _markdown, "csv": _csv, "json": _json,
+    "latex": _latex, "markdown": _markdown, "html": _html, "csv": _csv, "json": _json,
 }  # fmt: skip
 
 
