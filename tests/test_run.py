@@ -269,7 +269,14 @@ def test_a_run_copied_without_its_data_still_shows_the_rest(
     text = (copy / "recipe.toml").read_text().replace('source = "digits"', 'source = "folder"')
     (copy / "recipe.toml").write_text(text.replace('path = ""', f'path = "{tmp_path / "gone"}"'))
     drawn = draw_all(Run(copy), progress=False)
-    assert set(drawn) == EXPECTED["vae"] - {"directions", "latents", "neighbours", "prior", "reconstructions", "suspects"}
+    assert set(drawn) == EXPECTED["vae"] - {
+        "directions",
+        "latents",
+        "neighbours",
+        "prior",
+        "reconstructions",
+        "suspects",
+    }
     assert "left out" in capsys.readouterr().err
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from zeuxis.cli.shared import Out, RunName, Runs, SamplingOptions, Trusted, app, echo, open_run
+from zeuxis.errors import UserError
 
 
 class Axes(StrEnum):
@@ -35,3 +36,26 @@ def export(
     folder = out or export_folder(opened, to)
     lines = write_export(opened, to, folder, layout=layout.value)
     echo("\n".join([*lines, str(folder)]))
+
+
+@app.command()
+def serve(
+    run: RunName,
+    host: Annotated[str, typer.Option(help="address to listen on; beyond this machine it wants --token")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0: any that is free")] = 8891,
+    token: Annotated[
+        str, typer.Option(envvar="ZEUXIS_SERVE_TOKEN", help="secret that requests carry [default: a random one]")
+    ] = "",
+    settings: SamplingOptions = None,
+    runs: Runs = None,
+    trust: Trusted = False,
+) -> None:
+    """Serve a run to other programs: an HTTP server with samples, latents and images."""
+    opened = open_run(run, runs, trust, settings)
+    try:
+        from zeuxis.serving import serve as serve_run
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] in ("zeuxis", ""):
+            raise
+        raise UserError("The server needs FastAPI: pip install 'zeuxis[serve]'.") from error
+    serve_run(opened, host=host, port=port, token=token)

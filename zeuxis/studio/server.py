@@ -6,7 +6,6 @@ import secrets
 import warnings
 import webbrowser
 from collections.abc import Sequence
-from ipaddress import ip_address
 from pathlib import Path
 
 import uvicorn
@@ -18,6 +17,7 @@ from starlette.types import ASGIApp
 
 from zeuxis.errors import UserError, shortened
 from zeuxis.files import make_folder
+from zeuxis.listening import address_of, listen, require_secret
 from zeuxis.progress import say
 from zeuxis.studio import frames, routes
 from zeuxis.studio.guard import Guard, names_of
@@ -27,8 +27,6 @@ from zeuxis.studio.state import Studio
 __all__ = ["build", "serve"]
 
 STATIC = Path(__file__).parent / "static"
-# Characters of a token that the user sets, at least.
-SHORTEST = 12
 
 
 def build(studio: Studio, *, token: str, host: str, port: int) -> ASGIApp:
@@ -72,32 +70,18 @@ def serve(
     Raises:
         UserError: for an address beyond this machine without a token of the user's, or one that cannot be used.
     """
-    import socket
-
-    beyond = not _is_loopback(host)
-    if beyond and len(token) < SHORTEST:
-        raise UserError(
-            f"On {host} others in the network can reach the studio, so it needs a secret of yours: set "
-            f"ZEUXIS_STUDIO_TOKEN, or --token, to at least {SHORTEST} characters."
-        )
+    beyond = require_secret(host, token, "the studio", "ZEUXIS_STUDIO_TOKEN")
     if beyond:
         say(
             f"Warning: everybody who reaches {host} and has the token can use this machine as you can in the studio: "
             "train, delete runs, read images. What is sent is not encrypted."
         )
     make_folder(runs)
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(128)  # before the address is printed: whoever opens it at once waits
-    except (OSError, OverflowError) as error:
-        raise UserError(f"The studio cannot listen on {host}, port {port}: {error}. Choose another --port.") from error
+    listening = listen(host, port, "The studio")
     port = listening.getsockname()[1]
     token = token or secrets.token_urlsafe(24)
     app = build(Studio(runs, images), token=token, host=host, port=port)
-    shown = f"[{host}]" if ":" in host else host
-    place = f"http://{shown}:{port}/?token={token}"
+    place = f"{address_of(host, listening)}/?token={token}"
     say(f"The studio of {runs} is at\n\n    {place}\n\nCtrl-C ends it; trainings go on.")
     if browser:
         webbrowser.open(place)
@@ -108,10 +92,3 @@ def serve(
         app, log_level="error", ws_max_size=16 * 2**20, ws_per_message_deflate=False, timeout_graceful_shutdown=2
     )
     uvicorn.Server(config).run(sockets=[listening])
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
