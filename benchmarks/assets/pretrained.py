@@ -6,50 +6,29 @@ python -m benchmarks.assets.pretrained digits-flow runs/digits-flow-1 --images "
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
 import tomli_w
-import torch
 
 import zeuxis.pretrained as package
 from zeuxis.evaluation.evaluate import evaluate
 from zeuxis.evaluation.measure import as_text, by_name
+from zeuxis.export.packing import pack as pack_run
 from zeuxis.run import Run
-from zeuxis.training.checkpoint import Checkpoint, best_checkpoint
 
 FOLDER = Path(package.__file__).parent
-# Journal lines that are kept: enough for the curves of a report.
-LINES, SAMPLES = 150, 2000
+SAMPLES = 2000
 # What a card tells, as far as it was measured.
 TOLD = ("general_fid", "general_fid_floor", "fid", "fid_floor", "coverage", "label_agreement", "test_mse")
 
 
 def pack(run: Run, target: Path, images: str, licence: str) -> None:
-    """Writes a run with its weights in half precision, averaged where they are, and a card."""
+    """Writes a packed run and its card."""
     measures = evaluate(run, samples=SAMPLES)["measures"]
     shutil.rmtree(target, ignore_errors=True)
-    (target / "checkpoints").mkdir(parents=True)
-    shutil.copyfile(run.path / "evaluation.json", target / "evaluation.json")
-    (target / "recipe.toml").write_text(run.recipe.to_toml(), "utf-8")
-    known = {key: run.environment[key] for key in ("versions", "processor", "data")}
-    (target / "environment.json").write_text(json.dumps(known, indent=1) + "\n", "utf-8")
-    lines, every = run.journal, max(len(run.journal) // LINES, 1)
-    kept = [line for i, line in enumerate(lines) if i % every == 0 or line is lines[-1]]
-    roles = {"roles": run.journal.roles}
-    (target / "journal.jsonl").write_text(
-        json.dumps({**kept[0], **roles}) + "\n" + "".join(json.dumps(line) + "\n" for line in kept[1:]), "utf-8"
-    )
-    path = best_checkpoint(run.path / "checkpoints")
-    assert path is not None, "a trained run has a checkpoint"
-    weights = {
-        f"networks/{name}": value.to(torch.float16) if value.is_floating_point() else value.clone()
-        for name, value in run.model.networks.state_dict().items()
-    }
-    state = Checkpoint.read(path, parts=()).state | {"recipe": run.recipe.model_dump(mode="json", exclude_none=True)}
-    written = Checkpoint(weights, state).save(target / "checkpoints")
-    written.rename(target / "checkpoints" / "best.safetensors")
+    target.mkdir(parents=True)
+    pack_run(run, target)
     told = ", ".join(f"{name} {as_text(measures[name]['value'])}" for name in TOLD if name in measures)
     features = next((f" in the features of {measures[n]['features']}" for n in TOLD if n in measures
                      and measures[n]["features"]), "")  # fmt: skip

@@ -21,7 +21,7 @@ class Axes(StrEnum):
 @app.command()
 def export(
     run: RunName,
-    to: Annotated[str, typer.Option(metavar="FORMAT", help="onnx, web (a page), torch or safetensors")] = "onnx",
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="onnx, web (a page), hub, torch or safetensors")] = "onnx",
     layout: Annotated[Axes, typer.Option(help="order of an image's axes: channels last, or first")] = Axes.nhwc,
     settings: SamplingOptions = None,
     out: Out = None,
@@ -59,3 +59,33 @@ def serve(
             raise
         raise UserError("The server needs FastAPI: pip install 'zeuxis[serve]'.") from error
     serve_run(opened, host=host, port=port, token=token)
+
+
+HubName = Annotated[str, typer.Argument(metavar="USER/NAME", help="name on the Hugging Face hub")]
+
+
+@app.command()
+def push(
+    run: RunName,
+    name: HubName,
+    public: Annotated[bool, typer.Option("--public", help="show a new page to everybody, not to you alone")] = False,
+    runs: Runs = None,
+    trust: Trusted = False,
+) -> None:
+    """Upload a run to the Hugging Face hub, with a model card."""
+    from zeuxis.export.hub import push as upload
+
+    echo(upload(open_run(run, runs, trust), name, private=not public))
+
+
+@app.command()
+def pull(
+    name: HubName,
+    revision: Annotated[str | None, typer.Option(help="branch, tag or commit")] = None,
+    runs: Runs = None,
+) -> None:
+    """Download a run from the Hugging Face hub into the folder of runs."""
+    from zeuxis import runs_dir
+    from zeuxis.export.hub import pull as download
+
+    echo(download(name, runs_dir(runs), revision=revision))

@@ -35,7 +35,13 @@ def cropped(image: Image.Image) -> Image.Image:
     return middle
 
 
-@source("celeba", "CelebA: aligned faces with 40 attributes, in the published layout", mirrors=True, frame=cropped)
+@source(
+    "celeba",
+    "CelebA: aligned faces with 40 attributes, in the published layout",
+    mirrors=True,
+    frame=cropped,
+    licence="for research that is not commercial",
+)
 def celeba(options: DataOptions) -> Collection:
     path = locate(options.path) if options.path else data_dir() / "celeba"
     # A path may name the folder of the whole set, or a zip or folder of images inside it.

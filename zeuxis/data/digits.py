@@ -12,7 +12,12 @@ from zeuxis.data.registry import Collection, source
 from zeuxis.recipe import DataOptions
 
 
-@source("digits", "1,797 handwritten digits that come with scikit-learn; needs no download", mirrors=False)
+@source(
+    "digits",
+    "1,797 handwritten digits that come with scikit-learn; needs no download",
+    mirrors=False,
+    licence="CC BY 4.0",
+)
 def digits(options: DataOptions) -> Collection:
     from sklearn.datasets import load_digits
 

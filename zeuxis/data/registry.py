@@ -78,6 +78,7 @@ class Source:
         find: finds the images; a source with `Options` takes them as its second argument.
         frame: crops a decoded image as this source does, before its middle square is used.
         Options: schema of `data.options`; None if it has none.
+        licence: of its images, in words; empty if it is not known.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Source:
     find: Callable[..., Collection]
     Options: type[Section] | None = None
     frame: Callable[[Image.Image], Image.Image] | None = None
+    licence: str = ""
 
     def open(self, options: DataOptions) -> Collection:
         """Finds the images that a recipe describes.
@@ -115,6 +117,7 @@ def source(
     mirrors: bool,
     options: type[Section] | None = None,
     frame: Callable[[Image.Image], Image.Image] | None = None,
+    licence: str = "",
 ) -> Callable[[Opener], Opener]:
     """Registers a function as the data source of this name.
 
@@ -125,10 +128,11 @@ def source(
         options: schema of `data.options`, which become the function's second argument; None if it has none.
         frame: crops a decoded image as this source does, before its middle square is used; a user's own picture is
             cropped by it as well.
+        licence: of its images, in words.
     """
 
     def register(open_: Opener) -> Opener:
-        SOURCES.register(name, Source(name, description, mirrors, open_, options, frame), open_.__module__)
+        SOURCES.register(name, Source(name, description, mirrors, open_, options, frame, licence), open_.__module__)
         return open_
 
     return register

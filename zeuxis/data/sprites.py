@@ -52,7 +52,12 @@ def draw(factors: np.ndarray, side: int) -> Image.Image:
     return image.resize((side, side), Image.Resampling.BOX)
 
 
-@source("sprites", "17,640 shapes drawn from six known factors, to test disentanglement", mirrors=False)
+@source(
+    "sprites",
+    "17,640 shapes drawn from six known factors, to test disentanglement",
+    mirrors=False,
+    licence="none needed",
+)
 def sprites(options: DataOptions) -> Collection:
     table = np.indices(tuple(FACTORS.values())).reshape(len(FACTORS), -1).T
     return Collection(
