@@ -64,7 +64,7 @@ def to_hub(run: Run, folder: Path, layout: Layout) -> list[str]:
 def card(run: Run) -> str:
     """Returns the model card of a run, in Markdown with a header in YAML."""
     recipe, data = run.recipe, run.environment["data"]
-    source = SOURCES.get(recipe.data.source)
+    source = SOURCES[recipe.data.source] if recipe.data.source in SOURCES else None  # noqa: SIM401
     images = Path(recipe.data.path).name if recipe.data.path else recipe.data.source
     licence = source.licence if source and source.licence else "not known to Zeuxis; name it here"
     what = f"{data['train_images']:,} images for training"
