@@ -85,7 +85,7 @@ def test_the_tour(runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert say("reconstruct", "digits-vae-1").startswith("test MSE 0.")
     with Image.open(say("interpolate", "mine", "--from", "0", "--to", "9", "--steps", "5")) as image:
         assert image.size == (5 * 68 - 4, 64)
-    assert len(say("figures", "mine").splitlines()) == 12
+    assert len(say("figures", "mine").splitlines()) == 13
     assert Path(say("figures", "mine", "--only", "classes")).name == "classes.png"
     assert Path(say("report", "digits-vae-1")).stat().st_size > 50_000
     assert Path(say("compare", "digits-vae-1", "mine", "--samples", "100")).is_file()
@@ -109,7 +109,7 @@ def test_data_info_counts_and_draws(
 
 @pytest.mark.slow
 def test_the_demo_ends_in_a_report(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = run_demo(runs, share=0.03)
+    path = run_demo(runs, minutes=0.08)
     assert path.read_text("utf-8").count("data:image/png") > 15
     assert {p.name for p in runs.iterdir() if p.is_dir()} == {f"{name}-1" for name in MINUTES}
     assert sum(MINUTES.values()) < 3.2, "under four minutes with the report"

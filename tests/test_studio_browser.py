@@ -153,11 +153,11 @@ def test_star_note_rename_and_delete_asked_twice(tab: Page, studio: Served, trai
     tab.get_by_role("button", name="Save").click()
     expect(tab.get_by_text("<img src=x onerror=alert(1)>")).to_be_visible()
     assert json.loads((studio.runs / "to-order" / "notes.json").read_text())["star"] is True
-    tab.get_by_label("Rename to-order").click()
+    tab.get_by_role("button", name="Rename to-order").click()
     tab.get_by_label("New name").fill("../escaped")
     tab.get_by_role("dialog").get_by_role("button", name="Rename").click()
     expect(tab.get_by_role("status").filter(has_text="cannot name a run")).to_be_visible()
-    tab.get_by_label("Rename to-order").click()
+    tab.get_by_role("button", name="Rename to-order").click()
     tab.get_by_label("New name").fill("ordered")
     tab.get_by_role("dialog").get_by_role("button", name="Rename").click()
     tab.get_by_label("Delete ordered").click()

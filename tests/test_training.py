@@ -25,7 +25,7 @@ import zeuxis
 from zeuxis.data import load as load_data
 from zeuxis.errors import UserError
 from zeuxis.files import WriteError, is_locked, locked
-from zeuxis.models import Iteration, Model, ModelOptions, build_model, phase, register
+from zeuxis.models import MODELS, Iteration, Model, ModelOptions, build_model, phase, register
 from zeuxis.recipe import load_recipe
 from zeuxis.run import Run
 from zeuxis.training import (
@@ -42,7 +42,7 @@ from zeuxis.training import (
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, tidy
 from zeuxis.training.hardware import keep_freed_memory, peak_memory, reset_peak_memory
 from zeuxis.training.journal import role_of
-from zeuxis.training.monitors import WINDOW, Monitors
+from zeuxis.training.monitors import WINDOW, Monitors, too_early
 from zeuxis.training.optimizers import unwrapped
 
 SMALL = {"training.batch_size": 32, "training.checkpoint_every": "5 steps", "training.log_every": 2}
@@ -734,6 +734,20 @@ def test_monitors_see_a_collapsed_posterior() -> None:
     assert not any(Monitors([], ROLES)(line) for line in lines(0.7, 0.01, WINDOW)), "one line is not enough"
     monitors = Monitors([], ROLES)
     assert any("collapsed" in words for line in lines(0.7, 0.01, WINDOW) for words in monitors(line))
+
+
+def test_monitors_say_when_it_is_too_early() -> None:
+    said = too_early(lines(1.0, 0.008, WINDOW - 1), ROLES)
+    assert said is not None and f"there are {WINDOW - 1}" in said
+    assert "accuracy of the discriminator was 100% and latents carried 0.008 nats" in said
+    assert too_early(lines(1.0, 0.008, WINDOW), ROLES) is None, "from here on the monitors speak"
+    assert too_early([{"step": 1, "flow/loss": 2.0}], {"flow/loss": "loss"}) is None, "nothing that they look at"
+
+
+def test_monitors_leave_out_what_is_normal_for_a_model() -> None:
+    monitors = Monitors([], ROLES, {"discriminator_wins"})
+    assert not [words for line in lines(1.0, 5.0, WINDOW + 5) for words in monitors(line)]
+    assert MODELS["ae-gan"].healthy == {"discriminator_wins"} and not MODELS["gan"].healthy
 
 
 @pytest.mark.slow

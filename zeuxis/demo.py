@@ -21,12 +21,12 @@ __all__ = ["MINUTES", "run_demo"]
 MINUTES = {"digits-vae": 0.5, "digits-cgan": 1.0, "digits-flow": 1.2}
 
 
-def run_demo(runs: Path, *, share: float = 1.0) -> Path:
+def run_demo(runs: Path, *, minutes: float | None = None) -> Path:
     """Trains the demo's recipes into `runs` and writes a report that compares them.
 
     Args:
         runs: folder for the runs; earlier runs are kept.
-        share: factor of the training time.
+        minutes: training time of all models together; None for what gives recognisable digits.
 
     Returns:
         The path of the report, which is opened in a browser if there is a display.
@@ -35,8 +35,9 @@ def run_demo(runs: Path, *, share: float = 1.0) -> Path:
         UserError: if it is stopped before all models are trained.
     """
     trained = []
-    for name, minutes in MINUTES.items():
-        recipe = load_recipe(name, {"training.minutes": minutes * share})
+    share = 1.0 if minutes is None else minutes / sum(MINUTES.values())
+    for name, own in MINUTES.items():
+        recipe = load_recipe(name, {"training.minutes": own * share})
         say(recipe.description, lead=f"{name}  ")
         folder, finished = start(recipe, runs)
         trained.append(Run(folder))

@@ -120,11 +120,16 @@ def watch(
 
 
 @app.command()
-def demo(runs: Annotated[Path, typer.Option(help="folder for the demo's runs")] = Path("demo")) -> None:
+def demo(
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, max=1000, help="training time of the three models together [default: 2.7]")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="folder for the demo's runs")] = Path("demo"),
+) -> None:
     """Train three small models on digits and compare them."""
     from zeuxis.demo import run_demo
 
-    echo(run_demo(runs))
+    echo(run_demo(runs, minutes=minutes))
 
 
 def _done(folder: Path, finished: bool) -> None:

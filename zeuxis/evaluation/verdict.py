@@ -8,6 +8,7 @@ from typing import Any
 from zeuxis.files import is_locked
 from zeuxis.progress import in_words
 from zeuxis.run import Run
+from zeuxis.training.monitors import too_early
 
 __all__ = ["training_state", "verdict"]
 
@@ -76,7 +77,8 @@ def _distance(values: Mapping[str, float]) -> list[str]:
 
 
 def training_state(run: Run) -> list[str]:
-    """Returns sentences on how much of the budget is trained, what the rest takes, and which weights are used."""
+    """Returns sentences on how much of the budget is trained, what the rest takes, which weights are used, and what
+    cannot be said yet."""
     if not run.journal:
         return []
     last, options = run.journal[-1], run.recipe.training
@@ -97,4 +99,6 @@ def training_state(run: Run) -> list[str]:
         sentences.append(
             f"The weights of step {run.step:,} are used, {which}; training {state} at step {last['step']:,}."
         )
+    if early := too_early(run.journal, run.journal.roles):
+        sentences.append(early)
     return sentences

@@ -17,6 +17,8 @@ Sources: P. Esser, R. Rombach and B. Ommer, Taming Transformers for High-Resolut
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from zeuxis.models.base import Iteration, Terms, Weighted, phase
@@ -38,6 +40,8 @@ class AEGAN(FeatureAutoencoder):
 
     Options = AEGANOptions
     options: AEGANOptions
+    # Reconstructions can be told from images for ever; pixels and features still say where to go.
+    healthy: ClassVar[frozenset[str]] = frozenset({"discriminator_wins"})
 
     @phase("autoencoder", updates="encoder decoder")
     def autoencoder_terms(self, iteration: Iteration) -> Terms:

@@ -272,6 +272,8 @@ class Model(nn.Module):
     # Networks taken from another, trained run, and the option that names this run; no phase updates them.
     trained_networks: ClassVar[tuple[str, ...]] = ()
     trained_option: ClassVar[str] = ""
+    # Monitors (`zeuxis.training.monitors`) whose finding is normal for the model.
+    healthy: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, recipe: Recipe, classes: tuple[str, ...] | None = None) -> None:
         super().__init__()

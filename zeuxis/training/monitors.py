@@ -1,18 +1,19 @@
-"""Monitors: warnings derived from the numbers of a running training.
+"""Monitors: warnings derived from the numbers of a training.
 
 Each monitor looks at the last journal lines and warns when a problem has lasted for a while. It warns again only after
-the problem was over. Numbers are found by their roles, whatever a model calls its phases.
+the problem was over. Numbers are found by their roles, whatever a model calls its phases. A training that is shorter
+than they look back is told so (`too_early`): silence would pass for health.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import isfinite
 from statistics import fmean
 from typing import Any
 
-__all__ = ["Monitors", "not_finite"]
+__all__ = ["Monitors", "not_finite", "too_early"]
 
 Line = dict[str, Any]
 Roles = Mapping[str, str]
@@ -56,18 +57,42 @@ def posterior_collapses(lines: list[Line], roles: Roles) -> tuple[bool, str]:
 _MONITORS: tuple[Callable[[list[Line], Roles], tuple[bool, str]], ...] = (discriminator_wins, posterior_collapses)
 
 
+def too_early(lines: Sequence[Line], roles: Roles) -> str | None:
+    """Returns what the monitors cannot say yet, and how the numbers look so far; None once they have seen enough.
+
+    Args:
+        lines: of the journal.
+        roles: of the numbers in lines, by name.
+    """
+    accuracies = [name for name, role in roles.items() if role == "accuracy"]
+    nats = [name for name, role in roles.items() if role == "kl"]
+    seen = [line for line in lines if line.keys() & {*accuracies, *nats}]
+    if not seen or len(seen) >= WINDOW:
+        return None
+    last, words = seen[-1], []
+    if shares := [last[name] for name in accuracies if name in last]:
+        words.append(f"the accuracy of the discriminator was {fmean(shares):.0%}")
+    words += [f"latents carried {last[name]:.3g} nats" for name in nats if name in last]
+    return (
+        f"It is too early for the monitors, which look back over {WINDOW} lines of the journal: there are {len(seen)}. "
+        f"In the last one {' and '.join(words)}."
+    )
+
+
 class Monitors:
     """Runs all monitors on every journal line.
 
     Args:
         past: the lines of a resumed run.
         roles: of the numbers in lines, by name; whoever writes the lines adds new ones.
+        healthy: names of monitors whose finding is normal for the model.
     """
 
-    def __init__(self, past: Sequence[Line], roles: Roles) -> None:
+    def __init__(self, past: Sequence[Line], roles: Roles, healthy: Collection[str] = ()) -> None:
         self.roles = roles
+        self._monitors = [monitor for monitor in _MONITORS if monitor.__name__ not in healthy]
         self._lines: deque[Line] = deque(maxlen=WINDOW)
-        self._speaking = [False] * len(_MONITORS)
+        self._speaking = [False] * len(self._monitors)
         for line in past[-2 * WINDOW :]:
             self(line)
 
@@ -75,7 +100,7 @@ class Monitors:
         """Returns new warnings."""
         self._lines.append(line)
         warnings = []
-        for i, monitor in enumerate(_MONITORS):
+        for i, monitor in enumerate(self._monitors):
             is_problem, warning = monitor(list(self._lines), self.roles)
             if is_problem and not self._speaking[i]:
                 warnings.append(warning)
