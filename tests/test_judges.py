@@ -25,7 +25,7 @@ from zeuxis.errors import UserError
 from zeuxis.evaluation.efficientnet import EfficientNet
 from zeuxis.evaluation.evaluate import evaluate
 from zeuxis.evaluation.features import JUDGES, judge_by_name, resized
-from zeuxis.nets.photographs import efficientnet
+from zeuxis.nets import photographs
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
 DAISY = 985  # of ImageNet's classes
@@ -127,7 +127,7 @@ def test_a_missing_package_is_a_sentence(judge: str, package: str, extra: str, m
         return real_import(name, *rest, **more)
 
     assert judge in JUDGES
-    efficientnet.cache_clear()  # a test before this one may have loaded it
+    photographs.efficientnet.cache_clear()  # a test before this one may have loaded it
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(UserError, match=rf"pip install 'zeuxis\[{extra}\]'"):
         judge_by_name(judge, (3, 16, 16))

@@ -148,7 +148,7 @@ def test_star_note_rename_and_delete_asked_twice(tab: Page, studio: Served, trai
     copytree(trained["vae"].path, studio.runs / "to-order")
     tab.get_by_label("Star to-order").click()
     expect(tab.get_by_label("Star to-order")).to_have_attribute("aria-pressed", "true")
-    tab.get_by_label("Note on to-order").click()
+    tab.get_by_role("button", name="Note on to-order").click()
     tab.get_by_role("textbox", name="Note").fill("<img src=x onerror=alert(1)>")
     tab.get_by_role("button", name="Save").click()
     expect(tab.get_by_text("<img src=x onerror=alert(1)>")).to_be_visible()
@@ -160,12 +160,12 @@ def test_star_note_rename_and_delete_asked_twice(tab: Page, studio: Served, trai
     tab.get_by_role("button", name="Rename to-order").click()
     tab.get_by_label("New name").fill("ordered")
     tab.get_by_role("dialog").get_by_role("button", name="Rename").click()
-    tab.get_by_label("Delete ordered").click()
+    tab.get_by_role("button", name="Delete ordered").click()
     tab.get_by_role("button", name="Delete…").click()
     expect(tab.get_by_text("This cannot be undone.")).to_be_visible()
     assert (studio.runs / "ordered").exists()
     tab.get_by_role("button", name="Delete for good").click()
-    expect(tab.get_by_label("Delete ordered")).to_have_count(0)
+    expect(tab.get_by_role("button", name="Delete ordered")).to_have_count(0)
     assert not (studio.runs / "ordered").exists()
 
 
