@@ -82,8 +82,9 @@ def choose(data: Any) -> dict[str, str]:
     """Returns the recipe overrides that select some data.
 
     Args:
-        data: a source's name; a folder, a zip or a file of arrays, by its path or by its name in the data directory; an
-            array of images, or a pair of images and labels, which is saved to the cache.
+        data: a source's name; a folder, a zip or a file of arrays, by its path or by its name in the data directory;
+            `hf:USER/NAME`, a data set of the Hugging Face hub; an array of images, or a pair of images and labels,
+            which is saved to the cache.
 
     Raises:
         UserError: if it is none of these.
@@ -93,6 +94,8 @@ def choose(data: Any) -> dict[str, str]:
     text = str(data)
     if text in SOURCES:
         return {"data.source": text, "data.path": ""}
+    if text.startswith("hf:"):
+        return {"data.source": "hf", "data.path": text.removeprefix("hf:")}
     path = lookup(text) if text.strip() else None  # an empty path would be the current folder
     if path is None:
         raise UserError(f"'{text}' is neither a data source nor a folder or zip that exists.{nearest(text, SOURCES)}")

@@ -28,7 +28,18 @@ from zeuxis.data.notes import Note, of_left_out
 from zeuxis.errors import UserError
 from zeuxis.files import why
 
-__all__ = ["CHANGES", "SIZE", "Archive", "Survey", "decode", "limits", "path_parts", "readable", "size_words"]
+__all__ = [
+    "CHANGES",
+    "SIZE",
+    "Archive",
+    "Survey",
+    "decode",
+    "limits",
+    "path_parts",
+    "readable",
+    "size_words",
+    "surveyed",
+]
 
 # Formats that Pillow may try, whatever a file's suffix is: it would pass an EPS to Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -147,18 +158,7 @@ class Archive:
 
     def survey(self, count: int = 48) -> Survey:
         """Reads the headers of a random sample of files; decoding later reads all files, and its result counts."""
-        indices = np.random.default_rng(0).permutation(len(self.names))[:count]
-        modes, sizes = set(), set()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            for i in np.sort(indices).tolist():
-                try:
-                    with _opened(self.bytes(self.names[i])) as image:
-                        modes.add(image.mode)
-                        sizes.add(image.size)
-                except Exception:  # noqa: BLE001 - decoders raise anything; the file is reported when it is decoded
-                    continue
-        return Survey(1 if modes and modes <= GREY else 3, size_words(sizes), len(self.names) > count)
+        return surveyed(lambda i: self.bytes(self.names[i]), len(self.names), count)
 
     def _extent(self, floating: bool) -> tuple[float, float]:
         """Returns the range of the values of all images deeper than 8 bits, so that all are scaled alike."""
@@ -288,6 +288,28 @@ def _hidden(name: str) -> bool:
 
 def _is_image(name: str) -> bool:
     return posixpath.splitext(name)[1].lower() in SUFFIXES
+
+
+def surveyed(read: Callable[[int], bytes], total: int, count: int = 48) -> Survey:
+    """Reads the headers of a random sample of image files.
+
+    Args:
+        read: returns the bytes of file i.
+        total: number of files.
+        count: of the sample.
+    """
+    indices = np.random.default_rng(0).permutation(total)[:count]
+    modes, sizes = set(), set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        for i in np.sort(indices).tolist():
+            try:
+                with _opened(read(i)) as image:
+                    modes.add(image.mode)
+                    sizes.add(image.size)
+            except Exception:  # noqa: BLE001 - decoders raise anything; the file is reported when it is decoded
+                continue
+    return Survey(1 if modes and modes <= GREY else 3, size_words(sizes), total > count)
 
 
 def size_words(sizes: set[tuple[int, int]]) -> str:

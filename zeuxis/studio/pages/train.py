@@ -23,8 +23,8 @@ from zeuxis.studio.state import PATIENCE, Studio, address
 __all__ = ["register"]
 
 OWN = "own"
-# Sources that the list does not offer: the first is asked for as the user's own, the second wants a layout.
-HIDDEN = ("folder", "celeba")
+# Sources that the list does not offer: the first is asked for as the user's own, the others want a layout or a name.
+HIDDEN = ("folder", "celeba", "hf")
 # Recipes to begin with: small, quick, and one of each family.
 FIRST = ("digits-vae", "digits-cgan", "digits-flow", "modern-vae-28", "modern-gan-28", "modern-flow-28")
 UNITS = {"minutes": "minutes", "epochs": "passes over the images", "steps": "steps"}

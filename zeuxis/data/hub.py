@@ -1,0 +1,137 @@
+"""Data sets of the Hugging Face hub, and local ones in formats that its library `datasets` reads.
+
+`hf:USER/NAME` is downloaded once into the library's own cache; `hf:FOLDER` reads an image folder, parquet or Arrow
+files on this machine. The images are decoded by the same code as all others, not by the library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from zeuxis.data.files import MAX_BYTES, decode, readable, surveyed
+from zeuxis.data.labels import LABEL_COLUMNS
+from zeuxis.data.registry import Collection, lookup, source
+from zeuxis.errors import UserError, one_of
+from zeuxis.recipe import DataOptions, Section
+
+# Names of the parts of a published split, the preferred first.
+TRAIN, TEST = ("train", "training"), ("test", "validation", "valid", "val")
+
+
+class HubOptions(Section):
+    """Options of the source, under `data.options`."""
+
+    config: str = Field("", description="which of the data set's configurations, where it has several")
+    revision: str = Field("", description="a branch, tag or commit")
+    image: str = Field("", description="the column of images; found by its type if empty")
+    label: str = Field("", description="the column of classes; found by its type or name if empty")
+
+
+@source("hf", "a data set of the Hugging Face hub: --data hf:USER/NAME, or hf:FOLDER", mirrors=True, options=HubOptions)
+def hub(options: DataOptions, own: HubOptions) -> Collection:
+    if not options.path:
+        raise UserError("The data source 'hf' needs a name: --data hf:USER/NAME, or data.path in the recipe.")
+    splits = _loaded(options.path, own)
+    train = next((name for name in TRAIN if name in splits), next(iter(splits)))
+    test = next((name for name in TEST if name in splits and name != train), None)
+    parts = [splits[train], *([splits[test]] if test else [])]
+    features = parts[0].features
+    column = _column(options.path, features, own.image, "image", "Image")
+    label = _label_column(options.path, features, own.label)
+    parts = [part.select_columns([column, *([label] if label else [])]) for part in parts]
+    parts = [part.cast_column(column, _undecoded()) for part in parts]
+    ends = np.cumsum([len(part) for part in parts])
+
+    def content(i: int) -> bytes:
+        number = int(np.searchsorted(ends, i, side="right"))
+        row = parts[number][int(i - (ends[number - 1] if number else 0))][column]
+        if row is None:
+            raise ValueError("the row has no image")
+        found: bytes | None = row["bytes"]
+        if found is None:
+            with Path(row["path"]).open("rb") as file:
+                found = file.read(MAX_BYTES + 1)
+        if len(found) > MAX_BYTES:
+            raise ValueError(f"it has more than the {MAX_BYTES:,} bytes allowed")
+        return found
+
+    total = int(ends[-1])
+    survey = surveyed(content, total)
+    names = [f"{name}/{i}" for name, part in zip((train, test), parts, strict=False) for i in range(len(part))]
+    labels, classes = _labels(parts, label, features) if label else (None, [])
+    stamp = " ".join([options.path, *(part._fingerprint for part in parts)])
+    return Collection(
+        fingerprint=hashlib.sha256(stamp.encode()).hexdigest(),
+        names=names,
+        channels=survey.channels,
+        sizes=survey.sizes,
+        read=lambda i, size: decode(content(i), size),
+        labels=labels,
+        classes=classes,
+        split=np.repeat([0, 1], [len(part) for part in parts]) if test else None,
+        sampled=survey.sampled,
+    )
+
+
+def _loaded(path: str, own: HubOptions) -> Any:
+    """Returns the splits of a data set by name."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError("The data source 'hf' needs the library datasets: pip install 'zeuxis[hf]'.") from error
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # it would report every use to another server
+    local = lookup(path)
+    try:
+        return datasets.load_dataset(str(local) if local else path, own.config or None, revision=own.revision or None)
+    except Exception as error:  # it has errors of its own, of the hub's client and of the formats it reads
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        where = "here" if local else "on the hub"
+        raise UserError(f"The data set '{readable(path)}' cannot be read {where}: {first}") from error
+
+
+def _undecoded() -> Any:
+    import datasets
+
+    return datasets.Image(decode=False)
+
+
+def _column(path: str, features: Any, asked: str, what: str, kind: str) -> str:
+    """Returns the column that was asked for, else the first of a type."""
+    if asked:
+        if asked not in features:
+            raise one_of(f"column of '{path}'", asked, features)
+        return asked
+    found = next((name for name, feature in features.items() if type(feature).__name__ == kind), None)
+    if found is None:
+        raise UserError(
+            f"The data set '{path}' has no column of {what}s; its columns are {', '.join(features)}. Name one with "
+            f"--set data.options.{what}=COLUMN."
+        )
+    return str(found)
+
+
+def _label_column(path: str, features: Any, asked: str) -> str:
+    """Returns the column of classes; empty if there is none."""
+    if asked:
+        return _column(path, features, asked, "label", "ClassLabel")
+    typed = next((name for name, feature in features.items() if type(feature).__name__ == "ClassLabel"), "")
+    named = next((name for name in LABEL_COLUMNS if name in features), "")
+    return typed or named
+
+
+def _labels(parts: list[Any], column: str, features: Any) -> tuple[np.ndarray, list[str]]:
+    """Returns the class index of each image, -1 for none, and the names of the classes."""
+    values = [value for part in parts for value in part[column]]
+    names = getattr(features[column], "names", None)
+    if names:
+        return np.array([-1 if value is None else value for value in values]), list(names)
+    if any(isinstance(value, list | dict) for value in values):
+        raise UserError(f"The column '{column}' holds several values an image; name another with data.options.label.")
+    known = sorted({value for value in values if value is not None})
+    index = {value: i for i, value in enumerate(known)}
+    return np.array([index.get(value, -1) for value in values]), [readable(str(value)) for value in known]
