@@ -75,22 +75,37 @@ ASIDE = ("sharpness", "KL", "information", "latents of", "precision", "recall")
 
 
 def command(run: Run) -> str:
-    """Returns the command that repeats a run: its recipe, with the settings that differ from it."""
+    """Returns the commands that repeat a run: its recipe, with the settings that differ, and what changed later."""
     from zeuxis.models import build_model
 
     settings = flat(completed(run.recipe).model_dump())
     named = flat(completed(build_model(load_recipe(run.recipe.name), run.classes or None).recipe).model_dump())
+    later = {key: new for line in run.changes for key, (_, new) in line["changes"].items()}
+    for line in reversed(run.changes):
+        settings |= {key: named.get(key) if old is None else old for key, (old, _) in line["changes"].items()}
     words = ["zeuxis train", run.recipe.name]
+    if origin := run.environment.get("from_run"):
+        words.append(f"--from-run {origin['run']}")
+    budget = ""
     for key, value in settings.items():
-        if value == named.get(key) or key == "data.path":
+        if value == named.get(key) or key in ("data.path", "description"):
             continue
         if key in {f"training.{budget}" for budget in BUDGETS}:
-            if value is not None:
-                words.append(f"--{key.removeprefix('training.')} {value:g}")
+            budget = budget if value is None else f"--{key.removeprefix('training.')} {value:g}"
+            words += [budget] if value is not None else []
         else:
-            text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-            words.append(f"--set {shlex.quote(f'{key}={text}')}")
-    return " ".join(words)
+            words.append(_set(key, value))
+    commands = " ".join(words)
+    if later:
+        step = run.changes[0]["step"]
+        commands += f"    # stopped at step {step:,}\nzeuxis resume {run.name} "
+        commands += " ".join([*(_set(key, value) for key, value in later.items()), budget]).rstrip()
+    return commands
+
+
+def _set(key: str, value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    return f"--set {shlex.quote(f'{key}={text}')}"
 
 
 def measure(run: Run) -> dict[str, str]:
