@@ -65,6 +65,9 @@ def test_every_format_holds_the_values_and_marks_the_best(table: Table) -> None:
     assert markdown[2] == "| fid ↓ | **1.234** ± 0.1 | 12,346 ± 1,234 | – |"
     assert len(re.findall(r"(?<!\\)\|", markdown[0])) == 5, "a bar in a name is no border"
     assert markdown[-1] == table.methods
+    page = render(table, "html")
+    assert "<td>fid ↓</td><td><b>1.234</b> ± 0.1</td><td>12,346 ± 1,234</td><td>–</td>" in page
+    assert "&lt;a|b&gt;" in page and "<a|b>" not in page
     records = json.loads(render(table, "json"))
     assert records["methods"] == table.methods
     first = records["values"][0]

@@ -25,6 +25,10 @@ from zeuxis.run import Run
 __all__ = ["FORMATS", "Table", "methods", "render"]
 
 
+# Which way is good.
+ARROWS = {"low": " ↓", "high": " ↑", "": ""}
+
+
 @dataclass(frozen=True)
 class Table:
     """Measures of several runs.
@@ -122,41 +126,40 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def _markdown(table: Table) -> str:
-    arrows = {"low": " ↓", "high": " ↑", "": ""}
-
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
     lines = [line(["measure", *table.labels]), line(["---", *["---:"] * len(table.labels)])]
     lines += [
-        line([name + arrows[row.better], *map(_markdown_cell, row.cells)])
+        line([name + ARROWS[row.better], *map(_markdown_cell, row.cells)])
         for name, row in zip(_names(table), table.rows, strict=True)
     ]
     return "\n".join([*lines, "", table.methods])
 
 
 def _markdown_cell(cell: Cell) -> str:
-    if cell.value is None:
-        return "–"
-    number = as_text(cell.value.value)
-    error = "" if cell.value.stderr is None else f" ± {error_as_text(cell.value.stderr)}"
-    return ("≥ " if cell.value.at_least else "") + (f"**{number}**" if cell.best else number) + error
+    return _in_words(cell, "**{}**")
 
 
 def _html(table: Table) -> str:
     def line(tag: str, cells: Sequence[str]) -> str:
-        return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+        return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
 
-    arrows = {"low": " ↓", "high": " ↑", "": ""}
-    lines = [line("th", ["measure", *table.labels])]
-    for name, row in zip(_names(table), table.rows, strict=True):
-        cells = [_markdown_cell(cell).replace("**", "") for cell in row.cells]
-        marked = line("td", [name + arrows[row.better], *cells])
-        for cell, text in zip(row.cells, cells, strict=True):
-            if cell.best:
-                marked = marked.replace(f"<td>{html.escape(text)}</td>", f"<td><b>{html.escape(text)}</b></td>")
-        lines.append(marked)
+    lines = [line("th", ["measure", *map(html.escape, table.labels)])]
+    lines += [
+        line("td", [html.escape(name) + ARROWS[row.better], *(_in_words(cell, "<b>{}</b>") for cell in row.cells)])
+        for name, row in zip(_names(table), table.rows, strict=True)
+    ]
     return f"<table>{''.join(lines)}</table>\n<p>{html.escape(table.methods)}</p>"
+
+
+def _in_words(cell: Cell, bold: str) -> str:
+    """Returns a value with its error; the best in bold, by a pattern."""
+    if cell.value is None:
+        return "–"
+    number = as_text(cell.value.value)
+    error = "" if cell.value.stderr is None else f" ± {error_as_text(cell.value.stderr)}"
+    return ("≥ " if cell.value.at_least else "") + (bold.format(number) if cell.best else number) + error
 
 
 def _csv(table: Table) -> str:
