@@ -131,14 +131,10 @@ def _markdown(table: Table) -> str:
 
     lines = [line(["measure", *table.labels]), line(["---", *["---:"] * len(table.labels)])]
     lines += [
-        line([name + ARROWS[row.better], *map(_markdown_cell, row.cells)])
+        line([name + ARROWS[row.better], *(_in_words(cell, "**{}**") for cell in row.cells)])
         for name, row in zip(_names(table), table.rows, strict=True)
     ]
     return "\n".join([*lines, "", table.methods])
-
-
-def _markdown_cell(cell: Cell) -> str:
-    return _in_words(cell, "**{}**")
 
 
 def _html(table: Table) -> str:
