@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("nicegui", reason="the studio needs NiceGUI: pip install 'zeuxis[studio]'")
 from nicegui.testing import User, user_simulation
@@ -28,7 +29,7 @@ from zeuxis.curves import Curves, thinned
 from zeuxis.errors import UserError
 from zeuxis.listing import annotate
 from zeuxis.pretrained import unpack
-from zeuxis.run import Run
+from zeuxis.run import Run, find_run
 from zeuxis.studio.explorer import Explorer, principal, strongest
 from zeuxis.studio.frames import answered, pack
 from zeuxis.studio.frames import unpack as unpacked
@@ -397,9 +398,24 @@ def test_principal_components_of_a_flat_cloud() -> None:
     assert np.allclose(np.abs(axes), [[1, 0, 0], [0, 1, 0]], atol=0.05) and np.allclose(spread, [5, 2], rtol=0.1)
 
 
-def test_a_photograph_becomes_a_latent_and_rubbish_a_sentence(shelf: Shelf, tmp_path: Path) -> None:
-    from PIL import Image
+def test_a_photograph_s_latent_is_searched_where_nothing_encodes(shelf: Shelf, tmp_path: Path) -> None:
+    explorer = Explorer(shelf.open("pretrained-digits-cgan"))
+    seven = np.float32([number == 7 for number in range(10)])
+    target = explorer.pictures(np.concatenate([explorer.run.latents(1, 3)[0], seven]), {})[0]
+    Image.fromarray(target.squeeze(-1)).save(tmp_path / "seven.png")
+    content = (tmp_path / "seven.png").read_bytes()
+    for _ in explorer.projecting(content, seven):
+        pass
+    image, latent = explorer.photograph(content, seven)
+    np.testing.assert_array_equal(image[0], target)
+    made = explorer.pictures(np.concatenate([latent, seven]), {})[0]
+    assert np.abs(made.astype(float) - target).mean() < 20, "its own samples are found again, nearly"
+    assert explorer.describe()["projects"] and not Explorer(find_run("pretrained/digits-flow", tmp_path)).projects
+    with pytest.raises(UserError, match="not an image"):
+        next(explorer.projecting(b"rubbish", seven))
 
+
+def test_a_photograph_becomes_a_latent_and_rubbish_a_sentence(shelf: Shelf, tmp_path: Path) -> None:
     explorer = Explorer(shelf.open("pretrained-digits-vae"))
     Image.new("RGB", (300, 200), "white").save(tmp_path / "a.png")
     image, latent = explorer.photograph((tmp_path / "a.png").read_bytes(), None)

@@ -225,6 +225,19 @@ def test_a_photograph_is_encoded_and_shown(tab: Page, studio: Served, tmp_path: 
     expect(tab.get_by_text("A picture that equals one is a copy")).to_be_visible()
 
 
+def test_a_photograph_s_latent_is_searched_for_a_gan(tab: Page, studio: Served, tmp_path: Path) -> None:
+    from PIL import Image, ImageDraw
+
+    drawn = Image.new("L", (64, 64), 0)
+    ImageDraw.Draw(drawn).ellipse((14, 8, 50, 56), outline=255, width=9)
+    drawn.save(tmp_path / "zero.png")
+    explore(tab, studio, GAN)
+    before = tab.evaluate("Object.values(explorer.state().base)")
+    tab.get_by_label("A photograph").set_input_files(tmp_path / "zero.png")
+    expect(tab.get_by_text("the nearest that the search found")).to_be_visible(timeout=120_000)
+    assert tab.evaluate("Object.values(explorer.state().base)") != before
+
+
 def test_a_flow_takes_steps_and_a_gan_says_what_its_discriminator_thinks(tab: Page, studio: Served) -> None:
     explore(tab, studio, "pretrained-digits-flow")
     before = pixels(tab)

@@ -21,6 +21,7 @@ Manifold, ECCV 2016, section 4.1; R. Abdal, Y. Qin and P. Wonka, Image2StyleGAN,
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ from zeuxis.progress import bar
 from zeuxis.run import Run
 from zeuxis.threads import paced, threads
 
-__all__ = ["Projection", "project"]
+__all__ = ["Projection", "project", "searching"]
 
 # Fewest classes of a classifier that serves as judge: one of smiles sees little else, and the search adds smiles.
 FEWEST = 5
@@ -169,6 +170,28 @@ def project(
     Raises:
         UserError: if the model makes no images or takes no such condition, or if a number is out of range.
     """
+    work = searching(run, picture, label=label, starts=starts, steps=steps, seed=seed, judge=judge)
+    with bar("searching", steps, visible=progress) as advance:
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                found: Projection = end.value
+                return found
+            advance(1)
+
+
+def searching(
+    run: Run,
+    picture: np.ndarray,
+    *,
+    label: str | None = None,
+    starts: int = 512,
+    steps: int = 200,
+    seed: int = 1,
+    judge: Judge | None = None,
+) -> Generator[None, None, Projection]:
+    """Does what `project` does, with the same arguments, and yields after each step; it returns the projection."""
     require_within("The number of starts", starts, 64, 100_000)
     require_within("The number of steps", steps, len(ROUNDS), 100_000)
     began = time.perf_counter()
@@ -186,27 +209,26 @@ def project(
     start = z[:1], _rows(condition, slice(1))
     fixed = [slice(code.start, code.start + code.size) for code in run.codes if code.categorical]
     film: list[Tensor] = []
-    with bar("searching", steps, visible=progress) as advance:
-        for number, (count, rate) in enumerate(ROUNDS):
-            u = region.standardised(z[:count]).requires_grad_()
-            condition, film = _rows(condition, slice(count)), [frame[:count] for frame in film]
-            optimizer = torch.optim.Adam([u], lr=rate)
-            for step in range(steps * number // len(ROUNDS), steps * (number + 1) // len(ROUNDS)):
-                with threads.unit("search"):
-                    images = search.images(region.latents(u), condition)
-                    total = loss(search.distances(images)) + PRIOR * region.outside(u)
-                    (u.grad,) = torch.autograd.grad(total.sum(), u)
-                    for part in fixed:
-                        u.grad[:, part] = 0
-                    optimizer.step()
-                    with torch.no_grad():
-                        u.clamp_(region.low, region.high)
-                    if step % FRAME == 0:
-                        film.append(images.detach().cpu())
-                advance(1)
-            z = region.latents(u.detach())
-            order = loss(search.measured(z, condition)).argsort()
-            z, condition, film = z[order], _rows(condition, order), [frame[order.cpu()] for frame in film]
+    for number, (count, rate) in enumerate(ROUNDS):
+        u = region.standardised(z[:count]).requires_grad_()
+        condition, film = _rows(condition, slice(count)), [frame[:count] for frame in film]
+        optimizer = torch.optim.Adam([u], lr=rate)
+        for step in range(steps * number // len(ROUNDS), steps * (number + 1) // len(ROUNDS)):
+            with threads.unit("search"):
+                images = search.images(region.latents(u), condition)
+                total = loss(search.distances(images)) + PRIOR * region.outside(u)
+                (u.grad,) = torch.autograd.grad(total.sum(), u)
+                for part in fixed:
+                    u.grad[:, part] = 0
+                optimizer.step()
+                with torch.no_grad():
+                    u.clamp_(region.low, region.high)
+                if step % FRAME == 0:
+                    film.append(images.detach().cpu())
+            yield
+        z = region.latents(u.detach())
+        order = loss(search.measured(z, condition)).argsort()
+        z, condition, film = z[order], _rows(condition, order), [frame[order.cpu()] for frame in film]
     return _result(search, z, condition, start, film, began)
 
 

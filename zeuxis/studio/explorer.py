@@ -17,6 +17,7 @@ al., Autoencoding beyond pixels using a learned similarity metric, ICML 2016, se
 
 from __future__ import annotations
 
+import hashlib
 import io
 import time
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,7 @@ from zeuxis.data.pictures import as_arrays, prepared_picture
 from zeuxis.errors import UserError, require_within
 from zeuxis.evaluation import nearest_images
 from zeuxis.figures.style import CLASSES
+from zeuxis.latent import searching
 from zeuxis.models import Discriminates
 from zeuxis.run import MOST_LATENT, Run
 
@@ -48,6 +50,13 @@ STRONGEST, COMPONENTS, MOST_NAMED = 8, 6, 60
 SCORED = 256
 # Pictures of one request, frames of a film, and bytes of a photograph.
 MOST_PICTURES, MOST_FRAMES, MOST_PHOTO = 256, 240, 12 * 2**20
+# Starts and steps of the search for a photograph's latent.
+STARTS, STEPS = 256, 150
+
+
+def _key(content: bytes, condition: np.ndarray | None) -> bytes:
+    """Returns what a search belongs to: a photograph and a condition."""
+    return hashlib.sha256(content + (b"" if condition is None else condition.tobytes())).digest()
 
 
 class Direction(NamedTuple):
@@ -86,6 +95,7 @@ class Explorer:
         self._directions: list[Direction] = []
         self._strongest: np.ndarray | None = None
         self._scores: tuple[np.ndarray, np.ndarray] | None = None
+        self._projected: dict[bytes, np.ndarray] = {}
 
     def describe(self) -> dict[str, Any]:
         """Returns what the page needs to know of the model."""
@@ -105,10 +115,15 @@ class Explorer:
             },
             "codes": [{"name": code.name, "start": code.start, "size": code.size} for code in run.codes],
             "options": {name: value for name, value in numeric.items() if isinstance(value, int | float)},
-            "encodes": run.encodes, "missing": missing, "maps": run.encodes and not missing,
+            "encodes": run.encodes, "projects": self.projects, "missing": missing, "maps": run.encodes and not missing,
             "attributes": list(run.attributes) if not missing else [],
             "discriminates": self._discriminates, "colours": list(CLASSES),
         }  # fmt: skip
+
+    @property
+    def projects(self) -> bool:
+        """Whether a photograph's latent is searched: without an encoder, if a picture takes one step."""
+        return not self.run.encodes and "solver_steps" not in self.run.model.sampling_options
 
     @property
     def scored(self) -> bool:
@@ -303,24 +318,44 @@ class Explorer:
         names = [self.run.dataset.names[int(i)] for i in indices[0]]
         return names, to_bytes(self.run.images(indices[0])), distances[0].tolist()
 
+    def projecting(self, content: bytes, condition: np.ndarray | None) -> Iterator[None]:
+        """Searches the latent of a photograph for a model without encoder, a step between two yields.
+
+        Then `photograph` returns what was found.
+
+        Raises:
+            UserError: as `photograph`.
+        """
+        picture, label = self._read(content), None
+        if condition is not None:
+            label = self.run.model.conditions.name_of(condition)
+        found = yield from searching(self.run, picture[0], label=label, starts=STARTS, steps=STEPS)
+        self._projected = {_key(content, condition): found.latent}
+
     def photograph(self, content: bytes, condition: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Returns a photograph as the model sees it, `(1, H, W, C)` bytes, and its latent `(Z,)`.
 
+        For a model that does not encode, it is the latent that `projecting` has found.
+
         Raises:
-            UserError: for a file that is no image, is too large, or if the model does not encode.
+            UserError: for a file that is no image or is too large.
         """
+        image = self._read(content)
+        if not self.run.encodes:
+            return to_bytes(image), self._projected[_key(content, condition)]
+        return to_bytes(image), self.run.encode(image, None if condition is None else condition[None])[0]
+
+    def _read(self, content: bytes) -> np.ndarray:
+        """Returns an image file's content as the model's images are, `(1, H, W, C)` in 0..1."""
         if len(content) > MOST_PHOTO:
             raise UserError(f"The file is larger than {MOST_PHOTO // 2**20} MiB; choose a smaller picture.")
         options = self.run.recipe.data
         try:
-            image = as_arrays([prepared_picture(content, options)], options)
+            return as_arrays([prepared_picture(content, options)], options)
         except Exception as error:  # decoders raise anything
             raise UserError(
                 "This file is not an image that can be read (JPEG, PNG, WebP, GIF, BMP or TIFF)."
             ) from error
-        if condition is not None:
-            condition = condition[None]
-        return to_bytes(image), self.run.encode(image, condition)[0]
 
     def film(self, pictures: np.ndarray, milliseconds: int) -> bytes:
         """Returns `(N, H, W, C)` bytes as an animated GIF that plays forwards and back, enlarged if they are small."""

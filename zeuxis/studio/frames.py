@@ -120,6 +120,8 @@ class _Conversation:
                 await self._prepare(explorer.sampling())
             if header.get("do") == "judge" and not explorer.scored:
                 await self._prepare(explorer.scoring())
+            if header.get("do") == "photograph" and explorer.projects:
+                await self._prepare(explorer.projecting(*_photograph(explorer, content)))
             answer, result = await self.studio.models.do(urgency, answered, explorer, header, content)
         except UserError as error:
             answer, result = {"error": shortened(str(error))}, b""
@@ -166,9 +168,7 @@ def answered(explorer: Explorer, header: dict[str, Any], content: bytes) -> tupl
             names, images, distances = explorer.nearest(_numbers(content), options)
             return {"names": names, "distances": distances}, images.tobytes()
         case "photograph":
-            width = 4 * explorer.condition
-            condition = _numbers(content[:width]) if width else None
-            image, latent = explorer.photograph(content[width:], condition)
+            image, latent = explorer.photograph(*_photograph(explorer, content))
             return {}, latent.astype("<f4").tobytes() + image.tobytes()
         case "film":
             values = _numbers(content)
@@ -179,6 +179,12 @@ def answered(explorer: Explorer, header: dict[str, Any], content: bytes) -> tupl
         case "archive":
             return {}, explorer.archive(_numbers(content))
     raise UserError("The studio does not know this request; load the page again.")
+
+
+def _photograph(explorer: Explorer, content: bytes) -> tuple[bytes, np.ndarray | None]:
+    """Returns the file and the condition that a page sends."""
+    width = 4 * explorer.condition
+    return content[width:], _numbers(content[:width]) if width else None
 
 
 def _numbers(content: bytes) -> np.ndarray:

@@ -432,10 +432,11 @@ async function photograph(file) {
   const bytes = new Uint8Array(await file.arrayBuffer()), c = new Uint8Array(condition().buffer);
   const content = new Uint8Array(c.length + bytes.length);
   content.set(c); content.set(bytes, c.length);
+  if (about.projects) say("This model has no encoder, so the latent is searched: some seconds, or minutes if images are large.");
   await tried(async () => {
     const answer = await ask("photograph", content);
     goto(new Float32Array(answer.content, 0, about.latent));
-    original.replaceChildren(h("figure", {}, tile(new Uint8Array(answer.content, 4 * about.latent), 0), h("figcaption", {}, "your photograph, as the model sees it; beside it, what its latent gives")));
+    original.replaceChildren(h("figure", {}, tile(new Uint8Array(answer.content, 4 * about.latent), 0), h("figcaption", {}, about.encodes ? "your photograph, as the model sees it; beside it, what its latent gives" : "your photograph, as the model sees it; beside it, the nearest that the search found")));
   });
 }
 let original;
@@ -453,7 +454,7 @@ function pictureCard() {
   const seed = h("input", { type: "number", min: 0, value: 1, "aria-label": "Seed of the latent", style: "width:6rem", onchange: () => fresh(+seed.value || 0) });
   const file = h("input", { type: "file", accept: "image/*", class: "unseen", id: "photograph", tabindex: -1, "aria-label": "A photograph", onchange: () => { photograph(file.files[0]); file.value = ""; } });
   original = h("div"); neighbours = h("div");
-  const can = about.encodes;
+  const can = about.encodes || about.projects;
   return h("section", { class: "card picture", "aria-label": "The picture" },
     h("div", { class: "stage" }, painting, original),
     h("div", { class: "line" },
@@ -465,7 +466,7 @@ function pictureCard() {
     chips = about.condition.kind === "classes" && about.condition.names.length <= 40
       ? h("div", { class: "line chips", role: "group", "aria-label": "Class" }, ...about.condition.names.map((name, i) => button(name, () => { state.weights = state.weights.map((_, k) => +(k === i)); show(); landscape(); }, { "aria-pressed": "false" })))
       : null,
-    can ? h("div", { class: "drop" }, file, "Drop a photograph here, or ", button("choose one", () => file.click()), about.condition.kind === "none" ? "" : " It is encoded as the class chosen above.") : null,
+    can ? h("div", { class: "drop" }, file, "Drop a photograph here, or ", button("choose one", () => file.click()), about.condition.kind === "none" ? "" : ` It is ${about.encodes ? "encoded" : "searched"} as the class chosen above.`) : null,
     judging = h("div", { class: "judge", hidden: !about.discriminates },
       h("div", { class: "small muted" }, "The discriminator"), meter = h("meter", { min: 0, max: 1, value: 0, "aria-label": "Share of real images that look less real to the discriminator" }), verdict = h("p", { class: "small" })),
     neighbours);
@@ -565,7 +566,7 @@ async function start() {
     if (event.key === "n") fresh(Math.floor(Math.random() * 1e6));
   });
   root.addEventListener("dragover", (event) => event.preventDefault());
-  root.addEventListener("drop", (event) => { event.preventDefault(); if (about.encodes) photograph(event.dataTransfer.files[0]); else say("This model does not encode images."); });
+  root.addEventListener("drop", (event) => { event.preventDefault(); if (about.encodes || about.projects) photograph(event.dataTransfer.files[0]); else say("This model has no encoder, and a search through its solver would take too long."); });
   await loadMap(true);
   const answer = await tried(() => ask("directions"));
   if (answer) {
