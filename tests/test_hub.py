@@ -23,7 +23,7 @@ from zeuxis.export import export
 from zeuxis.export.hub import pull, push
 from zeuxis.run import Run
 
-COMMIT = "1" * 40
+COMMIT, PLACE = "1" * 40, "/{repo_id}/resolve/{revision}/{filename}"
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -103,7 +103,11 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Hub]]:
     handler = type("Handler", (Hub,), {"pages": {}, "asked": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    # What it reads when it is imported, which another test may have done.
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address + PLACE)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     yield handler
     server.shutdown()
@@ -153,6 +157,7 @@ def test_what_the_hub_refuses_is_a_sentence(
         pull("ann/empty", tmp_path / "runs", token="hf_test")
     assert not list((tmp_path / "runs").iterdir())
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="The hub cannot"):
         pull("ann/nothing", tmp_path / "runs", token="hf_test")
 
