@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -19,7 +20,11 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
+    folder, sources = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("sources")
+    # From a copy: builds leave files beside the sources, and several processes of tests may build at once.
+    shutil.copytree(ROOT / "zeuxis", sources / "zeuxis", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copyfile(ROOT / name, sources / name)
     command = [
         sys.executable,
         "-m",
@@ -31,7 +36,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         str(folder),
         ".",
     ]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    ended = subprocess.run(command, cwd=sources, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     (built,) = folder.glob("zeuxis-*.whl")
     return built
