@@ -22,7 +22,7 @@ pytest.importorskip("nicegui", reason="the studio needs NiceGUI: pip install 'ze
 pytest.importorskip("playwright", reason="the browser is driven by Playwright: pip install playwright")
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from zeuxis.pretrained import unpack
+from zeuxis.pretrained import cards, unpack
 from zeuxis.run import Run
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
@@ -131,7 +131,10 @@ def test_without_the_token_there_is_a_door(browser: Browser, studio: Served) -> 
 
 
 def test_the_wall_of_runs(tab: Page, studio: Served) -> None:
-    expect(tab.get_by_role("article")).to_have_count(len(list(studio.runs.glob("*/recipe.toml"))))
+    # Its own runs, and those that come with the package, copied already or not.
+    names = {path.parent.name for path in studio.runs.glob("*/recipe.toml")}
+    names |= {f"pretrained-{card.name}" for card in cards()}
+    expect(tab.get_by_role("article")).to_have_count(len(names))
     picture = tab.get_by_alt_text(f"Samples of {VAE}")
     tab.wait_for_function("(image) => image.complete && image.naturalWidth > 0", arg=picture.element_handle())
     tab.get_by_label("Show only runs that mention").fill("small")
