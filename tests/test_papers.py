@@ -163,7 +163,9 @@ def test_every_reference_is_named_where_it_is_used() -> None:
 def test_a_run_cites_what_it_uses(
     trained: dict[str, Run], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = lambda text: set(re.findall(r"^@\w+\{(\w+),", text, flags=re.M))  # noqa: E731
+    def keys(text: str) -> set[str]:
+        return set(re.findall(r"^@\w+\{(\w+),", text, flags=re.M))
+
     assert keys(call(capsys, monkeypatch, "cite")[0]) == {"zeuxis"}
     run = trained["vae"]
     evaluate(run, samples=100, only=["kid"], progress=False)

@@ -121,6 +121,13 @@ def load(path: str | Path, *, trust: bool = False) -> Run:
     return find_run(path, runs_dir(), trust=Trust(trust))
 
 
+def _opened(run: str | Path | Run, trust: bool) -> Run:
+    """Returns a run that may be given by its folder or its name."""
+    from zeuxis.run import Run
+
+    return run if isinstance(run, Run) else load(run, trust=trust)
+
+
 def evaluate(
     run: str | Path | Run, *, samples: int = 10_000, seed: int = 0, trust: bool = False, progress: bool = True
 ) -> Evaluation:
@@ -135,9 +142,8 @@ def evaluate(
     """
     from zeuxis.evaluation.evaluate import evaluate as measure_all
     from zeuxis.notebook import Evaluation
-    from zeuxis.run import Run
 
-    opened = run if isinstance(run, Run) else load(run, trust=trust)
+    opened = _opened(run, trust)
     return Evaluation(measure_all(opened, samples=samples, seed=seed, progress=progress))
 
 
@@ -149,9 +155,8 @@ def directions(run: str | Path | Run, *, trust: bool = False) -> Directions:
         trust: as of `load`.
     """
     from zeuxis.latent import directions as find
-    from zeuxis.run import Run
 
-    return find(run if isinstance(run, Run) else load(run, trust=trust))
+    return find(_opened(run, trust))
 
 
 def edit(
@@ -174,9 +179,8 @@ def edit(
         trust: as of `load`.
     """
     from zeuxis.latent import edit as move
-    from zeuxis.run import Run
 
-    opened = run if isinstance(run, Run) else load(run, trust=trust)
+    opened = _opened(run, trust)
     return move(opened, opened.read_files(pictures), attributes=attributes, along=along, label=label)[1]
 
 
@@ -190,9 +194,8 @@ def project(run: str | Path | Run, picture: str | Path, *, trust: bool = False, 
         options: `label`, `starts`, `steps`, `seed`, `judge` and `progress` of `zeuxis.latent.project`.
     """
     from zeuxis.latent import project as search
-    from zeuxis.run import Run
 
-    opened = run if isinstance(run, Run) else load(run, trust=trust)
+    opened = _opened(run, trust)
     return search(opened, opened.read_files([picture])[0], **options)
 
 
@@ -226,7 +229,7 @@ def resume(
     from zeuxis.run import Run
     from zeuxis.training import resume as go_on
 
-    opened = run if isinstance(run, Run) else load(run, trust=trust)
+    opened = _opened(run, trust)
     given = {"epochs": epochs, "steps": steps, "minutes": minutes}
     changes = dict(settings or {}) | {f"training.{key}": value for key, value in given.items() if value is not None}
     go_on(opened.path, changes, trust=opened.trust, visible=progress, callbacks=callbacks)
@@ -316,8 +319,7 @@ def compare(
         samples: images that each makes to be measured.
         trust: as of `load`.
     """
-    from zeuxis.run import Run
     from zeuxis.study import compare as side_by_side
 
-    opened = [run if isinstance(run, Run) else load(run, trust=trust) for run in runs]
+    opened = [_opened(run, trust) for run in runs]
     return side_by_side(opened, Path(out) if out else None, seeds=seeds, samples=samples)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from zeuxis.errors import UserError, one_of
 from zeuxis.evaluation.evaluate import read_evaluation
-from zeuxis.evaluation.measure import as_text, by_name, error_as_text
+from zeuxis.evaluation.measure import Value, by_name, with_error
 from zeuxis.evaluation.verdict import training_state
 from zeuxis.figures import FIGURES, kinds
 from zeuxis.figures.style import STYLE, new_figure, show_tiles, title, write
@@ -101,11 +101,9 @@ def _table(evaluation: dict[str, Any]) -> str:
     definitions = by_name()
     rows = []
     for name, value in evaluation["measures"].items():
-        error = f" ± {error_as_text(value['stderr'])}" if value["stderr"] is not None else ""
-        bound = "≥ " if value.get("at_least") else ""
         meaning = definitions[name].gives[name] if name in definitions else ""
         rows.append(
-            f"<tr><td>{html.escape(name)}</td><td>{bound}{as_text(value['value'])}{error}</td>"
+            f"<tr><td>{html.escape(name)}</td><td>{with_error(Value(**value))}</td>"
             f"<td style='text-align:left'>{html.escape(meaning)}</td></tr>"
         )
     return f"<table><tr><th>measure</th><th>value</th><th>what it is</th></tr>{''.join(rows)}</table>"

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zeuxis.data import to_bytes
-from zeuxis.data.pictures import as_arrays, prepared_picture
+from zeuxis.data.pictures import as_arrays, sent_picture
 from zeuxis.errors import UserError, shortened
 from zeuxis.listening import address_of, listen, require_secret
 from zeuxis.progress import say
@@ -182,8 +182,7 @@ def build(run: Run, token: str) -> ASGIApp:
         def sampled(asked: SampleRequest) -> tuple[np.ndarray, np.ndarray]:
             with alone:
                 latents = asked.scale * run.latents(asked.count, asked.seed)
-                condition = _condition(run, asked.label, asked.count)
-                return run.decode(latents, run.in_turn(asked.count) if condition is None else condition), latents
+                return run.decode(latents, _condition(run, asked.label, asked.count)), latents
 
         @app.post("/sample", **common)
         def sample(asked: SampleRequest) -> Samples:
@@ -211,9 +210,8 @@ def build(run: Run, token: str) -> ASGIApp:
                         f"A latent of this model has {size} numbers, and number {number} has {len(latent)}."
                     )
             with alone:
-                condition = _condition(run, asked.label, count)
-                condition = run.in_turn(count) if condition is None else condition
-                return Images(images=_encoded(run.decode(np.array(asked.latents, np.float32), condition)))
+                latents = np.array(asked.latents, np.float32)
+                return Images(images=_encoded(run.decode(latents, _condition(run, asked.label, count))))
 
         @app.post("/interpolate", **common)
         def interpolate(asked: InterpolateRequest) -> Images:
@@ -313,8 +311,9 @@ class Limited:
 
 
 def _condition(run: Run, label: str | None, count: int) -> np.ndarray | None:
+    """Returns the conditions `(count, K)` of a label, or the classes in turn; None if the model takes none."""
     if label is None:
-        return None
+        return run.in_turn(count)
     if not run.conditional:
         raise UserError(f"{run.name} is not conditional, so it takes no label.")
     return np.repeat(run.condition_of([label]), count, axis=0)
@@ -324,15 +323,9 @@ def _pictures(run: Run, files: list[UploadFile]) -> np.ndarray:
     """Returns uploaded image files as the model takes them, `(N, H, W, C)` in 0..1."""
     if not 1 <= len(files) <= MOST_IMAGES:
         raise UserError(f"Send from 1 to {MOST_IMAGES} images at a time, not {len(files)}.")
-    prepared = []
-    for number, file in enumerate(files):
-        try:
-            prepared.append(prepared_picture(file.file.read(), run.recipe.data))
-        except Exception as error:  # decoders raise anything
-            raise UserError(
-                f"File {number} is not an image that can be read (JPEG, PNG, WebP, GIF, BMP or TIFF)."
-            ) from error
-    return as_arrays(prepared, run.recipe.data)
+    options = run.recipe.data
+    prepared = [sent_picture(file.file.read(), options, f"File {number}") for number, file in enumerate(files)]
+    return as_arrays(prepared, options)
 
 
 def _png(image: np.ndarray) -> bytes:

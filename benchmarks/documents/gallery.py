@@ -90,9 +90,10 @@ def command(run: Run) -> str:
     for key, value in settings.items():
         if value == named.get(key) or key in ("data.path", "description"):
             continue
-        if key in {f"training.{budget}" for budget in BUDGETS}:
-            budget = budget if value is None else f"--{key.removeprefix('training.')} {value:g}"
-            words += [budget] if value is not None else []
+        if key.removeprefix("training.") in BUDGETS:
+            if value is not None:
+                budget = f"--{key.removeprefix('training.')} {value:g}"
+                words.append(budget)
         else:
             words.append(_set(key, value))
     commands = " ".join(words)

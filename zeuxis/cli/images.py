@@ -135,7 +135,6 @@ def interpolate(
     import numpy as np
 
     from zeuxis.figures.export import save_images
-    from zeuxis.figures.film import journey_film
     from zeuxis.progress import say
 
     places = names_in(through, ";" if ";" in through else ",") if through else [start, end]
@@ -148,6 +147,8 @@ def interpolate(
     if seeds:
         say(f"{opened.name} has no classes: {', '.join(places[:-1])} and {places[-1]} are the seeds of latents.")
     if film:
+        from zeuxis.figures.film import journey_film
+
         echo(journey_film(opened, places, film, steps=steps or 48, fps=fps, seed=seed))
         return
     columns = steps or 10

@@ -74,7 +74,7 @@ def evaluate(
 
     from zeuxis.evaluation.evaluate import evaluate as measure
     from zeuxis.evaluation.features import JUDGES, judge_by_name
-    from zeuxis.evaluation.measure import as_text, by_name, error_as_text
+    from zeuxis.evaluation.measure import ARROWS, as_text, by_name, error_as_text
     from zeuxis.evaluation.verdict import training_state, verdict
 
     names = names_in(only)
@@ -100,7 +100,6 @@ def evaluate(
         return
     sentences = [*verdict(opened, evaluation), *training_state(opened)]
     echo("\n".join([*sentences, ""]) if sentences else "")
-    arrows = {"low": " ↓", "high": " ↑", "": ""}
     definitions = by_name()
     table = Table("measure", box=None, pad_edge=False)
     table.add_column("value", justify="right")
@@ -111,7 +110,7 @@ def evaluate(
         error = error_as_text(value["stderr"]) if value["stderr"] is not None else ""
         definition = definitions[name]
         table.add_row(
-            name + arrows[definition.better], ("≥ " if value.get("at_least") else "") + as_text(value["value"]), error,
+            name + ARROWS[definition.better], ("≥ " if value.get("at_least") else "") + as_text(value["value"]), error,
             f"{value['n']:,}" if value["n"] else "", definition.gives[name],
         )  # fmt: skip
     show(table)

@@ -18,7 +18,7 @@ from zeuxis.data.registry import SOURCES
 from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions
 
-__all__ = ["as_arrays", "prepared_picture", "read_pictures"]
+__all__ = ["as_arrays", "prepared_picture", "read_pictures", "sent_picture"]
 
 
 def read_pictures(paths: Sequence[str | Path], options: DataOptions) -> tuple[np.ndarray, list[Note]]:
@@ -62,6 +62,18 @@ def prepared_picture(content: bytes, options: DataOptions) -> Prepared:
         # Twice the size, as a frame keeps less than the whole.
         image = decode(content, options.stored_size * (2 if frame else 1))
         return prepare(frame(image) if frame else image, options)
+
+
+def sent_picture(content: bytes, options: DataOptions, name: str = "This file") -> Prepared:
+    """Returns a picture that was sent over a network, as `prepared_picture`.
+
+    Raises:
+        UserError: if the bytes are no image that can be read; the sentence begins with the name.
+    """
+    try:
+        return prepared_picture(content, options)
+    except Exception as error:  # decoders raise anything
+        raise UserError(f"{name} is not an image that can be read (JPEG, PNG, WebP, GIF, BMP or TIFF).") from error
 
 
 def as_arrays(pictures: Sequence[Prepared], options: DataOptions) -> np.ndarray:

@@ -19,6 +19,7 @@ from zeuxis.registry import Registry
 from zeuxis.run import Run
 
 __all__ = [
+    "ARROWS",
     "Figures",
     "Material",
     "Measure",
@@ -42,6 +43,10 @@ CHUNK = 1000
 
 
 T = TypeVar("T")
+
+
+# Behind a name: which way is good.
+ARROWS = {"low": " ↓", "high": " ↑", "": ""}
 
 
 def with_error(value: Value) -> str:

@@ -18,15 +18,11 @@ from typing import Any
 
 from zeuxis.errors import one_of
 from zeuxis.evaluation.cost import hardware
-from zeuxis.evaluation.measure import as_text, error_as_text
+from zeuxis.evaluation.measure import ARROWS, as_text, error_as_text
 from zeuxis.evaluation.ranking import Cell, Row
 from zeuxis.run import Run
 
 __all__ = ["FORMATS", "Table", "methods", "render"]
-
-
-# Which way is good.
-ARROWS = {"low": " ↓", "high": " ↑", "": ""}
 
 
 @dataclass(frozen=True)

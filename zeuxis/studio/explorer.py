@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 
 from zeuxis.data import from_unit, to_bytes
-from zeuxis.data.pictures import as_arrays, prepared_picture
+from zeuxis.data.pictures import as_arrays, sent_picture
 from zeuxis.errors import UserError, require_within
 from zeuxis.evaluation import nearest_images
 from zeuxis.figures.style import CLASSES
@@ -350,12 +350,7 @@ class Explorer:
         if len(content) > MOST_PHOTO:
             raise UserError(f"The file is larger than {MOST_PHOTO // 2**20} MiB; choose a smaller picture.")
         options = self.run.recipe.data
-        try:
-            return as_arrays([prepared_picture(content, options)], options)
-        except Exception as error:  # decoders raise anything
-            raise UserError(
-                "This file is not an image that can be read (JPEG, PNG, WebP, GIF, BMP or TIFF)."
-            ) from error
+        return as_arrays([sent_picture(content, options)], options)
 
     def film(self, pictures: np.ndarray, milliseconds: int) -> bytes:
         """Returns `(N, H, W, C)` bytes as an animated GIF that plays forwards and back, enlarged if they are small."""
