@@ -1,7 +1,8 @@
 r"""Base of adversarial models: losses, gradient penalties, and measures against a discriminator that wins.
 
 D scores how real a sample is: r = D(x) for real samples, f = D(G(z)) for fakes. The losses of `zeuxis.models.losses`
-define what the two minimise.
+define what the two minimise. D may give several `scores` of a sample, one for each patch or scale; losses and penalties
+are then means over them.
 
 Penalties on the discriminator's gradient with respect to its input:
 
@@ -43,7 +44,7 @@ from zeuxis.recipe import Choice, Named, Recipe
 
 __all__ = ["Adversarial", "AdversarialOptions", "Scores", "squared_gradient"]
 
-# Outputs of a discriminator for a batch, by head: `real` is the score, `(B, 1)`.
+# Outputs of a discriminator for a batch, by head: `real` is the score, `(B, 1)`, or several scores of parts, `(B, K)`.
 Scores = dict[str, Tensor]
 
 
@@ -53,6 +54,12 @@ class AdversarialOptions(ModelOptions):
     loss: Named = Field(
         Choice(name="non-saturating"),
         description="see `zeuxis.models.losses`: a name, or a table of name and options",
+    )
+    scores: int = Field(
+        1,
+        ge=1,
+        le=10_000,
+        description="scores that the discriminator gives a sample: one, or one for each patch or scale",
     )
     merged_batches: bool = Field(False, description="discriminate real and fake samples as one batch")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="label real samples 1 minus this")
@@ -112,10 +119,12 @@ class Adversarial(Model):
 
     def check(self) -> None:
         discriminator = self.net("discriminator")
+        scores = (self.options.scores,)
         if not discriminator.head_shapes:
-            discriminator.require_output((1,), "real or fake")
-        elif discriminator.head_shapes.get("real") != (1,):
-            raise UserError(f"In {discriminator.where}, the heads need one called 'real' with one value.")
+            discriminator.require_output(scores, "real or fake" if scores == (1,) else "model.scores")
+        elif discriminator.head_shapes.get("real") != scores:
+            values = "one value" if scores == (1,) else f"{scores[0]} values, as model.scores says"
+            raise UserError(f"In {discriminator.where}, the heads need one called 'real' with {values}.")
         if self.options.augmentation and len(discriminator.input_shape) != 3:
             raise UserError(
                 f"Recipe {self.recipe.name}: model.augmentation is for images, but this discriminator judges latents."
@@ -145,7 +154,7 @@ class Adversarial(Model):
 
     def realness(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         """Returns the discriminator's scores `(B,)` of `(B, C, H, W)` images; higher ones look more real to it."""
-        return self.score(images, condition)["real"].flatten()
+        return self.score(images, condition)["real"].mean(dim=1)
 
     def discriminator_loss(
         self, iteration: Iteration, real: Tensor, fake: Tensor, condition: Tensor | None
@@ -238,5 +247,5 @@ class Adversarial(Model):
 
 def squared_gradient(scores: Tensor, samples: Tensor) -> Tensor:
     """Returns the squared norm, `(B,)`, of the gradient of each sample's score with respect to the sample."""
-    (slope,) = torch.autograd.grad(scores.sum(), samples, create_graph=True)
+    (slope,) = torch.autograd.grad(scores.mean(dim=1).sum(), samples, create_graph=True)
     return slope.square().flatten(1).sum(1)

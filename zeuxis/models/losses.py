@@ -59,8 +59,8 @@ class AdversarialLoss(ABC):
         """Returns the terms that the discriminator minimises, by name.
 
         Args:
-            real: scores of real samples, `(B, 1)`.
-            fake: scores of fakes, `(B, 1)`.
+            real: scores of real samples, `(B, K)`; K is 1 for most discriminators.
+            fake: scores of fakes, `(B, K)`.
             smoothing: real samples are labelled 1 minus this.
         """
 
@@ -69,8 +69,8 @@ class AdversarialLoss(ABC):
         """Returns what the generator minimises.
 
         Args:
-            fake: scores of its samples, `(B, 1)`.
-            real: scores of real samples, `(B, 1)`, for a loss of pairs; else None.
+            fake: scores of its samples, `(B, K)`.
+            real: scores of real samples, `(B, K)`, for a loss of pairs; else None.
         """
 
 

