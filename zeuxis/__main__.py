@@ -99,7 +99,18 @@ def main() -> NoReturn:
     sys.stderr.flush()
     for number in SIGNALS:  # the work is done; do not disturb the interpreter's shutdown
         signal.signal(number, signal.SIG_IGN)
-    sys.exit(code)
+    sys.exit(_reported(code))
+
+
+def _reported(code: Any) -> Any:
+    """Returns the exit code; of one of several processes that train together, after reporting it to their launcher."""
+    path = os.environ.get("ZEUXIS_EXIT_CODE")  # as in `zeuxis.training.distributed`
+    if path is None or "WORLD_SIZE" not in os.environ:
+        return code
+    if os.environ.get("RANK") == "0":
+        with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - pathlib is not loaded yet
+            file.write(str(code or 0))
+    return 0
 
 
 def _safe_streams() -> Output:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +32,10 @@ from zeuxis.cli.shared import (
 )
 from zeuxis.errors import StoppedError
 
+Processes = Annotated[
+    int, typer.Option(min=1, max=1024, help="train in so many processes on this machine, which share every batch")
+]
+
 
 @app.command()
 def train(
@@ -56,6 +62,7 @@ def train(
         str, typer.Option(metavar="RUN", help="start from this run's weights, as far as they fit the recipe's networks")
     ] = "",
     name: Annotated[str, typer.Option(help="name of the run's folder")] = "",
+    processes: Processes = 1,
     runs: Runs = None,
     trust: Trusted = False,
     plugin: Plugins = None,
@@ -70,6 +77,7 @@ def train(
         from zeuxis.data import choose_classes
 
         loaded = loaded.updated({"data.classes": choose_classes(classes, loaded.data)})
+    _launch(processes)
 
     from zeuxis import runs_dir
     from zeuxis.training import start, tracked
@@ -89,6 +97,7 @@ def resume(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="change a rate, a weight of a loss or how often is logged"),
     ] = None,
+    processes: Processes = 1,
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
@@ -97,6 +106,7 @@ def resume(
     from zeuxis.training import resume as resume_run
 
     opened = open_run(run, runs, trust)
+    _launch(processes)
     changes = dict(parse_override(text) for text in settings or []) | budget(epochs, steps, minutes)
     _done(opened.path, resume_run(opened.path, changes, trust=opened.trust))
 
@@ -132,9 +142,20 @@ def demo(
     echo(run_demo(runs, minutes=minutes))
 
 
+def _launch(processes: int) -> None:
+    """Runs this command in several processes that train together, and ends with their exit code."""
+    if processes > 1 and "WORLD_SIZE" not in os.environ:
+        from zeuxis.training.launching import launch
+
+        raise typer.Exit(launch(processes, sys.argv[1:]))
+
+
 def _done(folder: Path, finished: bool) -> None:
     from zeuxis.run import Run
+    from zeuxis.training.distributed import is_main
 
+    if not is_main():
+        raise typer.Exit(0 if finished else 130)
     run = Run(folder)
     if finished:
         _after(run)

@@ -6,6 +6,7 @@ The k-th batch of a run depends only on the seed and k, so a resumed run needs n
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,7 @@ class Batches:
         seed: seed of the order and of mirroring.
         device: device of the batches.
         resident: whether to keep the images on the device; if None, wherever they fit.
+        part: gives the rows of a batch that are read, for their number; all of them by default.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Batches:
         device: torch.device,
         *,
         resident: bool | None = None,
+        part: Callable[[int], slice] = slice,
     ) -> None:
+        self.part = part
         self.dataset, self.options, self.seed, self.device = dataset, options, seed, device
         self.batch_size = min(batch_size, len(dataset.train))
         self.per_epoch = len(dataset.train) // self.batch_size
@@ -78,10 +82,11 @@ class Batches:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset.train))
             self._order: Any = torch.from_numpy(order).to(self.device) if self._held else self.dataset.train[order]
             self._epoch = epoch
-        indices = self._order[place * self.batch_size : (place + 1) * self.batch_size]
+        rows = self.part(self.batch_size)
+        indices = self._order[place * self.batch_size : (place + 1) * self.batch_size][rows]
         mirrored = None
         if self.options.flip:
-            mirrored = np.random.default_rng([self.seed, epoch, place]).random(self.batch_size) < 0.5
+            mirrored = np.random.default_rng([self.seed, epoch, place]).random(self.batch_size)[rows] < 0.5
         if self._held is None:
             return make_batch(self.dataset, self.options, indices, self.device, mirrored)
         pixels, labels = self._held

@@ -40,6 +40,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from zeuxis.errors import UserError, nearest
 from zeuxis.nets.backend import own_kernels
@@ -397,10 +398,20 @@ class Dropout(nn.Dropout):
         dropped = round(256 * self.p)
         if not self.training or not dropped or not own_kernels(x):
             return super().forward(x)
-        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-        strides = torch.empty_like(x, device="meta").stride()
-        mask = words.view(torch.uint8)[: x.numel()].as_strided(x.shape, strides) >= dropped
-        return x * mask.to(x.dtype).mul_(256 / (256 - dropped))
+        return x * kept(x, dropped).to(x.dtype).mul_(256 / (256 - dropped))
+
+
+def kept(x: Tensor, dropped: int) -> Tensor:
+    """Returns a random mask of the shape of a tensor, in which `dropped` of 256 values are False on average.
+
+    As a function that can be overridden like PyTorch's own, it also serves processes that share a batch.
+    """
+    if has_torch_function_unary(x):
+        overridden: Tensor = handle_torch_function(kept, (x,), x, dropped)
+        return overridden
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    strides = torch.empty_like(x, device="meta").stride()
+    return words.view(torch.uint8)[: x.numel()].as_strided(x.shape, strides) >= dropped
 
 
 def _pool(kind: type[nn.MaxPool2d] | type[nn.AvgPool2d]) -> Maker:

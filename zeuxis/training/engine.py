@@ -3,7 +3,7 @@
     for each phase:
         for each of its repeats:
             loss = sum of the phase's terms         (averaged over several batches if gradients are accumulated)
-            gradient of the loss -> clipping -> update by the phase's optimiser
+            gradient of the loss -> mean over the processes -> clipping -> update by the phase's optimiser
 
 A phase updates only its own networks; gradients pass through the others without changing them. After an update, shared
 values that were computed through the updated networks are dropped.
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from zeuxis.models import Iteration, Phase, Weighted
 from zeuxis.models.base import Role, total
 from zeuxis.training.checkpoint import Checkpoint
+from zeuxis.training.distributed import ALONE, Share
 
 __all__ = ["Number", "Update", "iterate"]
 
@@ -100,9 +101,10 @@ class Update:
         """Adds the gradient of one batch's loss, divided by the number of batches that are accumulated."""
         (loss / batches if batches > 1 else loss).backward(inputs=self.parameters)  # type: ignore[no-untyped-call]
 
-    def step(self, measure: bool) -> Tensor | None:
+    def step(self, measure: bool, share: Share) -> Tensor | None:
         """Updates the parameters; returns the gradient's norm before clipping if it was computed, else None."""
         norm = None
+        share.average([p.grad for p in self.parameters if p.grad is not None])
         if measure or self.clip:
             norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         if norm is not None and self.clip:
@@ -118,6 +120,7 @@ def iterate(
     iterations: Sequence[Sequence[Iteration]],
     *,
     norms: bool = False,
+    share: Share = ALONE,
 ) -> list[Number]:
     """Runs every phase with all its repeats.
 
@@ -126,6 +129,7 @@ def iterate(
         updates: by the name of the phase that owns the optimiser.
         iterations: for the r-th repeat of every phase, one iteration, or several whose gradients are accumulated.
         norms: whether to measure the gradients' norms.
+        share: of the batches, where several processes train together.
 
     Returns:
         The logged numbers of every repeat and batch.
@@ -147,7 +151,7 @@ def iterate(
                 iteration.logged.clear()
                 if len(parts) > 1:  # accumulation is meant to hold one batch in memory at a time
                     iteration.forget()
-            norm = update.step(norms)
+            norm = update.step(norms, share)
             if norm is not None:
                 numbers.append(Number(f"{phase.name}/gradient_norm", norm, "gradient"))
             for other in (iteration for parts in iterations for iteration in parts):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from zeuxis.recipe import Recipe, recipe_names, run_recipe
 from zeuxis.training.callbacks import Callback, standard_callbacks
 from zeuxis.training.changing import CHANGES, changed, record
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights, tidy
+from zeuxis.training.distributed import joined, launch_id, restarted
 from zeuxis.training.hardware import describe_machine, pick_device, pick_precision
 from zeuxis.training.journal import read_changes
 from zeuxis.training.optimizers import optimizer_of
@@ -60,9 +61,29 @@ def start(
     Returns:
         The run folder, and whether the budget was used up (False after Ctrl-C).
 
+    Where several processes train together, they share the training; if they were started again because one of them had
+    died, they go on with the run that they had begun.
+
     Raises:
         UserError: before anything is written if recipe, data and networks do not match; later as in `Trainer.fit`.
     """
+    with joined() as share:
+        begun = _launched(runs) if restarted() else None
+        if begun:
+            return begun, resume(begun, trust=recipe.trust, visible=visible, callbacks=callbacks)
+        trainer, files = _prepared(recipe, runs, name, visible, callbacks, from_run)
+        with ExitStack() as stack:
+            if share.main:
+                trainer.folder = stack.enter_context(_new_run(runs, name, recipe.name, files))
+                remember(trainer.folder, trainer.model.recipe.calls)
+            trainer.folder = share.told(trainer.folder)
+            return trainer.folder, trainer.fit()
+
+
+def _prepared(
+    recipe: Recipe, runs: Path, name: str, visible: bool, callbacks: Sequence[Callback], from_run: Path | None
+) -> tuple[Trainer, dict[str, str | bytes]]:
+    """Returns the trainer of a new run, and the first files of its folder, by path; writes nothing."""
     device = pick_device(recipe.training.device)
     recipe, trained = _trained_networks(_as_hardware_allows(recipe), runs)
     dataset = data.load(recipe.data, recipe=recipe.name)
@@ -86,6 +107,7 @@ def start(
         **describe_machine(device),
         "data": dataset.describe(),
         **origin,
+        **({"launch": launch_id(), "processes": trainer.share.size} if trainer.share.size > 1 else {}),
     }
     files: dict[str, str | bytes] = {
         "recipe.toml": model.recipe.to_toml(),
@@ -96,10 +118,16 @@ def start(
     if dataset.left_out:
         lines = (f"{file}\t{reason}".replace("\n", "\\n") for file, reason in dataset.left_out.items())
         files["left-out.txt"] = "".join(f"{line}\n" for line in lines)
-    with _new_run(runs, name, recipe.name, files) as folder:
-        trainer.folder = folder
-        remember(folder, model.recipe.calls)
-        return folder, trainer.fit()
+    return trainer, files
+
+
+def _launched(runs: Path) -> Path | None:
+    """Returns the run that this launch of processes had begun before one of them died."""
+    for path in runs.glob("*/environment.json"):
+        with suppress(OSError, ValueError):
+            if json.loads(path.read_text("utf-8")).get("launch") == launch_id():
+                return path.parent
+    return None
 
 
 def resume(
@@ -125,8 +153,11 @@ def resume(
     Raises:
         UserError: if the run is finished, its checkpoints are damaged, or its data has changed.
     """
-    with locked(folder):
-        sweep(folder)
+    with joined() as share, locked(folder) if share.main else nullcontext():
+        if share.main:
+            sweep(folder)
+            tidy(subfolder(folder, "checkpoints"))
+        share.told(None)  # the others wait until the folder is in order
         recorded_recipe = run_recipe(folder, trust=trust)
         recipe = _as_hardware_allows(changed(recorded_recipe, overrides or {}))
         device = pick_device(recipe.training.device)
@@ -134,7 +165,6 @@ def resume(
         model = build_model(recipe, dataset.classes)
         taking_part = standard_callbacks(model, visible=visible, more=callbacks)
         trainer = Trainer(folder, model, dataset, device, taking_part)
-        tidy(subfolder(folder, "checkpoints"))
         checkpoint = _last_good(folder)
         if checkpoint is None and best_checkpoint(folder / "checkpoints"):
             raise UserError(
@@ -154,7 +184,7 @@ def resume(
                 f"epoch {trainer.epoch:g}); to train it longer, give a larger budget for all of the training, such as "
                 f"--{budget} {math.ceil(2 * used_budget)}."
             )
-        if overrides:
+        if overrides and share.main:
             write_file(folder / "recipe.toml", trainer.model.recipe.to_toml())
             for words in record(folder, trainer.counters, recorded_recipe, trainer.model.recipe, overrides):
                 say(f"From step {trainer.step} on: {words}.")

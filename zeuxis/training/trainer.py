@@ -30,6 +30,7 @@ from zeuxis.threads import threads
 from zeuxis.training.callbacks.base import Callback
 from zeuxis.training.capture import Captured, graph_on
 from zeuxis.training.checkpoint import Checkpoint, checkpoints, load_into
+from zeuxis.training.distributed import share
 from zeuxis.training.engine import Number, iterate
 from zeuxis.training.hardware import keep_freed_memory, pick_precision, require_memory, reset_peak_memory
 from zeuxis.training.journal import Journal
@@ -56,6 +57,7 @@ class Trainer:
         tests: test terms of the last step; empty if there was no test.
         saving: whether a callback asks for a checkpoint of the last step.
         settled: whether the training has ended before its budget was used up.
+        share: of every batch, where several processes train together.
     """
 
     def __init__(
@@ -66,7 +68,11 @@ class Trainer:
         model.to(device)
         for name in model.networks:
             model.net(name).precision = getattr(torch, pick_precision(self.options.precision, device))
-        self.batches = Batches(dataset, model.recipe.data, self.options.batch_size, self.options.seed, device)
+        self.share = share()
+        self.batches = Batches(
+            dataset, model.recipe.data, self.options.batch_size, self.options.seed, device, part=self.share.rows
+        )
+        self.share.require(self.batches.batch_size)
         self.phases = model.phases
         self.updates = build_updates(model)
         self.generator = torch.Generator(device)
@@ -77,7 +83,8 @@ class Trainer:
         self._images_before = 0
         self._before = (0.0, 0, 0.0)
         self._ending, self._stop = False, ""
-        self._captured = Captured(self._run, lambda: graph_on(device, self.generator)) if self.options.capture else None
+        captures = self.options.capture and self.share.size == 1  # messages between processes are not recorded
+        self._captured = Captured(self._run, lambda: graph_on(device, self.generator)) if captures else None
         self._require_several()
         require_memory([model.net(name) for name in model.networks], self.batches.batch_size, device)
         for callback in list(self.callbacks):  # a copy, as a callback may add another
@@ -147,8 +154,9 @@ class Trainer:
         reset_peak_memory(self.device)
         number = 0 if self.options.threads == "auto" else self.options.threads
         with self._write_errors_explained(), ExitStack() as ending:
-            self.journal = Journal(self.folder / "journal.jsonl", keep=self.step)
-            ending.callback(self.journal.close)
+            if self.share.main:
+                self.journal = Journal(self.folder / "journal.jsonl", keep=self.step)
+                ending.callback(self.journal.close)
             ending.enter_context(_stop_on_signals(self))
             ending.enter_context(torch.random.fork_rng())
             ending.enter_context(threads.fixed(number))
@@ -156,18 +164,31 @@ class Trainer:
                 callback.begin(self)
                 ending.callback(callback.end, self)
             before = time.perf_counter()
-            while not (self._ending or self.complete):
+            while not self._is_over():
                 self._before = (self.epoch, self.step, self.seconds / 60)
                 with threads.unit("iteration"):
                     self.iterate()
                 now = time.perf_counter()
                 self.seconds += max(now - before, 0.0)  # in case the clock is set back
                 before = now
+                self._agree()
                 # Read only once per step: a signal that arrives later takes effect after the next step, which is saved.
                 self._ending = self.complete or bool(self._stop)
                 for callback in self.callbacks:
                     callback.iterated(self)
         return not self._stop
+
+    def _agree(self) -> None:
+        """Makes all processes count the same time, and stop if one of them is stopped."""
+        self.seconds, stopped = self.share.most(self.seconds, bool(self._stop))
+        if stopped and not self._stop:
+            self.stop("another process was stopped")
+
+    def _is_over(self) -> bool:
+        """Returns whether the training ends here; the main process's callbacks may have decided so."""
+        over, settled = self.share.most(self._ending or self.complete, self.settled)
+        self.settled = bool(settled)
+        return bool(over)
 
     def iterate(self) -> list[Number]:
         """Runs one step of all phases that are due and returns its numbers; calls no callback."""
@@ -177,12 +198,14 @@ class Trainer:
         self.generator.manual_seed(seed ^ 0x5EED)
         due = [phase for phase in self.phases if self.step % phase.interval == 0]
         repeats = max(phase.repeat for phase in due)
+        rows = self.batches.batch_size // self.share.size
         iterations = [
-            [self._iteration(self.batches.batch_size, self._next_batch) for _ in range(self.options.accumulate)]
-            for _ in range(repeats)
+            [self._iteration(rows, self._next_batch) for _ in range(self.options.accumulate)] for _ in range(repeats)
         ]
         norms = (self.step + 1) % self.options.log_every == 0 or self.step == 0
-        numbers = self._captured(due, iterations) if self._captured else self._run(due, iterations, norms)
+        with self.share.drawing(rows):
+            numbers = self._captured(due, iterations) if self._captured else self._run(due, iterations, norms)
+        self.share.average([number.value for number in numbers])
         # A captured iteration always measures the gradients' norms.
         self.numbers = [number for number in numbers if norms or number.role != "gradient"]
         self.step += 1
@@ -192,7 +215,7 @@ class Trainer:
     def _run(
         self, phases: Sequence[Phase], iterations: Sequence[Sequence[Iteration]], norms: bool = True
     ) -> list[Number]:
-        return iterate(phases, self.updates, iterations, norms=norms)
+        return iterate(phases, self.updates, iterations, norms=norms, share=self.share)
 
     def _next_batch(self) -> Batch:
         batch = self.batches[self.batches_read]

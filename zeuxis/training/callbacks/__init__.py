@@ -14,6 +14,7 @@ from zeuxis.training.callbacks.records import Records
 from zeuxis.training.callbacks.saving import Checkpoints, Snapshots
 from zeuxis.training.callbacks.testing import Testing
 from zeuxis.training.callbacks.watch import Watch
+from zeuxis.training.distributed import share
 from zeuxis.training.schedules import schedule_of
 
 __all__ = ["CALLBACKS", "Callback", "Display", "standard_callbacks"]
@@ -36,7 +37,7 @@ def standard_callbacks(model: Model, *, visible: bool = True, more: Sequence[Cal
         kind = CALLBACKS[choice.name]
         options = choice.read(kind.Options, f"Recipe {recipe.name}", f"training.callbacks.{i}")
         named.append(kind(**options.model_dump()))
-    return [
+    callbacks: list[Callback] = [
         *([MovingAverage(recipe.training.ema)] if recipe.training.ema else []),
         Testing(),
         Watch(),
@@ -49,3 +50,4 @@ def standard_callbacks(model: Model, *, visible: bool = True, more: Sequence[Cal
         Checkpoints(),
         Display(visible=visible),
     ]
+    return [callback for callback in callbacks if callback.everywhere or share().main]

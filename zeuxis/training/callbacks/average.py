@@ -23,6 +23,8 @@ __all__ = ["MovingAverage"]
 class MovingAverage(Callback):
     """Averages the weights and replaces them by the average while the model is used."""
 
+    everywhere = True
+
     def __init__(self, decay: float) -> None:
         self.decay = decay
 

@@ -34,10 +34,12 @@ class Callback:
     Attributes:
         Options: its options in a recipe, which are passed to it as keyword arguments.
         measures: names of the numbers that it adds to a test; `training.best` and `training.until` may name them.
+        everywhere: where several processes train together, whether it takes part in all of them; else in the main one.
     """
 
     Options: ClassVar[type[Section]] = Section
     measures: tuple[str, ...] = ()
+    everywhere: ClassVar[bool] = False
 
     def attached(self, trainer: Trainer) -> None:
         """Called when the trainer is built, before anything is written.

@@ -16,6 +16,8 @@ __all__ = ["Rates"]
 class Rates(Callback):
     """Sets the rate of every phase for the next iteration, from the used share of the budget."""
 
+    everywhere = True
+
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from zeuxis.data.batches import make_batch
 from zeuxis.threads import paced
 from zeuxis.training.callbacks.base import Callback
+from zeuxis.training.distributed import ALONE, Share
 
 if TYPE_CHECKING:
     from zeuxis.training.trainer import Trainer
@@ -22,27 +23,33 @@ CHUNK = 256
 class Testing(Callback):
     """Computes the means of the model's test terms over the held-out images; other callbacks add theirs."""
 
+    everywhere = True
+
     def iterated(self, trainer: Trainer) -> None:
         if not trainer.is_due(trainer.options.test_every) and not trainer.complete:
             return
-        trainer.tests = held_out_terms(trainer)
+        trainer.tests = held_out_terms(trainer, share=trainer.share)
         with trainer.as_used():
             for callback in trainer.callbacks:
                 trainer.tests |= callback.tested(trainer)
 
 
-def held_out_terms(trainer: Trainer, most: int | None = None) -> dict[str, float]:
+def held_out_terms(trainer: Trainer, most: int | None = None, share: Share = ALONE) -> dict[str, float]:
     """Computes the model's test terms with the weights in training.
+
+    Every chunk of images has its own seed, so that its numbers do not depend on which process tests it, or when.
 
     Args:
         trainer: the trainer, with model and data.
         most: number of images to test; all if None.
+        share: of the chunks, where several processes test together.
     """
     totals: dict[str, Tensor] = {}
     indices, model = trainer.dataset.test[:most], trainer.model
     model.eval()
     with torch.no_grad():
-        for start in paced(range(0, len(indices), CHUNK), "test"):
+        for start in paced(range(0, len(indices), CHUNK)[share.rank :: share.size], "test"):
+            trainer.generator.manual_seed(start)
             part = indices[start : start + CHUNK]
             batch = make_batch(trainer.dataset, model.recipe.data, part, trainer.device)
             terms = model.test(trainer.iteration_on(batch))
@@ -51,4 +58,6 @@ def held_out_terms(trainer: Trainer, most: int | None = None) -> dict[str, float
             for name, value in terms.items():
                 totals[name] = totals.get(name, torch.zeros((), device=trainer.device)) + value * len(part)
     model.train()
-    return {name: float(total / len(indices)) for name, total in totals.items()}
+    return {
+        name: total / len(indices) for name, total in share.totals({k: float(v) for k, v in totals.items()}).items()
+    }
