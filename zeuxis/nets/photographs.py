@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zeuxis.data import on_white
 from zeuxis.errors import UserError
 
 __all__ = ["efficientnet", "installed", "perceptual_error"]
@@ -80,13 +81,13 @@ def perceptual_error(images: Tensor, targets: Tensor) -> Tensor:
 def _stages(images: Tensor) -> Iterator[Tensor]:
     """Yields the last map of each size, `(B, C, h, w)`, of unit length over the channels at every position."""
     network = efficientnet(str(images.device))
-    images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
+    images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else on_white(images)
     x = network._swish(network._bn0(network._conv_stem(inputs_of(images * 255))))
     for block in network._blocks:
         before, x = x, block(x)
         if x.shape[-1] < before.shape[-1]:
             yield _unit(before)
-        if x.shape[-1] < NARROWEST:
+        if min(x.shape[2:]) < NARROWEST:
             return
     yield _unit(x)
 
