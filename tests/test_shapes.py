@@ -95,8 +95,8 @@ def test_networks_follow_a_size_or_name_sizes_that_they_follow(name: str, sides:
             assert str(resized(recipe, near).data.size.setting) == near
         return
     for network in networks.values():
-        if network.layers == velocity_layers(size):
-            continue
+        if name == "modern-flow-28":
+            assert network.layers == velocity_layers(size)
         found = [re.fullmatch(r"reshape (\w+)x(\d+)x(\d+)", layer) for layer in network.layers]
         doublings = sum("deconv" in layer and "s2" in layer for layer in network.layers)
         for grid in filter(None, found):
@@ -237,7 +237,7 @@ def test_transparency_is_kept_only_if_that_is_asked_for(tmp_path: Path) -> None:
     data = choose(sprites(tmp_path / "set"))
     recipe, words = choose_recipe(data)
     assert recipe.data.channels == 3 and words.endswith(
-        "Some images are transparent, and are placed on white; --set data.channels=4 keeps that."
+        "Some images are transparent, and lose that; --set data.channels=4 keeps it."
     )
     recipe, words = choose_recipe(data | {"data.channels": 4, "data.fit": "pad"}, size="48x32")
     assert recipe.data.shape == (4, 32, 48) and recipe.data.fit == "pad" and "transparent" not in words

@@ -90,7 +90,7 @@ def choose_recipe(
         f"{'' if size else '; --size asks for another size'}. Ctrl-C stops at any time and keeps what is trained."
     )
     if collection.transparent and options.channels != 4:
-        sentences += " Some images are transparent, and are placed on white; --set data.channels=4 keeps that."
+        sentences += " Some images are transparent, and lose that; --set data.channels=4 keeps it."
     return recipe, sentences
 
 
