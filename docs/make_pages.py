@@ -16,7 +16,7 @@ from zeuxis.figures import kinds
 from zeuxis.guide import groups, origin_in_words
 from zeuxis.models import MODELS, build_model
 from zeuxis.nets import layers, summary
-from zeuxis.recipe import Choice, DataOptions, NetworkOptions, TrainingOptions, load_recipe, recipe_names
+from zeuxis.recipe import Choice, DataOptions, NetworkOptions, Size, TrainingOptions, load_recipe, recipe_names
 from zeuxis.training.optimizers import OPTIMIZERS
 from zeuxis.training.schedules import SCHEDULES
 
@@ -31,11 +31,13 @@ its own `layers` has only its own heads, if any. On the command line, set any ke
 `--set training.batch_size=64`. A budget is one of `epochs`, `steps` and `minutes`. An interval is written as
 `10 epochs`, `500 steps`, `2 minutes` or `never`.
 
-`zeuxis train RECIPE --size 96` sets the size of the images, and the networks follow ({mod}`zeuxis.sizing`): stages that
-halve or double the resolution are added or removed next to the smallest grid, as many as keep it at least as large as
-in the recipe and less than twice as large. A U-Net works on patches, so that its first resolution stays at 32 pixels or
-less. Images are square. All recipes can have 32, 64, 96 and 128 pixels; `modern-*` are made for it. Penalties, rates
-and budget stay as they are: look at the losses of the first epochs.
+`zeuxis train RECIPE --size 96`, or `--size 96x64` with the width first, sets the size of the images, and the networks
+follow ({mod}`zeuxis.sizing`): stages that halve or double the resolution are added or removed next to the smallest
+grid, as many as keep it at least as large as in the recipe and less than twice as large. Both sides halve together, so
+each must be divisible by 2 as many times; a size that does not fit is refused, with the nearest that do. A U-Net works
+on patches, so that its first resolution stays at 32 pixels or less. All recipes can have 32, 64, 96 and 128 pixels;
+`modern-*` are made for it. Penalties, rates and budget stay as they are: look at the losses of the first epochs. `--set
+data.size` alone leaves the networks as they are.
 
 ## Included recipes
 
@@ -51,6 +53,7 @@ def rows(schema: type[BaseModel]) -> str:
     lines = ["| key | default | what |", "|---|---|---|"]
     for name, field in schema.model_fields.items():
         default = field.get_default(call_default_factory=True)
+        default = default.setting if isinstance(default, Size) else default
         shown = "required" if field.is_required() else "" if default is None else f"`{default!r}`"
         if isinstance(default, BaseModel):
             shown = f"`{default.name!r}`" if isinstance(default, Choice) else "see below"
@@ -222,7 +225,7 @@ def render_measures() -> str:
         error = min(judge.series("test/error")[1])
         count = sum(table["total"] for table in judge.summary["networks"].values())
         data = judge.recipe.data
-        images = f"{Path(data.path).name or data.source}, {data.size}x{data.size}"
+        images = f"{Path(data.path).name or data.source}, {data.size}"
         rows.append(f"| `{judge.recipe.name}` | {images} | {1 - error:.1%} | {count:,} |\n")
     return MEASURES + "".join(lines) + JUDGES + "".join(rows) + STUDIES
 
@@ -253,14 +256,13 @@ def render_which() -> str:
         for recipe in group.recipes:
             shown = Path(__file__).parent / "gallery" / recipe.name / "numbers.json"
             tables = summary(recipe.name, build_model(recipe).networks)["networks"].values()
-            kind = "grey" if recipe.data.channels == 1 else "colour"
             picture, trained, name = "", "", f"`{recipe.name}`"
             if shown.exists():
                 name = f"[`{recipe.name}`](gallery/{recipe.name}.md)"
                 picture = f"![samples of {recipe.name}](gallery/{recipe.name}/strip.png)"
                 trained = f"{json.loads(shown.read_text('utf-8'))['minutes']:g} min"
             cells = (
-                name, picture, f"{recipe.data.size}x{recipe.data.size} {kind}",
+                name, picture, recipe.data.in_words,
                 f"{sum(table['total'] for table in tables):,}", trained, recipe.description,
             )  # fmt: skip
             parts.append(f"| {' | '.join(cells)} |\n")
@@ -274,10 +276,9 @@ def render() -> str:
         recipe = load_recipe(name)
         tables = summary(name, build_model(recipe).networks)["networks"]
         counts = ", ".join(f"{network} {table['total']:,}" for network, table in tables.items())
-        kind = "grey" if recipe.data.channels == 1 else "colour"
         given = ("epochs", "steps", "minutes")
         budget = next(f"{getattr(recipe.training, key):g} {key}" for key in given if getattr(recipe.training, key))
-        images = f"{recipe.data.source}, {recipe.data.size}x{recipe.data.size} {kind}"
+        images = f"{recipe.data.source}, {recipe.data.in_words}"
         cells = (
             f"`{name}`",
             recipe.model.name,

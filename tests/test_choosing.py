@@ -33,13 +33,17 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_recipe_follows_from_images_and_time(photographs: Path) -> None:
     recipe, words = choose_recipe(choose(photographs))
-    assert recipe.model.name == "conditional-flow" and recipe.data.size == 32 and recipe.data.flip
+    assert recipe.model.name == "conditional-flow" and recipe.data.size == (32, 32) and recipe.data.flip
     assert recipe.training.minutes == 30 and "60 images of 90x70 pixels, in colour, in 2 classes" in words
     assert "32x32 pixels, for 30 minutes (--minutes changes that)" in words
-    sizes = [choose_recipe(choose(photographs), minutes=minutes)[0].data.size for minutes in (1, 30, 90, 5000)]
+    sizes = [choose_recipe(choose(photographs), minutes=minutes)[0].data.size.width for minutes in (1, 30, 90, 5000)]
     assert sizes == [16, 32, 64, 64], "never much larger than the images"
     grey, words = choose_recipe(choose("digits"))
-    assert (grey.data.channels, grey.data.flip, grey.data.size) == (1, False, 16) and "grey, in 10 classes" in words
+    assert (grey.data.channels, grey.data.flip, grey.data.size.setting) == (
+        1,
+        False,
+        16,
+    ) and "grey, in 10 classes" in words
 
 
 def test_images_without_classes_worth_asking_for_have_a_plain_flow(photographs: Path, tmp_path: Path) -> None:
@@ -57,7 +61,7 @@ def test_networks_follow_from_the_size(size: int) -> None:
 
 @pytest.mark.parametrize("size", [8, 30, 1024])
 def test_sizes_that_cannot_be_are_named(size: int) -> None:
-    with pytest.raises(UserError, match=f"multiple of 8 from 16 to 512, not {size}"):
+    with pytest.raises(UserError, match=f"multiples of 8 from 16 to 512, not {size}"):
         choose_recipe(choose("digits"), size=size)
 
 
@@ -69,7 +73,7 @@ def test_train_needs_no_recipe(photographs: Path, tmp_path: Path) -> None:
     assert run.step == 3 and run.sample(2, label="rose").shape == (2, 16, 16, 3)
     for wrong, expected in (
         (["train"], "Name a recipe"),
-        (["train", "digits-vae", "--size", "20"], "multiple of 8 from 16 to 512, not 20"),
+        (["train", "digits-vae", "--size", "20"], "multiples of 8 from 16 to 512, not 20"),
     ):
         error = CliRunner().invoke(app, wrong).exception
         assert isinstance(error, UserError) and expected in str(error)

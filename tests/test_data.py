@@ -31,7 +31,7 @@ from zeuxis.data.download import fetch
 from zeuxis.data.idx import read_idx
 from zeuxis.data.registry import data_dir
 from zeuxis.errors import UserError
-from zeuxis.recipe import DataOptions, Section
+from zeuxis.recipe import DataOptions, Section, Size
 
 CPU = torch.device("cpu")
 
@@ -256,7 +256,7 @@ def test_images_are_decoded_once_for_each_content_and_setting(tmp_path: Path) ->
     again = load(chosen.model_copy(update={"classes": ["rose"], "split_seed": 4}), progress=False)
     assert again.classes == ("rose",)
     assert [(c / "images.bin").stat().st_mtime_ns for c in caches(tmp_path)] == [stamp], "a choice needs no decoding"
-    load(chosen.model_copy(update={"size": 9}), progress=False)
+    load(chosen.model_copy(update={"size": Size(9, 9)}), progress=False)
     load(chosen.model_copy(update={"channels": 1}), progress=False)
     assert len(caches(tmp_path)) == 3
     picture(folder / "rose" / "0.png", 201, (40, 40))
@@ -272,7 +272,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest
         def interrupted(*arguments: object) -> Image.Image:
             raise KeyboardInterrupt
 
-        patch.setattr(cache_module, "_square", interrupted)
+        patch.setattr(cache_module, "_fitted", interrupted)
         with pytest.raises(KeyboardInterrupt):
             load(chosen, progress=False)
     assert not caches(tmp_path)

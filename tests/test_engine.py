@@ -231,7 +231,7 @@ def test_figures_and_monitors_go_by_roles(tmp_path: Path) -> None:
     text = GAME.replace('extends = "digits-gan"', '[data]\nsource = "digits"\nsize = 16\nrange = "-1..1"')
     text = text.replace("ema = 0.0", "optimizer = { learning_rate = 1e-3 }\nbatch_size = 4")
     (tmp_path / "game.toml").write_text(text)
-    assert base.data.size == 16
+    assert base.data.size == (16, 16)
     run = train(str(tmp_path / "game.toml"), tmp_path, training__steps=WINDOW + 2, training__batch_size=4)
     assert {name: run.journal.roles[name] for name in run.journal.roles if name.startswith("critic/")} == {
         "critic/score": "term", "critic/size": "term", "critic/loss": "loss", "critic/told_apart": "accuracy",

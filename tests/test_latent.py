@@ -53,7 +53,14 @@ def say(*arguments: str) -> str:
 # -- reading ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("given", [{}, {"channels": 1}, {"loading": "batch", "source_size": 12}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {}, {"channels": 1}, {"loading": "batch", "source_size": 12}, {"channels": 4}, {"size": "12x8"},
+        {"size": "12x8", "fit": "pad", "background": "#336699"}, {"channels": 4, "fit": "pad"}, {"fit": "stretch"},
+        {"size": "12x8", "loading": "batch", "source_size": 24},
+    ],
+)  # fmt: skip
 def test_pictures_are_read_as_the_images_of_training(tmp_path: Path, given: dict[str, object]) -> None:
     (tmp_path / "set").mkdir()
     noise, turned = np.random.default_rng(0), Image.Exif()
@@ -68,14 +75,14 @@ def test_pictures_are_read_as_the_images_of_training(tmp_path: Path, given: dict
     )
     dataset = load(options, progress=False)
     images, notes = read_pictures([tmp_path / "set" / name for name in dataset.names], options)
-    assert images.shape == (8, 8, 8, options.channels)
+    assert images.shape == (8, *options.shape[1:], options.channels)
     if options.loading == "decode":
         assert np.array_equal(np.round(images * 255), dataset.images)
     else:
         assert np.abs(images.mean(axis=(1, 2)) - dataset.images.mean(axis=(1, 2)) / 255).max() < 0.01
     assert [str(note) for note in notes] == [str(note) for note in dataset.notes]
     assert "8 of 8 images are not square: the middle square is used, such as 0.jpg (46x30)" not in str(notes[0])
-    assert any("not square" in str(note) for note in notes)
+    assert any("not square" in str(note) or "not of the shape 12x8" in str(note) for note in notes)
 
 
 def test_a_source_that_crops_crops_pictures_too(tmp_path: Path) -> None:

@@ -469,7 +469,9 @@ def test_a_damaged_environment(fails: Say, trained: dict[str, Run], tmp_path: Pa
 
 
 def test_odd_images_are_read(tmp_path: Path) -> None:
+    from zeuxis.data.cache import prepare
     from zeuxis.data.files import decode
+    from zeuxis.recipe import DataOptions
 
     def content(image: Image.Image, kind: str, **options: object) -> bytes:
         buffer = io.BytesIO()
@@ -498,7 +500,8 @@ def test_odd_images_are_read(tmp_path: Path) -> None:
     assert turned[:8].mean() > 240, "what was left is on top"
 
     clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
-    assert np.asarray(decode(content(clear, "PNG"), 8)).min() == 255, "transparent is white"
+    stored = prepare(decode(content(clear, "PNG"), 8), DataOptions(size=8, channels=3))
+    assert set(stored.pixels) == {255}, "transparent is white"
 
 
 def test_one_bad_file_among_good_ones_is_left_out(

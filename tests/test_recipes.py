@@ -58,7 +58,7 @@ def tried(name: str, folder: Path) -> Run:
     assert resume(run.path, {"training.steps": AFTER}, visible=False)
     run = Run(run.path)
     assert run.step == run.journal[-1]["step"] == AFTER
-    shape = (run.recipe.data.size, run.recipe.data.size, run.recipe.data.channels)
+    shape = (*run.recipe.data.shape[1:], run.recipe.data.channels)
     if run.generates:
         made = run.sample(3, seed=2)
         assert made.shape == (3, *shape)

@@ -11,7 +11,7 @@ import torch
 import zeuxis
 from zeuxis.errors import UserError
 from zeuxis.models import Encodes, Generates, build_model
-from zeuxis.recipe import load_recipe, recipe_names
+from zeuxis.recipe import Size, load_recipe, recipe_names
 from zeuxis.sizing import resized, velocity_layers
 
 MODERN = [name for name in recipe_names() if name.startswith("modern-")]
@@ -21,7 +21,7 @@ MODERN = [name for name in recipe_names() if name.startswith("modern-")]
 @pytest.mark.parametrize("name", MODERN)
 def test_every_modern_recipe_makes_images_of_every_size(name: str, size: int) -> None:
     recipe = resized(load_recipe(name), size)
-    assert recipe.data.size == size and recipe.name == f"{name.rpartition('-')[0]}-{size}"
+    assert recipe.data.size == (size, size) and recipe.name == f"{name.rpartition('-')[0]}-{size}"
     model = build_model(recipe).eval()
     assert isinstance(model, Generates)
     latents = model.sample_latents(2, torch.Generator().manual_seed(1))
@@ -46,8 +46,10 @@ def test_the_rule_reads_every_recipe_of_the_package(name: str) -> None:
 def test_a_recipe_at_its_own_size_is_itself(name: str) -> None:
     recipe = load_recipe(name)
     assert resized(recipe, recipe.data.size) == recipe
-    if recipe.data.size in (32, 64) and "dense" not in " ".join(recipe.networks[next(iter(recipe.networks))].layers):
-        again = resized(resized(recipe, 2 * recipe.data.size), recipe.data.size)
+    if recipe.data.size.width in (32, 64) and "dense" not in " ".join(
+        recipe.networks[next(iter(recipe.networks))].layers
+    ):
+        again = resized(resized(recipe, 2 * recipe.data.size.width), recipe.data.size)
         assert [len(network.layers) for network in again.networks.values()] == [
             len(network.layers) for network in recipe.networks.values()
         ]
@@ -80,13 +82,17 @@ def test_chosen_and_modern_flows_are_sized_by_one_rule() -> None:
     for size in (32, 64, 96, 128):
         chosen, _ = choose_recipe({"data.source": "sprites", "data.path": ""}, size=size)
         modern = resized(load_recipe("modern-flow-28"), size)
-        assert chosen.networks["velocity"].layers == modern.networks["velocity"].layers == velocity_layers(size)
+        assert (
+            chosen.networks["velocity"].layers == modern.networks["velocity"].layers == velocity_layers(Size.of(size))
+        )
 
 
 def test_sizes_that_do_not_fit_are_told_with_those_that_do(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Images of 88 pixels cannot be halved 4 times; those of 80 and 96 can\."):
+    with pytest.raises(
+        UserError, match=r"Images of 88 pixels cannot be halved 4 times; the nearest sizes that fit: 80 and 96\."
+    ):
         resized(load_recipe("modern-gan-64"), 88)
-    with pytest.raises(UserError, match="multiple of 8 from 16 to 512, not 100"):
+    with pytest.raises(UserError, match="multiples of 8 from 16 to 512, not 100; the nearest size is 96"):
         resized(load_recipe("modern-gan-64"), 100)
     module = load_recipe("digits-vae", {"networks.encoder": {"module": "torch.nn.Flatten"}})
     with pytest.raises(UserError, match="The network 'encoder' of digits-vae is a module of your own"):

@@ -26,7 +26,7 @@ from zeuxis.data import load as load_data
 from zeuxis.errors import UserError
 from zeuxis.files import WriteError, is_locked, locked
 from zeuxis.models import MODELS, Iteration, Model, ModelOptions, build_model, phase, register
-from zeuxis.recipe import load_recipe
+from zeuxis.recipe import Size, load_recipe
 from zeuxis.run import Run
 from zeuxis.training import (
     Callback,
@@ -301,7 +301,7 @@ def test_the_best_checkpoint_is_the_one_with_the_lowest_test_term(tmp_path: Path
 def test_tiles_survive_their_file(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (13, 6, 6, 3), np.uint8)
     save_tiles(tmp_path / "t.png", images)
-    back = read_tiles(tmp_path / "t.png", 6)
+    back = read_tiles(tmp_path / "t.png", Size(6, 6))
     assert np.array_equal(back[:13], images)
     assert len(back) == 16
 

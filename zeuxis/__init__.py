@@ -53,7 +53,7 @@ def train(
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
     plugins: Sequence[str | Path] = (),
-    size: int | None = None,
+    size: int | str | None = None,
     track: Sequence[str] = (),
     from_run: str | Path | None = None,
 ) -> Run:
@@ -74,7 +74,7 @@ def train(
         progress: show what happens.
         callbacks: what takes part in it besides, `zeuxis.training.Callback`.
         plugins: Python files that register what the recipe names; the run keeps a copy.
-        size: side of the images in pixels; the recipe's networks follow.
+        size: of the images, a side in pixels or `"WIDTHxHEIGHT"`; the recipe's networks follow.
         track: trackers that follow the training: `tensorboard`, `mlflow`, `wandb`.
         from_run: a run, by folder or name, whose weights it starts from, as far as names and shapes fit.
 

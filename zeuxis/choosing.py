@@ -6,6 +6,7 @@ where images have classes, so that each can be asked for. What follows from the 
 - size: the largest of 16, 32, 64, 128 and 256 pixels that most images have and that the minutes allow. An image of
   twice the side takes four times the work, and needs more of it.
 - network: that of the recipe modern-flow-28, at this size (`zeuxis.sizing`).
+- channels: 1 or 3; transparency is kept only if the user asks for 4.
 - mirroring: images in colour are mirrored, unless their source says that a mirrored one is no longer valid.
 """
 
@@ -20,8 +21,8 @@ import numpy as np
 
 from zeuxis.data import SOURCES
 from zeuxis.files import path_part
-from zeuxis.recipe import DataOptions, Recipe
-from zeuxis.sizing import require_size, velocity_layers
+from zeuxis.recipe import DataOptions, Recipe, Size
+from zeuxis.sizing import require_size, size_of, velocity_layers
 
 __all__ = ["SIZES", "choose_recipe"]
 
@@ -34,14 +35,15 @@ FEWEST_OF_CLASS, MOST_CLASSES = 10, 200
 
 
 def choose_recipe(
-    data: Mapping[str, Any], *, minutes: float | None = None, size: int | None = None
+    data: Mapping[str, Any], *, minutes: float | None = None, size: int | str | None = None
 ) -> tuple[Recipe, str]:
     """Chooses a recipe for some images.
 
     Args:
-        data: keys of the recipe's data section as `zeuxis.data.choose` returns them, such as `data.source`.
+        data: keys of the recipe's data section as `zeuxis.data.choose` returns them, such as `data.source`, and others
+            that the user has set.
         minutes: for which it is chosen; 30 if None.
-        size: side of the generated images; chosen if None.
+        size: of the generated images, a side or `"WIDTHxHEIGHT"`; chosen if None.
 
     Returns:
         The recipe, and sentences that say what was chosen and why.
@@ -49,24 +51,26 @@ def choose_recipe(
     Raises:
         UserError: if the images are not available, or for a size that the network cannot have.
     """
-    options = DataOptions(**{key.removeprefix("data."): value for key, value in data.items()})
+    named = {key.removeprefix("data."): value for key, value in data.items()}
+    options, size = DataOptions(**named), named.get("size") if size is None else size
     origin = SOURCES[options.source]
     collection = origin.open(options.model_copy(update={"convert": True}))
     time = minutes or DEFAULT_MINUTES
     sides = [int(side) for side in re.findall(r"\d+", collection.sizes)]
     smallest = min(sides, default=32)
-    chosen = size or max(s for s in SIZES if s == SIZES[0] or (s <= max(smallest, 16) * 1.5 and MINUTES[s] <= time))
+    side = max(s for s in SIZES if s == SIZES[0] or (s <= max(smallest, 16) * 1.5 and MINUTES[s] <= time))
+    chosen = size_of(size) if size is not None else Size(side, side)
     require_size(chosen)
     conditional = bool(options.numbers or options.attributes) or _has_classes(collection.labels, collection.classes)
-    channels = collection.channels
-    flips = channels == 3 and origin.mirrors
-    name = path_part(f"{Path(options.path).stem or options.source}-flow-{chosen}")
+    colour = (options.channels if "channels" in named else collection.channels) > 1
+    flips = colour and origin.mirrors
+    name = path_part(f"{Path(options.path).stem or options.source}-flow-{chosen.setting}")
     recipe = Recipe.model_validate({
         "name": name,
         "description": f"Flow matching on {Path(options.path).name or options.source}, chosen for these images",
         "data": options.model_dump() | {
-            "size": chosen, "channels": channels, "range": "-1..1", "convert": True, "flip": flips,
-        },
+            "channels": collection.channels, "range": "-1..1", "convert": True, "flip": flips,
+        } | named | {"size": chosen.setting},
         "model": {"name": "conditional-flow" if conditional else "flow"},
         "networks": {"velocity": {"init": "he", "layers": velocity_layers(chosen)}},
         "training": {
@@ -75,16 +79,18 @@ def choose_recipe(
             "optimizer": {"learning_rate": 1e-3}, "schedule": {"name": "cosine"},
         },
     })  # fmt: skip
-    kind = "in colour" if channels == 3 else "grey"
+    kind = "in colour" if collection.channels == 3 else "grey"
     asked = (
         f"in {len(collection.classes)} classes, each of which can be asked for" if conditional and collection.classes
         else "given what the recipe names" if conditional else "without classes"
     )  # fmt: skip
     sentences = (
         f"{len(collection.names):,} images of {collection.sizes} pixels, {kind}, {asked}. Chosen: a flow with a U-Net "
-        f"at {chosen}x{chosen} pixels, for {time:g} minutes{'' if minutes else ' (--minutes changes that)'}"
+        f"at {chosen} pixels, for {time:g} minutes{'' if minutes else ' (--minutes changes that)'}"
         f"{'' if size else '; --size asks for another size'}. Ctrl-C stops at any time and keeps what is trained."
     )
+    if collection.transparent and options.channels != 4:
+        sentences += " Some images are transparent, and lose that; --set data.channels=4 keeps it."
     return recipe, sentences
 
 

@@ -83,7 +83,7 @@ def _kind(recipe: Recipe) -> str:
     """Returns the title of the group that a recipe to start with belongs to."""
     if recipe.data.channels == 1:
         return STARTS[0][0]
-    return STARTS[1 if recipe.data.size <= 32 else 2][0]
+    return STARTS[1 if max(recipe.data.size) <= 32 else 2][0]
 
 
 def origin_in_words(origin: str) -> str:

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PlainValidator,
     PrivateAttr,
     ValidationError,
     field_validator,
@@ -44,6 +45,7 @@ __all__ = [
     "Recipe",
     "ScheduleChoice",
     "Section",
+    "Size",
     "TrainingOptions",
     "explain",
     "flat",
@@ -57,6 +59,9 @@ __all__ = [
 MOST_BYTES, DEEPEST, LONGEST_CHAIN = 2**20, 20, 10
 # Attributes that may be combined into classes: 6 give 2^6 classes.
 MOST_ATTRIBUTES = 6
+# Shortest and longest side of images; the kinds of images by their channels.
+SIDES = (4, 2048)
+KINDS = {1: "grey", 3: "colour", 4: "colour with transparency"}
 # The largest seed that every random generator accepts.
 LAST_SEED = 2**63 - 1
 S = TypeVar("S", bound=BaseModel)
@@ -68,13 +73,52 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=4096)
 
 
+class Size(NamedTuple):
+    """Width and height of images in pixels; a recipe says `96`, or `"96x64"` with the width first."""
+
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, value: Any) -> Size:
+        """Returns the size that a setting names: a side, `WIDTHxHEIGHT`, or a size.
+
+        Raises:
+            ValueError: for anything else, and for a side that is not in 4..2048.
+        """
+        text = str(value) if isinstance(value, Size | str) else shown(value)
+        match = re.fullmatch("([0-9]{1,6})(?:x([0-9]{1,6}))?", text)
+        size = cls(int(match[1]), int(match[2] or match[1])) if match else cls(0, 0)
+        if min(size) < SIDES[0] or max(size) > SIDES[1]:
+            raise ValueError(
+                f"a size should be a side of {SIDES[0]} to {SIDES[1]} pixels, such as 96, or width x height, such as "
+                f"'96x64', not {shown(value)}"
+            )
+        return size
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+    @property
+    def setting(self) -> int | str:
+        """The size as a recipe says it."""
+        return self.width if self.width == self.height else str(self)
+
+
 class DataOptions(Section):
     """Which images to train on, and how they are loaded."""
 
     source: str = Field("digits", description="name of a data source; `zeuxis data` lists them")
     path: str = Field("", description="folder, zip, .npy or .npz, for sources that read one")
-    size: int = Field(28, ge=4, le=2048, description="images are size x size pixels")
-    channels: Literal[1, 3] = Field(1, description="1 for grey, 3 for colour")
+    size: Annotated[Size, PlainValidator(Size.of), PlainSerializer(lambda size: size.setting)] = Field(
+        Size(28, 28), description="a side in pixels, such as `96`, or width x height, such as `'96x64'`"
+    )
+    channels: Literal[1, 3, 4] = Field(1, description="1 for grey, 3 for colour, 4 for colour and transparency")
+    fit: Literal["crop", "pad", "stretch"] = Field(
+        "crop",
+        description="for images of another shape: use the middle, put the whole on `background`, or change the shape",
+    )
+    background: str = Field("#ffffff", description="colour behind transparent images and beside padded ones, #rrggbb")
     range: Literal["0..1", "-1..1"] = Field("0..1", description="range of pixel values that the networks see")
     classes: list[str] = Field([], description="train only on these classes; empty for all")
     attribute: str = Field("", description="binary attribute to use as the class, or several, separated by commas")
@@ -87,7 +131,7 @@ class DataOptions(Section):
     loading: Literal["decode", "batch"] = Field(
         "decode", description="decode images to `size`, or to `source_size` and down-sample each batch"
     )
-    source_size: int = Field(256, ge=4, le=2048, description="size of decoded images with `loading = 'batch'`")
+    source_size: int = Field(256, ge=4, le=2048, description="longer side of decoded images with `loading = 'batch'`")
     test_fraction: float = Field(0.1, gt=0, lt=1, description="share of images held out if no split is published")
     split_seed: int = Field(0, ge=0, le=LAST_SEED, description="seed of that split, independent of the training seed")
 
@@ -107,12 +151,26 @@ class DataOptions(Section):
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of one image as the networks see it, `(C, H, W)`."""
-        return (self.channels, self.size, self.size)
+        return (self.channels, self.size.height, self.size.width)
 
     @property
-    def stored_size(self) -> int:
-        """Side, in pixels, of the images in the cache."""
-        return self.source_size if self.loading == "batch" else self.size
+    def stored_size(self) -> Size:
+        """Size of the images in the cache."""
+        if self.loading == "decode":
+            return self.size
+        return Size(*(round(side * self.source_size / max(self.size)) for side in self.size))
+
+    @property
+    def in_words(self) -> str:
+        """Size and kind of the images in words, such as `"28x28 grey"`."""
+        return f"{self.size} {KINDS[self.channels]}"
+
+    @field_validator("background")
+    @classmethod
+    def _is_colour(cls, text: str) -> str:
+        if not re.fullmatch("#[0-9a-fA-F]{6}", text):
+            raise ValueError(f"{shown(text)} is not a colour; write it as '#rrggbb', such as '#ffffff' for white")
+        return text.lower()
 
     @model_validator(mode="after")
     def _attributes_are_few(self) -> DataOptions:
@@ -130,8 +188,10 @@ class DataOptions(Section):
 
     @model_validator(mode="after")
     def _down_samples(self) -> DataOptions:
-        if self.loading == "batch" and self.source_size < self.size:
+        if self.loading == "batch" and self.source_size < max(self.size):
             raise ValueError(f"source_size ({self.source_size}) is smaller than size ({self.size})")
+        if self.loading == "batch" and self.channels == 4:
+            raise ValueError("transparent images are scaled as they are decoded; set data.loading to 'decode'")
         return self
 
 

@@ -19,7 +19,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zeuxis import data, pretrained
-from zeuxis.data import Dataset, to_unit
+from zeuxis.data import Dataset, on_white, to_unit
 from zeuxis.data.batches import from_unit, make_batch
 from zeuxis.errors import NoWeightsError, UserError, nearest, one_of, require_within
 from zeuxis.files import exists, why
@@ -637,12 +637,15 @@ class Run:
         return self.model
 
     def _pixels(self, images: np.ndarray) -> torch.Tensor:
+        """Returns images as `(N, C, H, W)` in 0..1; transparent ones on white, where the model takes three channels."""
         array = np.asarray(images)
         array = array.astype(np.float32) / 255 if array.dtype == np.uint8 else array.astype(np.float32)
         options = self.recipe.data
         if array.ndim == 3:
             array = array[..., None]
-        expected = (options.size, options.size, options.channels)
+        expected = (*options.shape[1:], options.channels)
+        if options.channels == 3 and array.shape[1:] == (*options.shape[1:], 4):
+            return on_white(torch.from_numpy(array).permute(0, 3, 1, 2))
         if array.shape[1:] != expected:
             raise UserError(f"The images have the shape {array.shape[1:]}; this run takes (H, W, C) = {expected}.")
         return torch.from_numpy(array).permute(0, 3, 1, 2)

@@ -27,8 +27,8 @@ description = "My first recipe"
 
 [data]
 {data}
-size = 32                       # pixels a side; `zeuxis train FILE --size 64` changes networks as well
-channels = {channels}                    # 1: grey, 3: colour
+size = 32                       # a side, or "96x64"; `zeuxis train FILE --size 64` changes networks as well
+channels = {channels}                    # 1: grey, 3: colour, 4: colour and transparency
 convert = true                  # turn grey images into colour, or colour ones grey
 flip = {flip:<24} # mirror half of the images: not for letters, digits or text
 #! classes = []                 # only these classes, such as ["rose", "tulip"]; empty: all

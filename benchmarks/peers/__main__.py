@@ -51,7 +51,9 @@ def main() -> None:
     if task.exists() and json.loads(task.read_text("utf-8")) != settings:
         sys.exit(f"{arguments.out} holds results of another task, {task.read_text('utf-8')}; choose another folder.")
     task.write_text(json.dumps(settings) + "\n", "utf-8")
-    fitting = [peer for peer in arguments.peers.split(",") if recipe.data.size == 28 or peer not in DIGITS_ALONE]
+    fitting = [
+        peer for peer in arguments.peers.split(",") if recipe.data.size.setting == 28 or peer not in DIGITS_ALONE
+    ]
     rows = []
     for seed in range(arguments.seeds):
         for peer in fitting:

@@ -177,7 +177,9 @@ def benchmark(
     images: Annotated[int | None, typer.Option(min=1, help="train each on this many images, over all epochs")] = None,
     seeds: Seeds = 1,
     samples: Samples = 2000,
-    size: Annotated[int | None, typer.Option(help="side of the images in pixels, for your own data")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="PIXELS", help="side of the images or WIDTHxHEIGHT, for your own data")
+    ] = None,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="folder for runs and report [default: RUNS/benchmark-DATA]")] = None,
     to: To = None,

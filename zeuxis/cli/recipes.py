@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,9 +24,18 @@ from zeuxis.cli.shared import (
     recipe_of,
     show,
 )
-from zeuxis.errors import one_of
+from zeuxis.errors import one_of, require_within
 from zeuxis.files import path_part
 from zeuxis.progress import say
+
+
+class Fit(StrEnum):
+    """What happens to images of another shape."""
+
+    crop = "crop"
+    pad = "pad"
+    stretch = "stretch"
+
 
 # How many of the files that are left out `data info` names.
 SHOWN = 20
@@ -51,8 +61,7 @@ def recipes(
         table.add_column(width=len("128x128 colour"), no_wrap=True)
         table.add_column()
         for recipe in group.recipes:
-            kind = "grey" if recipe.data.channels == 1 else "colour"
-            table.add_row(recipe.name, f"{recipe.data.size}x{recipe.data.size} {kind}", recipe.description)
+            table.add_row(recipe.name, recipe.data.in_words, recipe.description)
         echo(f"{group.title}\n{group.text}\n")
         show(table)
         echo("")
@@ -81,7 +90,9 @@ def summary(
     ] = "",
     settings: Settings = None,
     data: DataOption = None,
-    size: Annotated[int | None, typer.Option(metavar="PIXELS", help="side of the images")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="PIXELS", help="side of the images, or WIDTHxHEIGHT such as 96x64")
+    ] = None,
     minutes: Minutes = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     draw: Annotated[
@@ -152,7 +163,10 @@ def data_info(
     data: Annotated[
         str, typer.Argument(metavar="NAME_OR_PATH", help="a data source, a folder or zip, or .npy or .npz")
     ],
-    size: Annotated[int, typer.Option(min=4, max=256, help="side of the images on the sample sheet, in pixels")] = 64,
+    size: Annotated[
+        str, typer.Option(metavar="PIXELS", help="side of the images on the sample sheet, or WIDTHxHEIGHT")
+    ] = "64",
+    fit: Annotated[Fit, typer.Option(help="what happens to images of another shape, as data.fit")] = Fit.crop,
     path: Annotated[str, typer.Option(help="folder or archive, for a source that reads one")] = "",
     out: Out = None,
     plugin: Plugins = None,
@@ -162,10 +176,12 @@ def data_info(
     from zeuxis.data.notes import LONGEST
     from zeuxis.figures.datasheet import datasheet
     from zeuxis.recipe import DataOptions
+    from zeuxis.sizing import size_of
 
     location = {key.removeprefix("data."): value for key, value in choose(data).items()}
     location["path"] = path or location["path"]
-    options = DataOptions(**location, size=size, channels=3, convert=True)
+    options = DataOptions(**location, size=size_of(size), channels=3, convert=True, fit=fit.value)
+    require_within("The longer side on a sample sheet", max(options.size), 4, 256)
     dataset = load(options)
     kind = "grey" if dataset.source["channels"] == 1 else "colour"
     lines = [

@@ -145,7 +145,7 @@ def recipe_of(
     overrides: dict[str, Any],
     *,
     minutes: float | None,
-    size: int | None,
+    size: str | None,
     trust: bool,
     plugins: list[Path] | None,
 ) -> Any:

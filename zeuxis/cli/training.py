@@ -44,7 +44,10 @@ def train(
     ] = "",
     data: DataOption = None,
     size: Annotated[
-        int | None, typer.Option(metavar="PIXELS", help="side of the images; the recipe's networks follow")
+        str | None,
+        typer.Option(
+            metavar="PIXELS", help="side of the images, or WIDTHxHEIGHT such as 96x64; the recipe's networks follow"
+        ),
     ] = None,
     classes: Classes = None,
     attribute: Attribute = None,

@@ -1,6 +1,6 @@
 """Where images come from: sources, the cache of decoded images, splits and batches."""
 
-from zeuxis.data.batches import Batch, Batches, from_unit, to_bytes, to_unit
+from zeuxis.data.batches import Batch, Batches, from_unit, on_white, to_bytes, to_unit
 from zeuxis.data.cache import TO_COLOUR
 from zeuxis.data.dataset import Dataset, choose, choose_classes, combinations, load
 from zeuxis.data.notes import Note
@@ -22,6 +22,7 @@ __all__ = [
     "data_dir",
     "from_unit",
     "load",
+    "on_white",
     "read_pictures",
     "source",
     "to_bytes",

@@ -78,14 +78,10 @@ def arrays(path: Path) -> Collection:
     labels, classes = (None, []) if names is None else _classes(names, len(pixels), str(path))
     channels = 1 if pixels.shape[3] == 1 else 3
     changes = [] if (low, high) == (0, 255) else [f"scaled: values from {low:g} to {high:g} become 0 to 255"]
-    if pixels.shape[3] == 4:
-        changes.append("partly transparent: the background is made white")
 
     def read(i: int, size: int) -> Image.Image:
         scaled = np.clip((pixels[i].astype(np.float64) - low) / ((high - low) / 255), 0, 255)
         image = Image.fromarray(np.round(scaled if channels == 3 else scaled[..., 0]).astype(np.uint8))
-        if image.mode == "RGBA":
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
         image.info = {SIZE: image.size, CHANGES: changes}
         return image
 
@@ -97,6 +93,7 @@ def arrays(path: Path) -> Collection:
         names=[f"image {i}" for i in range(len(pixels))],
         channels=channels,
         sizes=f"{pixels.shape[2]}x{pixels.shape[1]}",
+        transparent=pixels.shape[3] == 4 and bool(pixels[..., 3].min() < high),
         read=read,
         labels=labels,
         classes=classes,

@@ -18,7 +18,7 @@ from torch import Tensor
 from zeuxis.data.dataset import Dataset
 from zeuxis.recipe import DataOptions
 
-__all__ = ["Batch", "Batches", "from_unit", "scaled", "to_bytes", "to_unit"]
+__all__ = ["Batch", "Batches", "from_unit", "on_white", "scaled", "to_bytes", "to_unit"]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def scaled(pixels: Tensor, options: DataOptions) -> Tensor:
     # (B, H, W, C) bytes viewed as (B, C, H, W) are in channels-last layout, the fastest for convolutions.
     images = pixels.permute(0, 3, 1, 2).float() / 255
     if options.stored_size != options.size:
-        images = F.interpolate(images, (options.size, options.size), mode="bilinear", antialias=True)
+        images = F.interpolate(images, options.shape[1:], mode="bilinear", antialias=True)
     return images
 
 
@@ -138,6 +138,19 @@ def from_unit(images: Tensor, pixel_range: str) -> Tensor:
 def to_unit(images: Tensor, pixel_range: str) -> Tensor:
     """Scales images from the recipe's range to 0..1 and clips them."""
     return ((images + 1) / 2 if pixel_range == "-1..1" else images).clamp(0, 1)
+
+
+def on_white(images: Tensor, white: float = 1.0) -> Tensor:
+    """Places `(B, 4, H, W)` transparent images on white, `(B, 3, H, W)`; returns images without transparency unchanged.
+
+    Args:
+        images: pixels from 0 to `white`.
+        white: the largest value.
+    """
+    if images.shape[1] != 4:
+        return images
+    share = images[:, 3:] / white
+    return images[:, :3] * share + white * (1 - share)
 
 
 def to_bytes(images: np.ndarray) -> np.ndarray:

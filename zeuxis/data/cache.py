@@ -26,13 +26,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from zeuxis.data.files import CHANGES, SIZE, size_words
+from zeuxis.data.files import CHANGES, SIZE, size_words, transparent
 from zeuxis.data.notes import Note, Tally
 from zeuxis.data.registry import Collection, cache_dir
 from zeuxis.errors import UserError
 from zeuxis.files import LOCK, unfinished, why, write_file
 from zeuxis.progress import bar, say
-from zeuxis.recipe import DataOptions
+from zeuxis.recipe import DataOptions, Size
 
 __all__ = ["TO_COLOUR", "Decoded", "Prepared", "decoded", "prepare", "reason", "tell"]
 
@@ -72,6 +72,7 @@ class Prepared(NamedTuple):
     Attributes:
         pixels: its bytes, `(H, W, C)`.
         grey: whether it was grey.
+        transparent: whether it was transparent somewhere.
         whole: its size in the file, if that is known.
         size: its size when it was read.
         changes: made while it was read, in words.
@@ -79,6 +80,7 @@ class Prepared(NamedTuple):
 
     pixels: bytes
     grey: bool
+    transparent: bool
     whole: tuple[int, int] | None
     size: tuple[int, int]
     changes: Sequence[str]
@@ -94,7 +96,9 @@ def decoded(collection: Collection, options: DataOptions, progress: bool) -> Dec
     Raises:
         UserError: if no image can be read, or the cache cannot be written.
     """
-    settings = [_FORMAT, collection.fingerprint, options.stored_size, options.channels]
+    settings: list[Any] = [_FORMAT, collection.fingerprint, options.stored_size.setting, options.channels]
+    if (fit := (options.fit, options.background)) != (DataOptions().fit, DataOptions().background):
+        settings += fit  # only then, so that caches made before there was a choice stay valid
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
     folder = _folder() / key
     try:
@@ -167,9 +171,9 @@ def _read(folder: Path, options: DataOptions) -> Decoded:
         raise _DamagedError(f"{Path(error.filename or folder).name}: {why(error)}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise _DamagedError("index.json has changed") from None
-    size, channels = options.stored_size, options.channels
+    (width, height), channels = options.stored_size, options.channels
     return Decoded(
-        images=np.memmap(folder / "images.bin", np.uint8, "r", shape=(len(index["kept"]), size, size, channels)),
+        images=np.memmap(folder / "images.bin", np.uint8, "r", shape=(len(index["kept"]), height, width, channels)),
         digests=np.fromfile(folder / "digests.bin", np.uint64),
         kept=np.array(index["kept"], dtype=np.int64),
         left_out=index["left_out"],
@@ -243,7 +247,7 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
 
     def read(i: int) -> Prepared | str:
         try:
-            return prepare(collection.read(i, options.stored_size), options)
+            return prepare(collection.read(i, max(options.stored_size)), options)
         except Exception as error:  # noqa: BLE001 - decoders raise anything; the file is reported and left out
             return reason(error)
 
@@ -296,10 +300,26 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
 
 
 def prepare(image: Image.Image, options: DataOptions) -> Prepared:
-    """Crops, scales and converts a decoded image to the size and the channels that the cache stores."""
-    mode = "L" if options.channels == 1 else "RGB"
-    pixels = _square(image, options.stored_size).convert(mode).tobytes()
-    return Prepared(pixels, image.mode == "L", image.info.get(SIZE), image.size, image.info.get(CHANGES, ()))
+    """Fits, scales and converts a decoded image to the size and the channels that the cache stores.
+
+    Transparent images are placed on the background. Where transparency is kept, colours are as in image files, not
+    multiplied by it: what a network learns is then what files, arrays and exported graphs hold. Pixels that nobody
+    sees get the colour of the background, because files hold anything there.
+    """
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[options.channels]
+    grey, clear = image.mode in ("L", "LA"), transparent(image)
+    whole = image.info.get(SIZE)
+    changes, before = image.info.get(CHANGES, ()), image.size
+    if clear and mode != "RGBA":
+        ground = Image.new("RGBA", image.size, options.background)
+        flat = Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+        image = flat.convert("L") if grey else flat
+    fitted = _fitted(image, options).convert(mode)
+    size = options.stored_size
+    stored = Image.new(mode, size, options.background + ("00" if mode == "RGBA" else ""))
+    place = ((size.width - fitted.width) // 2, (size.height - fitted.height) // 2)
+    stored.paste(fitted, place, fitted.getchannel("A").point(lambda a: 255 * (a > 0)) if mode == "RGBA" else None)
+    return Prepared(stored.tobytes(), grey, clear, whole, before, changes)
 
 
 def reason(error: Exception) -> str:
@@ -312,22 +332,51 @@ def reason(error: Exception) -> str:
 def tell(tally: Tally, name: str, image: Prepared, options: DataOptions) -> None:
     """Counts what happened to an image while it was prepared."""
     width, height = image.whole or image.size
-    side = options.stored_size
-    if width != height:
-        tally.add("cropped", "not square: the middle square is used", f"{name} ({width}x{height})")
-    if min(width, height) >= 2 * side:
-        tally.add("converted", f"scaled down to {side}x{side}", f"{name} ({width}x{height})")
+    size, stored = options.size, options.stored_size
+    if width * size.height != height * size.width:
+        shape = "square" if size.width == size.height else f"of the shape {size}"
+        kind, what = {
+            "crop": ("cropped", f"the middle {'square' if shape == 'square' else 'part of that shape'} is used"),
+            "pad": ("padded", f"the whole is used, on {_ground(options)}"),
+            "stretch": ("stretched", f"the whole is stretched to {size}"),
+        }[options.fit]
+        tally.add(kind, f"not {shape}: {what}", f"{name} ({width}x{height})")
+    if (max if options.fit == "pad" else min)(width / stored.width, height / stored.height) >= 2:
+        tally.add("converted", f"scaled down to {stored}", f"{name} ({width}x{height})")
     if image.grey != (options.channels == 1):
         tally.add("converted", TO_COLOUR if image.grey else TO_GREY, name)
+    if image.transparent and options.channels != 4:
+        tally.add("converted", f"partly transparent: the background is made {_ground(options)}", name)
+    if options.channels == 4 and not image.transparent:
+        tally.add("converted", "without transparency, and made opaque", name)
     for change in image.changes:
         tally.add("converted", change, name)
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
-    """Resizes the middle square of an image to `size` x `size`; down-sampling is anti-aliased."""
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    if image.size == (size, size):
+def _ground(options: DataOptions) -> str:
+    """Returns what is beside and behind images, in words."""
+    if options.channels == 4:
+        return "transparent ground"
+    return "white" if options.background == "#ffffff" else options.background
+
+
+def _fitted(image: Image.Image, options: DataOptions) -> Image.Image:
+    """Resizes an image to the stored size: its middle, all of it stretched, or all of it with one side shorter.
+
+    Down-sampling is anti-aliased.
+    """
+    (width, height), size = options.size, options.stored_size
+    if image.size == size:
         return image
-    method = Image.Resampling.LANCZOS if side > size else Image.Resampling.BICUBIC
-    return image.resize((size, size), method, box=(left, top, left + side, top + side))
+    # The largest part of the recipe's shape, and the largest size of the image's shape.
+    wide = image.width * height > image.height * width
+    kept: tuple[float, float] = image.size
+    if options.fit == "crop":
+        kept = (image.height * width / height, image.height) if wide else (image.width, image.width * height / width)
+    elif options.fit == "pad" and wide:
+        size = Size(size.width, max(round(image.height * size.width / image.width), 1))
+    elif options.fit == "pad":
+        size = Size(max(round(image.width * size.height / image.height), 1), size.height)
+    left, top = (image.width - kept[0]) / 2, (image.height - kept[1]) / 2
+    method = Image.Resampling.LANCZOS if kept[0] > size.width else Image.Resampling.BICUBIC
+    return image.resize(size, method, box=(left, top, left + kept[0], top + kept[1]))

@@ -80,6 +80,7 @@ def celeba(options: DataOptions) -> Collection:
         names=archive.names,
         channels=survey.channels,
         sizes=survey.sizes,
+        transparent=survey.transparent,
         read=lambda i, size: cropped(archive.image(archive.names[i], size * 2)),
         attributes=np.stack([table[file] for file in files]),
         attribute_names=names,

@@ -218,15 +218,14 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
 
 
 def _require_channels(channels: int, sizes: str, options: DataOptions, recipe: str) -> None:
-    if channels == options.channels or options.convert:
+    if (channels == 1) == (options.channels == 1) or options.convert:
         return
-    kinds = {1: "grey", 3: "colour"}
-    actual, expected = kinds[channels], kinds[options.channels]
+    actual, expected = ("grey", "colour") if channels == 1 else ("colour", "grey")
     size = options.size
     raise UserError(
-        f"The recipe{f' {recipe}' if recipe else ''} makes {size}x{size} {expected} images, but "
+        f"The recipe{f' {recipe}' if recipe else ''} makes {size} {expected} images, but "
         f"'{options.path or options.source}' has {actual} images of {sizes} pixels. To convert them to {expected} at "
-        f"{size}x{size}, add --set data.convert=true; to keep them {actual}, use a recipe with data.channels = "
+        f"{size}, add --set data.convert=true; to keep them {actual}, use a recipe with data.channels = "
         f"{channels}, any data.size, and networks that make {channels} channel{'s' * (channels > 1)}."
     )
 

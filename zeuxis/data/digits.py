@@ -17,6 +17,7 @@ from zeuxis.recipe import DataOptions
     "1,797 handwritten digits that come with scikit-learn; needs no download",
     mirrors=False,
     licence="CC BY 4.0",
+    square=True,
 )
 def digits(options: DataOptions) -> Collection:
     from sklearn.datasets import load_digits

@@ -39,6 +39,7 @@ __all__ = [
     "readable",
     "size_words",
     "surveyed",
+    "transparent",
 ]
 
 # Formats that Pillow may try, whatever a file's suffix is: it would pass an EPS to Ghostscript.
@@ -69,11 +70,13 @@ class Survey(NamedTuple):
     Attributes:
         channels: 3 if any is in colour, else 1.
         sizes: sizes of the images, in words.
+        transparent: whether any is transparent somewhere.
         sampled: whether some files were not read.
     """
 
     channels: int
     sizes: str
+    transparent: bool
     sampled: bool
 
 
@@ -299,7 +302,7 @@ def surveyed(read: Callable[[int], bytes], total: int, count: int = 48) -> Surve
         count: of the sample.
     """
     indices = np.random.default_rng(0).permutation(total)[:count]
-    modes, sizes = set(), set()
+    modes, sizes, clear = set(), set(), False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for i in np.sort(indices).tolist():
@@ -307,9 +310,10 @@ def surveyed(read: Callable[[int], bytes], total: int, count: int = 48) -> Surve
                 with _opened(read(i)) as image:
                     modes.add(image.mode)
                     sizes.add(image.size)
+                    clear = clear or (_may_be_clear(image) and transparent(image.convert("RGBA")))
             except Exception:  # noqa: BLE001 - decoders raise anything; the file is reported when it is decoded
                 continue
-    return Survey(1 if modes and modes <= GREY else 3, size_words(sizes), total > count)
+    return Survey(1 if modes and modes <= GREY else 3, size_words(sizes), clear, total > count)
 
 
 def size_words(sizes: set[tuple[int, int]]) -> str:
@@ -328,9 +332,9 @@ def _opened(content: bytes) -> Image.Image:
 
 
 def decode(content: bytes, size: int, extent: Extent | None = None) -> Image.Image:
-    """Decodes image bytes to mode L or RGB, upright.
+    """Decodes image bytes to mode L or RGB, or LA or RGBA where they are transparent somewhere; upright.
 
-    Transparent images get a white background, values of more than 8 bits are scaled to 8, and the first frame or page
+    Values of more than 8 bits are scaled to 8, and the first frame or page
     is used. A JPEG is decoded at a fraction of its size if its sides still have at least `size` pixels. The image's
     `info` has its full `SIZE`, and the `CHANGES` made, in words.
 
@@ -358,18 +362,14 @@ def decode(content: bytes, size: int, extent: Extent | None = None) -> Image.Ima
         low, high = limits(*(extent(floating) if extent else _range(values)), floating)
         changes.append(f"deeper than 8 bits: values from {low:g} to {high:g} are scaled to 0 to 255")
         image = Image.fromarray(np.round(np.clip((values - low) / ((high - low) / 255), 0, 255)).astype(np.uint8))
-    elif image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or (image.mode == "P" and "transparency" in image.info):
+    elif _may_be_clear(image):
         grey, clear = image.mode in ("LA", "La"), image.convert("RGBA")
-        if clear.getchannel("A").getextrema() != (255, 255):
-            changes.append("partly transparent: the background is made white")
-        ground = Image.new("RGBA", clear.size, "white")
-        flat = Image.alpha_composite(ground, clear).convert("RGB")
-        image = flat.convert("L") if grey else flat
+        image = clear.convert(("LA" if grey else "RGBA") if transparent(clear) else "L" if grey else "RGB")
     elif image.mode not in ("1", "L", "P", "RGB"):
         changes.append(f"in {image.mode} colours: these are converted to RGB")
     if image.mode == "1":
         image = image.convert("L")
-    image = image if image.mode in ("L", "RGB") else image.convert("RGB")
+    image = image if image.mode in ("L", "LA", "RGB", "RGBA") else image.convert("RGB")
     if raw.endswith((";16L", ";16B", ";16N")) and image.mode == "RGB":
         if np.asarray(image).max() < 16:
             raise ValueError("it uses only the lower 12 of its 16 bits per channel, and only the upper 8 can be read")
@@ -383,6 +383,16 @@ def _raw_mode(image: Image.Image) -> str:
     tiles = getattr(image, "tile", None)
     arguments = tiles[0].args if tiles else ""
     return arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""
+
+
+def transparent(image: Image.Image) -> bool:
+    """Returns whether any pixel of a decoded image is transparent."""
+    return image.mode in ("LA", "RGBA") and image.getchannel("A").getextrema() != (255, 255)
+
+
+def _may_be_clear(image: Image.Image) -> bool:
+    """Returns whether an image's mode can hold transparency."""
+    return image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or (image.mode == "P" and "transparency" in image.info)
 
 
 def _is_deep(image: Image.Image) -> bool:

@@ -42,12 +42,24 @@ FASHION_CLASSES = [
 MOST_VALUES = 2**32
 
 
-@source("mnist", "handwritten digits, 28x28 grey, 10 classes (60,000 + 10,000)", mirrors=False, licence="CC BY-SA 3.0")
+@source(
+    "mnist",
+    "handwritten digits, 28x28 grey, 10 classes (60,000 + 10,000)",
+    mirrors=False,
+    licence="CC BY-SA 3.0",
+    square=True,
+)
 def mnist(options: DataOptions) -> Collection:
     return _open("mnist", options, MNIST, [str(i) for i in range(10)])
 
 
-@source("fashion-mnist", "articles of clothing, 28x28 grey, 10 classes (60,000 + 10,000)", mirrors=True, licence="MIT")
+@source(
+    "fashion-mnist",
+    "articles of clothing, 28x28 grey, 10 classes (60,000 + 10,000)",
+    mirrors=True,
+    licence="MIT",
+    square=True,
+)
 def fashion_mnist(options: DataOptions) -> Collection:
     return _open("fashion-mnist", options, FASHION, FASHION_CLASSES)
 

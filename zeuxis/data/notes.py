@@ -16,7 +16,7 @@ class Note:
     """One thing that happened to some images.
 
     Attributes:
-        kind: `left out`, `cropped`, `converted` or `copied`.
+        kind: `left out`, `cropped`, `padded`, `stretched`, `converted` or `copied`.
         count: number of images that it happened to.
         what: what happened, in words that follow `are`.
         example: the first of them.

@@ -22,7 +22,7 @@ __all__ = ["as_arrays", "prepared_picture", "read_pictures", "sent_picture"]
 
 
 def read_pictures(paths: Sequence[str | Path], options: DataOptions) -> tuple[np.ndarray, list[Note]]:
-    """Reads image files: turned upright, cropped, scaled and converted as the images of a training are.
+    """Reads image files: turned upright, fitted, scaled and converted as the images of a training are.
 
     Args:
         paths: image files.
@@ -50,7 +50,7 @@ def read_pictures(paths: Sequence[str | Path], options: DataOptions) -> tuple[np
 
 
 def prepared_picture(content: bytes, options: DataOptions) -> Prepared:
-    """Decodes an image file's bytes, and crops, scales and converts the image as its source does in training.
+    """Decodes an image file's bytes, and fits, scales and converts the image as its source does in training.
 
     Raises:
         Exception: of any kind, if the bytes are no image that can be read.
@@ -60,7 +60,7 @@ def prepared_picture(content: bytes, options: DataOptions) -> Prepared:
         # Pillow warns about large images; `decode` refuses those that are too large.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         # Twice the size, as a frame keeps less than the whole.
-        image = decode(content, options.stored_size * (2 if frame else 1))
+        image = decode(content, max(options.stored_size) * (2 if frame else 1))
         return prepare(frame(image) if frame else image, options)
 
 
@@ -78,8 +78,8 @@ def sent_picture(content: bytes, options: DataOptions, name: str = "This file") 
 
 def as_arrays(pictures: Sequence[Prepared], options: DataOptions) -> np.ndarray:
     """Returns prepared pictures as the recipe's images, `(N, H, W, C)` in 0..1."""
-    side = options.stored_size
+    width, height = options.stored_size
     pixels = np.stack([np.frombuffer(picture.pixels, np.uint8) for picture in pictures])
-    stored = torch.from_numpy(pixels.reshape(-1, side, side, options.channels))
+    stored = torch.from_numpy(pixels.reshape(-1, height, width, options.channels))
     images: np.ndarray = scaled(stored, options).permute(0, 2, 3, 1).numpy()
     return images

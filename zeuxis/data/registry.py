@@ -33,8 +33,9 @@ class Collection:
         names: one per image, for messages and the list of what is left out.
         channels: 1 if all images are grey, else 3.
         sizes: the sizes of the images in words, such as `"28x28"`.
+        transparent: whether any is transparent somewhere.
         read: decodes image i; called from several threads; raises if the image is unreadable. Its second
-            argument is the side in pixels that will be kept, so that it may decode at less than full size. The
+            argument is the longer side in pixels that will be kept, so that it may decode at less than full size. The
             image's `info` may have its `SIZE` and `CHANGES` (`zeuxis.data.files`).
         labels: class index of each image, -1 for none.
         classes: names of the classes, in the order of their indices.
@@ -44,7 +45,7 @@ class Collection:
         factor_names: F names.
         numbers: numeric columns by name, `(N,)` each; NaN where an image has no value.
         split: 0 for train and 1 for test, if a split is published.
-        sampled: whether channels and sizes were read from a sample of the images; decoding reads all.
+        sampled: whether channels, sizes and transparency were read from a sample of the images; decoding reads all.
         notes: what the source has left out, in sentences.
         left_out: files that the source has left out, and why.
     """
@@ -61,6 +62,7 @@ class Collection:
     factors: np.ndarray | None = None
     factor_names: list[str] = field(default_factory=list)
     numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    transparent: bool = False
     split: np.ndarray | None = None
     sampled: bool = False
     notes: list[Note] = field(default_factory=list)
@@ -76,9 +78,10 @@ class Source:
         description: one line for `zeuxis data`.
         mirrors: whether a mirrored image is still valid; mirrored digits are not.
         find: finds the images; a source with `Options` takes them as its second argument.
-        frame: crops a decoded image as this source does, before its middle square is used.
+        frame: crops a decoded image as this source does, before it is fitted to the recipe's size.
         Options: schema of `data.options`; None if it has none.
         licence: of its images, in words; empty if it is not known.
+        square: whether its images are drawn or published as squares, and stay squares.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Source:
     Options: type[Section] | None = None
     frame: Callable[[Image.Image], Image.Image] | None = None
     licence: str = ""
+    square: bool = False
 
     def open(self, options: DataOptions) -> Collection:
         """Finds the images that a recipe describes.
@@ -95,6 +99,11 @@ class Source:
         Raises:
             UserError: if they are not available, or for wrong options.
         """
+        if self.square and options.size.width != options.size.height:
+            raise UserError(
+                f"The images of '{self.name}' are square, and stay square: data.size should be one side, such as "
+                f"{min(options.size)}, not {options.size}."
+            )
         if self.Options is None:
             if options.options:
                 raise UserError(f"The data source '{self.name}' has no options; remove data.options.")
@@ -118,6 +127,7 @@ def source(
     options: type[Section] | None = None,
     frame: Callable[[Image.Image], Image.Image] | None = None,
     licence: str = "",
+    square: bool = False,
 ) -> Callable[[Opener], Opener]:
     """Registers a function as the data source of this name.
 
@@ -126,13 +136,15 @@ def source(
         description: one line for `zeuxis data`.
         mirrors: whether a mirrored image is still valid.
         options: schema of `data.options`, which become the function's second argument; None if it has none.
-        frame: crops a decoded image as this source does, before its middle square is used; a user's own picture is
-            cropped by it as well.
+        frame: crops a decoded image as this source does, before it is fitted to the recipe's size; a user's own picture
+            is cropped by it as well.
         licence: of its images, in words.
+        square: whether its images are squares, and stay squares.
     """
 
     def register(open_: Opener) -> Opener:
-        SOURCES.register(name, Source(name, description, mirrors, open_, options, frame, licence), open_.__module__)
+        entry = Source(name, description, mirrors, open_, options, frame, licence, square)
+        SOURCES.register(name, entry, open_.__module__)
         return open_
 
     return register

@@ -57,6 +57,7 @@ def draw(factors: np.ndarray, side: int) -> Image.Image:
     "17,640 shapes drawn from six known factors, to test disentanglement",
     mirrors=False,
     licence="none needed",
+    square=True,
 )
 def sprites(options: DataOptions) -> Collection:
     table = np.indices(tuple(FACTORS.values())).reshape(len(FACTORS), -1).T

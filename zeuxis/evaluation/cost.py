@@ -121,7 +121,7 @@ def sampling_multiply_adds(run: Run) -> int:
 def training_multiply_adds(run: Run) -> int:
     """Counts the multiply-adds of an iteration, forward and backward, per image that it reads."""
     model, options = build_model(run.recipe, run.classes), run.recipe.data
-    images = torch.rand(BATCH, options.channels, options.size, options.size)
+    images = torch.rand(BATCH, *options.shape)
     labels = torch.arange(BATCH) % len(run.classes) if run.classes else None
     generator = torch.Generator().manual_seed(0)
     start, device = torch.zeros(()), torch.device("cpu")

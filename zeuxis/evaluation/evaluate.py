@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from zeuxis.errors import UserError, one_of, quoted, require_within
-from zeuxis.evaluation.judge import Judge, RandomFeatures, find_judge, find_or_train_judge, judge_name
+from zeuxis.evaluation.judge import Judge, RandomFeatures, find_judge, find_or_train_judge, judge_name, judged
 from zeuxis.evaluation.measure import Material, Value, by_name, measures
 from zeuxis.evaluation.people import GIVES, figures_of
 from zeuxis.files import why, write_file
@@ -118,10 +118,10 @@ def evaluate(
     require_within("The number of samples", samples, FEWEST, MOST_LATENTS)
     require_within("A seed", seed, 0, LAST_SEED - MORE_SEEDS)
     judge = judge or find_or_train_judge(run)
-    if isinstance(judge, Run) and judge.recipe.data.shape != run.recipe.data.shape:
+    if isinstance(judge, Run) and judge.recipe.data.shape != judged(run.recipe.data).shape:
         raise UserError(
-            f"{judge.path} cannot judge {run.path}: it takes images of {judge.recipe.data.shape}, and the run "
-            f"generates {run.recipe.data.shape}."
+            f"{judge.path} cannot judge {run.path}: it takes images of {judge.recipe.data.in_words}, and the run "
+            f"generates {run.recipe.data.in_words}."
         )
     names = applicable(run, judge)
     for name in only:

@@ -3,8 +3,9 @@ r"""Judges that are fixed networks, chosen by name: in their features distances 
 Such a network was trained on other images, or not at all. It knows no class of the images that it judges, but it treats
 every model alike, where a classifier of the images' own classes flatters a model that was trained on these classes.
 
-Before images reach a network that wants another size they are resized with antialiasing, from 8-bit pixels, as G.
-Parmar, R. Zhang and J.-Y. Zhu argue in On Aliased Resizing and Surprising Subtleties in GAN Evaluation, CVPR 2022.
+Transparent images are judged on white. Before images reach a network that wants another size they are resized with
+antialiasing, from 8-bit pixels, as G. Parmar, R. Zhang and J.-Y. Zhu argue in On Aliased Resizing and Surprising
+Subtleties in GAN Evaluation, CVPR 2022. Images that are not square become square so, all of a set alike.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zeuxis.data import to_bytes
+from zeuxis.data import on_white, to_bytes
 from zeuxis.nets import Shape
 from zeuxis.recipe import Choice, Section
 from zeuxis.registry import Registry
@@ -30,7 +31,7 @@ class FeatureJudge(ABC):
     """A fixed network that turns images into features.
 
     Args:
-        shape: channels, height and width of the images.
+        shape: channels, height and width of the images; 4 channels are judged as 3, on white.
         options: keyword arguments of `Options`.
 
     Attributes:
@@ -46,11 +47,11 @@ class FeatureJudge(ABC):
     name: str
 
     def __init__(self, shape: Shape, **options: Any) -> None:
-        self.shape, self.options = shape, self.Options.model_validate(options)
+        self.shape, self.options = (min(shape[0], 3), *shape[1:]), self.Options.model_validate(options)
 
     @abstractmethod
     def extract(self, pixels: Tensor) -> Tensor:
-        """Returns features `(B, F)` of `(B, C, H, W)` pixels in 0..255."""
+        """Returns features `(B, F)` of `(B, C, H, W)` pixels in 0..255, C being 1 or 3."""
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Returns features `(N, F)` of `(N, H, W, C)` images in 0..1 or bytes."""
@@ -58,7 +59,7 @@ class FeatureJudge(ABC):
         with torch.no_grad():
             for i in paced(range(0, len(images), self.chunk), "judge"):
                 pixels = torch.as_tensor(to_bytes(np.array(images[i : i + self.chunk]))).permute(0, 3, 1, 2)
-                parts.append(self.extract(pixels.float()).float().numpy())
+                parts.append(self.extract(on_white(pixels.float(), 255)).float().numpy())
         return np.concatenate(parts)
 
 

@@ -21,7 +21,7 @@ __all__ = ["by_general_judge", "general_applies"]
 def general_applies(material: Material) -> bool:
     """Whether the general judge is asked besides the run's own."""
     run = material.run
-    colour = run.generates and run.recipe.data.channels == 3
+    colour = run.generates and run.recipe.data.channels >= 3
     return colour and isinstance(material.judge, Run) and installed()
 
 

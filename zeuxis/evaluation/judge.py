@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from zeuxis.data import from_unit, load
+from zeuxis.data import from_unit, load, on_white
 from zeuxis.data.registry import cache_dir
 from zeuxis.errors import StoppedError, UserError
 from zeuxis.evaluation.efficientnet import EfficientNet
@@ -42,7 +42,7 @@ from zeuxis.run import Run
 from zeuxis.training import start
 
 __all__ = [
-    "Judge", "RandomFeatures", "features_of", "find_judge", "find_or_train_judge", "judge_name",
+    "Judge", "RandomFeatures", "features_of", "find_judge", "find_or_train_judge", "judge_name", "judged",
     "train_judge",
 ]  # fmt: skip
 
@@ -65,17 +65,18 @@ class RandomFeatures(FeatureJudge):
 
     def __init__(self, shape: Shape, **options: Any) -> None:
         super().__init__(shape, **options)
-        self.name = f"random features {shape[1]}x{shape[2]}x{shape[0]}"
+        channels, height, width = self.shape
+        self.name = f"random features {height}x{width}x{channels}"
         layers: list[nn.Module] = []
-        channels, side = shape[0], shape[1]
+        side = min(height, width)
         generator = torch.Generator().manual_seed(SEED)
-        for width in WIDTHS:
-            layer = nn.Conv2d(channels, width, 3, stride=2 if side > 4 else 1, padding=1)
+        for filters in WIDTHS:
+            layer = nn.Conv2d(channels, filters, 3, stride=2 if side > 4 else 1, padding=1)
             with torch.no_grad():
                 layer.weight.normal_(0, (2 / (9 * channels)) ** 0.5, generator=generator)
                 layer.bias.uniform_(-0.5, 0.5, generator=generator)  # type: ignore[union-attr]
             layers += [layer, nn.ReLU()]
-            channels, side = width, -(-side // 2)
+            channels, side = filters, -(-side // 2)
             if side <= 2:
                 break
         self.network = nn.Sequential(*layers).eval()
@@ -102,10 +103,10 @@ def find_or_train_judge(run: Run) -> Judge:
 def features_of(judge: Judge, images: Tensor) -> Tensor:
     """Returns a judge's features `(B, F)` of `(B, C, H, W)` images in 0..1, through which gradients pass."""
     if isinstance(judge, FeatureJudge):
-        return judge.extract(images.cpu() * 255)
+        return judge.extract(on_white(images.cpu()) * 255)
     model = judge.model
     assert isinstance(model, HasFeatures), "a run that judges is a classifier"
-    return model.features(from_unit(images.to(judge.device), judge.recipe.data.range))
+    return model.features(from_unit(on_white(images).to(judge.device), judge.recipe.data.range))
 
 
 def find_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str) -> Judge | None:
@@ -116,6 +117,7 @@ def find_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str)
         classes: names of the classes; empty if there are none.
         fingerprint: of the data.
     """
+    options = judged(options)
     alike = [judge for judge in judges() if _kind(judge.recipe.data) == _kind(options)]
     if alike:
         return alike[0]
@@ -137,7 +139,7 @@ def train_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str
     """
     recipe = classifier_recipe(options, fingerprint)
     folder = _folder(recipe)
-    if load(recipe.data, recipe=recipe.name).fingerprint != fingerprint:
+    if load(options, recipe=recipe.name).fingerprint != fingerprint:
         raise UserError(
             f"The images of {options.path or options.source} have changed, so no judge can be trained on them."
         )
@@ -154,16 +156,21 @@ def train_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str
             raise
         except UserError as error:
             say(f"No classifier can be trained on these images, so a fixed network is the judge. {error}")
-            return _general(options.shape)
+            return _general(judged(options).shape)
         with suppress(OSError):  # if another process was faster, its judge is used
             (temporary / recipe.name).rename(folder)
-    return find_judge(options, classes, fingerprint) or _general(options.shape)
+    return find_judge(options, classes, fingerprint) or _general(judged(options).shape)
 
 
 @cache
 def _general(shape: Shape) -> FeatureJudge:
     """Returns the judge of images that have no classes, or none that a classifier can learn."""
     return EfficientNet(shape) if shape[0] == 3 and installed() else RandomFeatures(shape)
+
+
+def judged(options: DataOptions) -> DataOptions:
+    """Returns the options of images as a judge sees them: transparent ones on white."""
+    return options.model_copy(update={"channels": 3, "background": "#ffffff"}) if options.channels == 4 else options
 
 
 def _kind(data: DataOptions) -> tuple[str, str, Shape]:
@@ -178,16 +185,16 @@ def _folder(recipe: Recipe) -> Path:
 
 def classifier_recipe(options: DataOptions, fingerprint: str) -> Recipe:
     """Returns the recipe of a classifier for images of any size: convolutions halve them to four pixels or fewer."""
-    layers, side = ["conv 32 k3", "bn", "relu"], options.size
+    layers, side = ["conv 32 k3", "bn", "relu"], min(options.size)
     for width in WIDTHS[1:]:
         if side <= 4:
             break
         layers += [f"conv {width} k3 s2", "bn", "relu"]
         side = -(-side // 2)
     stem = Path(options.path).stem or options.source
-    data: dict[str, Any] = options.model_dump() | {"range": "0..1"}
+    data: dict[str, Any] = judged(options).model_dump() | {"range": "0..1"}
     return Recipe.model_validate({
-        "name": path_part(f"{stem}-cnn-{options.size}-{fingerprint[:6]}"),
+        "name": path_part(f"{stem}-cnn-{options.size.setting}-{fingerprint[:6]}"),
         "description": "Classifier trained as a judge, in whose features distances are measured",
         "data": data,
         "model": {"name": "classifier"},

@@ -35,7 +35,7 @@ def errors(material: Material) -> Figures:
     },
     better="high",
     applies=lambda material: (
-        material.run.encodes and material.run.generates and material.run.recipe.data.size >= WINDOW
+        material.run.encodes and material.run.generates and min(material.run.recipe.data.size) >= WINDOW
     ),
 )
 def fidelity(material: Material) -> Figures:

@@ -92,7 +92,7 @@ def _within_classes(images: np.ndarray, labels: np.ndarray, seed: int = 0) -> np
         "ms_ssim_images": "mean similarity of two images of one class; that of samples should not exceed it",
     },
     better="",
-    applies=lambda material: has_classifier(material) and material.run.recipe.data.size >= WINDOW,
+    applies=lambda material: has_classifier(material) and min(material.run.recipe.data.size) >= WINDOW,
 )
 def alike(material: Material) -> Figures:
     of_samples = _within_classes(material.samples, material.probabilities.argmax(axis=1))

@@ -84,8 +84,8 @@ def card(run: Run) -> str:
         "## Training", "",
         f"- model: `{recipe.model.name}`, {parameters:,} parameters; recipe `{recipe.name}`, step {run.step:,}, seed "
         f"{recipe.training.seed}",
-        f"- images: {images} ({source.description if source else recipe.data.source}), {what}, {recipe.data.size}x"
-        f"{recipe.data.size}, {'grey' if recipe.data.channels == 1 else 'colour'}",
+        f"- images: {images} ({source.description if source else recipe.data.source}), {what}, "
+        f"{recipe.data.in_words}",
         f"- their licence: {licence}",
         *[f"- {sentence}" for sentence in training_state(run)], "",
     ]  # fmt: skip

@@ -270,9 +270,9 @@ def _write_pictures(paths: Sequence[Path], pixels: np.ndarray) -> None:
 
 def _grid(paths: Sequence[Path], folder: Path, columns: int) -> Path:
     """Arranges pictures in a grid beside their folder; small ones are enlarged."""
-    side = _picture(paths[0]).shape[0]
-    zoom = -(-LEGIBLE // side)
-    limit = len(paths) if columns else max(GRID_PIXELS // (zoom * (side + 1)) ** 2, 1)
+    height, width = _picture(paths[0]).shape[:2]
+    zoom = -(-LEGIBLE // min(height, width))
+    limit = len(paths) if columns else max(GRID_PIXELS // (zoom**2 * (height + 1) * (width + 1)), 1)
     tiles = np.stack([_picture(path) for path in paths[:limit]])
     enlarged = tiles.repeat(zoom, axis=1).repeat(zoom, axis=2)
     grid = Image.fromarray(sheet(enlarged, columns or whole_rows(len(tiles)), gap=zoom))

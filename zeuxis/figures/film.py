@@ -61,7 +61,7 @@ def journey_film(
     def frames() -> Iterator[np.ndarray]:
         for start, end in legs:
             images = to_bytes(run.interpolate(start, end, steps=steps + 1, seed=seed)[:-1])
-            zoom = max(round(SIDE / images.shape[1]), 1)
+            zoom = max(round(SIDE / max(images.shape[1:3])), 1)
             yield from (sheet(image[None], 1).repeat(zoom, axis=0).repeat(zoom, axis=1) for image in images)
 
     return write_film(frames(), len(legs) * steps, path, fps=fps, progress=progress)

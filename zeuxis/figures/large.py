@@ -16,7 +16,7 @@ LARGE = 128
     "Four large samples",
     "The first four samples, at full resolution.",
     order=1,
-    applies=lambda run: run.generates and run.recipe.data.size >= LARGE,
+    applies=lambda run: run.generates and max(run.recipe.data.size) >= LARGE,
 )
 def large(run: Run) -> Figure:
     fig = new_figure(10.4, 3.2)

@@ -33,9 +33,9 @@ def manifold(run: Run) -> Figure:
     ax = fig.subplots()
     show_tiles(ax, run.decode(latents), SIDE, gap=0)
     tick_indices = np.linspace(0, SIDE - 1, 4).round().astype(int)
-    middles = (tick_indices + 0.5) * run.recipe.data.size
-    ax.set_xticks(middles, labels=[f"{places[i]:.1f}" for i in tick_indices])
-    ax.set_yticks(middles, labels=[f"{places[-1 - i]:.1f}" for i in tick_indices])
+    width, height = run.recipe.data.size
+    ax.set_xticks((tick_indices + 0.5) * width, labels=[f"{places[i]:.1f}" for i in tick_indices])
+    ax.set_yticks((tick_indices + 0.5) * height, labels=[f"{places[-1 - i]:.1f}" for i in tick_indices])
     ax.tick_params(length=0)
     ax.set_xlabel("first latent")
     ax.set_ylabel("second latent")

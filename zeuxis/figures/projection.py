@@ -51,5 +51,5 @@ def save_projection(projection: Projection, folder: Path) -> list[Path]:
 
 def _tiles(images: list[np.ndarray]) -> Image.Image:
     """Returns `(H, W, C)` bytes in a row, enlarged."""
-    zoom = -(-SIDE // images[0].shape[0])
+    zoom = -(-SIDE // min(images[0].shape[:2]))
     return Image.fromarray(sheet(np.stack(images).repeat(zoom, axis=1).repeat(zoom, axis=2), len(images), gap=zoom))

@@ -28,6 +28,7 @@ __all__ = [
     "heading",
     "mark_changes",
     "new_figure",
+    "on_checks",
     "sheet",
     "show_tiles",
     "tile_axes",
@@ -72,6 +73,8 @@ STYLE: dict[Any, Any] = {
 }
 
 
+# Grey values of the two squares of a checkerboard behind transparent images.
+CHECKS = (255, 229)
 FORMATS = (".png", ".svg", ".pdf", ".jpg")
 # Inches above the axes for the two lines of a title.
 HEADING = 0.58
@@ -136,12 +139,12 @@ def choose_attribute(run: Run, *preferred: str) -> str:
 
 
 def sheet(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
-    """Arranges `(N, H, W, C)` images in rows on white.
+    """Arranges `(N, H, W, C)` images in rows on white, transparent ones over a checkerboard.
 
     Returns:
         `(rows * (H + gap) - gap, columns * (W + gap) - gap, 3)` bytes.
     """
-    tiles = to_bytes(images)
+    tiles = on_checks(to_bytes(images))
     tiles = np.repeat(tiles, 3, axis=3) if tiles.shape[3] == 1 else tiles
     count, height, width, _ = tiles.shape
     rows = -(-count // columns)
@@ -151,6 +154,19 @@ def sheet(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
     return grid.reshape(rows * (height + gap), columns * (width + gap), 3)[
         : rows * (height + gap) - gap, : columns * (width + gap) - gap
     ]
+
+
+def on_checks(images: np.ndarray) -> np.ndarray:
+    """Places `(N, H, W, 4)` bytes on a light checkerboard, `(N, H, W, 3)`; returns other images unchanged."""
+    if images.shape[3] != 4:
+        return images
+    height, width = images.shape[1:3]
+    check = max(min(height, width) // 8, 1)
+    rows, columns = np.arange(height) // check, np.arange(width) // check
+    ground = np.where((rows[:, None] + columns) % 2, *CHECKS)[..., None]
+    share = images[..., 3:] / 255
+    placed: np.ndarray = np.round(images[..., :3] * share + ground * (1 - share)).astype(np.uint8)
+    return placed
 
 
 def tile_axes(ax: Axes) -> None:

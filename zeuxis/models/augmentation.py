@@ -9,7 +9,7 @@ T must be applied to both, in both updates; otherwise the generator learns the t
 for each image separately:
 
 - ``color``: brightness is shifted by up to a quarter of the pixel range, saturation is scaled by 0..2, contrast by
-  0.5..1.5.
+  0.5..1.5. Transparency stays as it is.
 - ``translation``: the image is shifted by up to an eighth of its side and padded with the middle of the range.
 - ``cutout``: a square of half the side is set to the middle of the range.
 
@@ -115,14 +115,15 @@ class Color(Augmentation):
     options: ColorOptions
 
     def transform(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        options = self.options
+        options, images, share = self.options, images[:, :3], images[:, 3:]
         images = images + _uniform(images, generator, -options.brightness, options.brightness)
         if images.shape[1] > 1:
             grey = images.mean(dim=1, keepdim=True)
             scale = _uniform(images, generator, 1 - options.saturation, 1 + options.saturation)
             images = grey + (images - grey) * scale
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
-        return mean + (images - mean) * _uniform(images, generator, 1 - options.contrast, 1 + options.contrast)
+        images = mean + (images - mean) * _uniform(images, generator, 1 - options.contrast, 1 + options.contrast)
+        return torch.cat([images, share], dim=1) if share.shape[1] else images
 
 
 def _places(images: Tensor, generator: torch.Generator, reach: int) -> tuple[Tensor, Tensor]:

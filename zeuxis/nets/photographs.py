@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zeuxis.data import on_white
 from zeuxis.errors import UserError
 
 __all__ = ["CHANNELS", "STRIDES", "efficientnet", "installed", "perceptual_error", "require_installed", "stages"]
@@ -88,7 +89,7 @@ def perceptual_error(images: Tensor, targets: Tensor) -> Tensor:
 
 def _wide(images: Tensor) -> Iterator[Tensor]:
     """Yields the maps of the stages that are wide enough to tell where something is."""
-    return takewhile(lambda maps: maps.shape[-1] >= NARROWEST, stages(images))
+    return takewhile(lambda maps: min(maps.shape[2:]) >= NARROWEST, stages(images))
 
 
 def stages(images: Tensor) -> Iterator[Tensor]:
@@ -97,7 +98,7 @@ def stages(images: Tensor) -> Iterator[Tensor]:
     `CHANNELS` and `STRIDES` give C and s.
     """
     network = efficientnet(str(images.device))
-    images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
+    images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else on_white(images)
     x = network._swish(network._bn0(network._conv_stem(inputs_of(images * 255))))
     for block in network._blocks:
         before, x = x, block(x)

@@ -110,12 +110,10 @@ def _random(outputs: int, inputs: int, kernel: int) -> Tensor:
 
 @layer("projected", "s", "unit", embeds=True)
 def _projected(spec: Spec, shape: Shape) -> Made:
-    channels, *sides = image_shape(shape, "projected")
+    _, *sides = image_shape(shape, "projected")
     side = spec.numbers.get("s", max(*sides, 2 * SMALLEST))
     if not SMALLEST <= side <= LARGEST or side % 32:
         raise UserError(f"'projected' shows images at a side that is a multiple of 32 up to 224, not {side}")
-    if channels not in (1, 3):
-        raise UserError(f"'projected' takes images in grey or colour, not {channels} channels")
     require_installed("'projected'")
     module = Projected(side, spec.size(64), spec.embedding, 0.0 if "unit" in spec.flags else -1.0)
     return module, (module.stages,)

@@ -32,7 +32,7 @@ from zeuxis.data import from_unit, to_bytes
 from zeuxis.data.pictures import as_arrays, sent_picture
 from zeuxis.errors import UserError, require_within
 from zeuxis.evaluation import nearest_images
-from zeuxis.figures.style import CLASSES
+from zeuxis.figures.style import CLASSES, on_checks
 from zeuxis.latent import searching
 from zeuxis.models import Discriminates
 from zeuxis.run import MOST_LATENT, Run
@@ -106,7 +106,7 @@ class Explorer:
         options = run.model.options
         numeric = {name: getattr(options, name) for name in run.model.sampling_options}
         return {
-            "name": run.name, "model": run.recipe.model.name, "size": run.recipe.data.size,
+            "name": run.name, "model": run.recipe.model.name, "size": run.recipe.data.size._asdict(),
             "channels": run.recipe.data.channels, "latent": self.latent, "step": run.step,
             "condition": {
                 "kind": kind, "size": self.condition, "names": list(conditions.classes or conditions.parts),
@@ -354,8 +354,8 @@ class Explorer:
 
     def film(self, pictures: np.ndarray, milliseconds: int) -> bytes:
         """Returns `(N, H, W, C)` bytes as an animated GIF that plays forwards and back, enlarged if they are small."""
-        times = max(256 // pictures.shape[1], 1)
-        large = pictures.repeat(times, axis=1).repeat(times, axis=2)
+        times = max(256 // max(pictures.shape[1:3]), 1)
+        large = on_checks(pictures).repeat(times, axis=1).repeat(times, axis=2)
         frames = [Image.fromarray(frame.squeeze(-1) if frame.shape[-1] == 1 else frame) for frame in large]
         with io.BytesIO() as file:
             frames[0].save(

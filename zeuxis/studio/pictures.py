@@ -11,6 +11,7 @@ from PIL import Image
 import zeuxis.pretrained
 from zeuxis.data import to_bytes
 from zeuxis.errors import UserError, one_of
+from zeuxis.figures.style import on_checks
 from zeuxis.files import is_name
 from zeuxis.pretrained import cards
 from zeuxis.run import Run
@@ -24,8 +25,8 @@ STRIP_COLUMNS, STRIP_TILES = 5, 15
 
 
 def png(images: np.ndarray, columns: int) -> bytes:
-    """Returns `(N, H, W, C)` images, of bytes or in 0..1, as a PNG of tiles; the gaps between them are transparent."""
-    tiles = to_bytes(images) if images.dtype != np.uint8 else images
+    """Returns `(N, H, W, C)` images, of bytes or in 0..1, as a PNG of tiles with transparent gaps; images on checks."""
+    tiles = on_checks(to_bytes(images))
     count, height, width, channels = tiles.shape
     gap = max(height // 28, 1)
     padded = np.zeros((count, height + gap, width + gap, channels + 1), np.uint8)

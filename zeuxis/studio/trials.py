@@ -17,6 +17,7 @@ from PIL import Image
 from zeuxis.data import to_bytes
 from zeuxis.errors import UserError
 from zeuxis.evaluation.people import Answer, record
+from zeuxis.figures.style import on_checks
 from zeuxis.run import Run
 
 __all__ = ["Question", "Sitting", "prepare"]
@@ -135,7 +136,8 @@ def _made(run: Run, count: int, random: np.random.Generator) -> np.ndarray:
 
 
 def png(image: np.ndarray) -> bytes:
-    """Returns one image of bytes as a PNG; real and made ones are written alike."""
+    """Returns one image of bytes as a PNG, on checks if it is transparent; real and made ones are written alike."""
+    (image,) = on_checks(image[None])
     with io.BytesIO() as file:
         Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "PNG")
         return file.getvalue()

@@ -13,6 +13,7 @@ from zeuxis.models import MODELS, build_model
 from zeuxis.recipe import Recipe, load_recipe, recipe_names
 from zeuxis.report import Comparison, comparison
 from zeuxis.run import Run
+from zeuxis.sizing import size_of
 from zeuxis.study.plan import Part, repeats, train_all, write_results
 from zeuxis.training import finished
 from zeuxis.trust import NOTHING, Trust
@@ -32,7 +33,7 @@ def benchmark(
     images: int | None = None,
     seeds: int = 1,
     samples: int = 2000,
-    size: int | None = None,
+    size: int | str | None = None,
     settings: Mapping[str, Any] | None = None,
     trust: Trust = NOTHING,
     progress: bool = True,
@@ -47,7 +48,7 @@ def benchmark(
         images: budget of each training, in training images read.
         seeds: number of trainings of each, with consecutive seeds.
         samples: images that each run generates for the measures.
-        size: side of the images, for data that no recipe was written for.
+        size: of the images, a side in pixels or `"WIDTHxHEIGHT"`, for data that no recipe was written for.
         settings: further recipe settings, for all.
         trust: trust in the modules of runs that they are built on.
         progress: show progress.
@@ -65,8 +66,8 @@ def benchmark(
     if len({recipe.name for recipe in recipes}) < max(len(names), 2):
         raise UserError(f"A benchmark needs at least two different models, not {', '.join(names) or 'none'}.")
     if len({recipe.data.shape for recipe in recipes}) > 1:
-        sizes = ", ".join(f"{recipe.name} {'x'.join(map(str, recipe.data.shape))}" for recipe in recipes)
-        raise UserError(f"A benchmark needs images of one shape for all, and these differ (channels x size): {sizes}.")
+        sizes = ", ".join(f"{recipe.name} {recipe.data.in_words}" for recipe in recipes)
+        raise UserError(f"A benchmark needs images of one shape for all, and these differ: {sizes}.")
     parts = []
     for recipe in recipes:
         steps = None if images is None else steps_for(recipe, images)
@@ -116,7 +117,7 @@ def steps_for(recipe: Recipe, images: int) -> int:
     return math.ceil(images / (min(recipe.training.batch_size, len(dataset.train)) * repeat))
 
 
-def recipe_for(name: str, data: str, size: int | None, settings: Mapping[str, Any]) -> Recipe:
+def recipe_for(name: str, data: str, size: int | str | None, settings: Mapping[str, Any]) -> Recipe:
     """Returns the recipe of this name, or the standard recipe of a model on such images, with its data set to these.
 
     Raises:
@@ -129,7 +130,8 @@ def recipe_for(name: str, data: str, size: int | None, settings: Mapping[str, An
         raise one_of("model or recipe", name, [*MODELS, *recipe_names()])
     standard = [recipe for recipe in map(load_recipe, recipe_names()) if recipe.standard]
     on_this_data = [recipe for recipe in standard if "data.source" not in _data(recipe, source_settings)]
-    shape = on_this_data[0].data.shape if on_this_data and size is None else (3, size or SIZE, size or SIZE)
+    width, height = size_of(size if size is not None else SIZE)
+    shape = on_this_data[0].data.shape if on_this_data and size is None else (3, height, width)
     matching = [
         recipe for recipe in [*on_this_data, *standard] if recipe.data.shape == shape and recipe.model.name == name
     ]
@@ -137,7 +139,7 @@ def recipe_for(name: str, data: str, size: int | None, settings: Mapping[str, An
         others = sorted({recipe.model.name for recipe in standard if recipe.data.shape == shape})
         kind = "grey" if shape[0] == 1 else "colour"
         raise UserError(
-            f"The model '{name}' has no standard recipe for {kind} images of {shape[1]}x{shape[2]} pixels; name a "
+            f"The model '{name}' has no standard recipe for {kind} images of {shape[2]}x{shape[1]} pixels; name a "
             f"recipe instead, or one of {', '.join(others) or 'another --size'}."
         )
     return load_recipe(matching[0].name, {**_data(matching[0], source_settings), **settings})

@@ -20,6 +20,7 @@ from zeuxis.errors import UserError
 from zeuxis.files import write_file
 from zeuxis.models import Generates, Model
 from zeuxis.progress import TROUBLE, say
+from zeuxis.recipe import Size
 
 __all__ = ["generate", "read_snapshots", "read_tiles", "save_tiles", "tiled"]
 
@@ -44,13 +45,13 @@ def generate(model: Model, device: torch.device, count: int = TILES, seed: int |
 
 
 def save_tiles(path: Path, images: np.ndarray, columns: int = COLUMNS) -> None:
-    """Writes `(N, H, W, C)` bytes as one PNG with `columns` tiles per row; the rest of the last row is black."""
+    """Writes `(N, H, W, C)` bytes as one PNG with `columns` tiles per row; the rest of the last row is zero."""
     sheet = tiled(images, columns)
     write_file(path, lambda p: Image.fromarray(sheet.squeeze(-1) if sheet.shape[2] == 1 else sheet).save(p))
 
 
 def tiled(images: np.ndarray, columns: int = COLUMNS) -> np.ndarray:
-    """Arranges `(N, H, W, C)` bytes without gaps; returns `(rows * H, columns * W, C)`, black after the last image."""
+    """Arranges `(N, H, W, C)` bytes without gaps; returns `(rows * H, columns * W, C)`, zeros after the last image."""
     count, height, width, channels = images.shape
     rows = -(-count // columns)
     sheet = np.zeros((rows * columns, height, width, channels), np.uint8)
@@ -59,8 +60,8 @@ def tiled(images: np.ndarray, columns: int = COLUMNS) -> np.ndarray:
     return sheet.reshape(rows * height, columns * width, channels)
 
 
-def read_tiles(path: Path, size: int) -> np.ndarray:
-    """Reads back `(N, size, size, C)` bytes from a PNG of tiles.
+def read_tiles(path: Path, size: Size) -> np.ndarray:
+    """Reads back `(N, H, W, C)` bytes from a PNG of tiles.
 
     Raises:
         UserError: if the file is damaged or does not hold such tiles.
@@ -73,15 +74,16 @@ def read_tiles(path: Path, size: int) -> np.ndarray:
     except (OSError, ValueError, SyntaxError, struct.error, zlib.error, Image.DecompressionBombError) as error:
         raise UserError(f"{path} is damaged or not a picture of tiles ({error}).") from error
     sheet = sheet.reshape(*sheet.shape[:2], -1)
-    if not sheet.size or sheet.shape[0] % size or sheet.shape[1] % size or sheet.dtype != np.uint8:
-        raise UserError(f"{path} is damaged: it holds no tiles of {size}x{size} pixels.")
-    rows, columns = sheet.shape[0] // size, sheet.shape[1] // size
-    tiles = sheet.reshape(rows, size, columns, size, -1).swapaxes(1, 2)
-    return tiles.reshape(rows * columns, size, size, -1)
+    width, height = size
+    if not sheet.size or sheet.shape[0] % height or sheet.shape[1] % width or sheet.dtype != np.uint8:
+        raise UserError(f"{path} is damaged: it holds no tiles of {size} pixels.")
+    rows, columns = sheet.shape[0] // height, sheet.shape[1] // width
+    tiles = sheet.reshape(rows, height, columns, width, -1).swapaxes(1, 2)
+    return tiles.reshape(rows * columns, height, width, -1)
 
 
-def read_snapshots(folder: Path, size: int) -> list[tuple[int, np.ndarray]]:
-    """Returns step and `(N, size, size, C)` bytes of every snapshot of a run, oldest first.
+def read_snapshots(folder: Path, size: Size) -> list[tuple[int, np.ndarray]]:
+    """Returns step and `(N, H, W, C)` bytes of every snapshot of a run, oldest first.
 
     Files that are damaged, or whose shape differs from the most common one, are reported and left out.
     """

@@ -132,9 +132,8 @@ def register(studio: Studio) -> None:
                         names = [n for n in recipe_names() if text in f"{n} {studio.recipe(n).description}".lower()]
                     for name in names[:24]:
                         recipe = studio.recipe(name)
-                        kind = "grey" if recipe.data.channels == 1 else "colour"
-                        size = recipe.data.size
-                        card(name, name, f"{recipe.description}. {recipe.model.name}, {size}x{size} {kind}.", recipe)
+                        what = f"{recipe.model.name}, {recipe.data.in_words}"
+                        card(name, name, f"{recipe.description}. {what}.", recipe)
                     if not names:
                         Tag("p", "No recipe mentions this.", class_="none")
 

@@ -168,21 +168,30 @@ async function fly() {
   after();
 }
 function paint(canvas, bytes, offset = 0) {
-  const { size, channels } = about, context = canvas.getContext("2d");
-  if (canvas.width !== size) canvas.width = canvas.height = size;
-  context.putImageData(imageOf(bytes, offset, size, channels), 0, 0);
+  fit(canvas);
+  canvas.getContext("2d").putImageData(imageOf(bytes, offset), 0, 0);
 }
-function imageOf(bytes, offset, size, channels) {
-  const image = new ImageData(size, size), data = image.data;
-  for (let i = 0, from = offset; i < size * size; i++, from += channels) {
+// As large as a picture, and as wide for its height.
+function fit(canvas) {
+  const { width, height } = about.size;
+  if (canvas.width === width && canvas.height === height) return;
+  Object.assign(canvas, { width, height });
+  canvas.style.aspectRatio = `${width} / ${height}`;
+  canvas.classList.toggle("checks", about.channels === 4);
+}
+// The bytes of a picture.
+const bytesEach = () => about.size.width * about.size.height * about.channels;
+function imageOf(bytes, offset) {
+  const { size: { width, height }, channels } = about, image = new ImageData(width, height), data = image.data;
+  for (let i = 0, from = offset; i < width * height; i++, from += channels) {
     data[4 * i] = bytes[from];
-    data[4 * i + 1] = bytes[channels === 3 ? from + 1 : from];
-    data[4 * i + 2] = bytes[channels === 3 ? from + 2 : from];
-    data[4 * i + 3] = 255;
+    data[4 * i + 1] = bytes[channels > 1 ? from + 1 : from];
+    data[4 * i + 2] = bytes[channels > 1 ? from + 2 : from];
+    data[4 * i + 3] = channels === 4 ? bytes[from + 3] : 255;
   }
   return image;
 }
-const tile = (bytes, index) => { const canvas = h("canvas", { class: "pixels tile" }); paint(canvas, bytes, index * about.size ** 2 * about.channels); return canvas; };
+const tile = (bytes, index) => { const canvas = h("canvas", { class: "pixels tile" }); paint(canvas, bytes, index * bytesEach()); return canvas; };
 
 // What may come a moment later than the picture: the discriminator's word.
 let pause;
@@ -222,7 +231,7 @@ function drawUnder() {
   const context = under.getContext("2d"), style = getComputedStyle(document.body);
   context.clearRect(0, 0, SIDE, SIDE);
   if (ground === "landscape" && scenery) {
-    context.imageSmoothingEnabled = about.size > 64;
+    context.imageSmoothingEnabled = about.size.height > 64;
     context.drawImage(scenery, 0, 0, SIDE, SIDE);
     return;
   }
@@ -282,12 +291,12 @@ function landscape() { // pictures of the whole plane, a row at a time so that t
       cost = (performance.now() - since) / many;
       if (index < 0) { // of a slow model fewer pictures
         tiles = cost > 60 ? 7 : cost > 25 ? 11 : TILES;
-        sheet.width = sheet.height = tiles * about.size;
+        sheet.width = tiles * about.size.width; sheet.height = tiles * about.size.height;
         continue;
       }
       const bytes = new Uint8Array(answer.content);
       for (let k = 0; k < many; k++)
-        sheet.getContext("2d").putImageData(imageOf(bytes, k * about.size ** 2 * about.channels, about.size, about.channels), ((index + k) % tiles) * about.size, Math.floor((index + k) / tiles) * about.size);
+        sheet.getContext("2d").putImageData(imageOf(bytes, k * bytesEach()), ((index + k) % tiles) * about.size.width, Math.floor((index + k) / tiles) * about.size.height);
       scenery = sheet;
       drawUnder();
     }
@@ -351,7 +360,7 @@ let tray, walk = 0, playing = null;
 function pin() {
   if (pins.length >= 24) return say("24 pins are enough; remove one first.");
   const canvas = h("canvas", { class: "pixels" });
-  canvas.width = canvas.height = about.size;
+  fit(canvas);
   canvas.getContext("2d").drawImage(painting, 0, 0);
   pins.push({ z: place(), c: condition(), weights: [...state.weights], canvas, sign: 0 });
   drawPins();
@@ -450,7 +459,7 @@ async function nearest() {
 let neighbours;
 
 function pictureCard() {
-  painting = h("canvas", { class: about.size <= 64 ? "pixels" : "", role: "img", "aria-label": "The picture of the latent" });
+  painting = h("canvas", { class: about.size.height <= 64 ? "pixels" : "", role: "img", "aria-label": "The picture of the latent" });
   const seed = h("input", { type: "number", min: 0, value: 1, "aria-label": "Seed of the latent", style: "width:6rem", onchange: () => fresh(+seed.value || 0) });
   const file = h("input", { type: "file", accept: "image/*", class: "unseen", id: "photograph", tabindex: -1, "aria-label": "A photograph", onchange: () => { photograph(file.files[0]); file.value = ""; } });
   original = h("div"); neighbours = h("div");
