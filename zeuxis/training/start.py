@@ -15,7 +15,19 @@ from torch import Tensor
 
 from zeuxis import data
 from zeuxis.errors import UserError, shown
-from zeuxis.files import WriteError, exists, is_name, locked, make_folder, subfolder, sweep, unfinished, why, write_file
+from zeuxis.files import (
+    WriteError,
+    exists,
+    is_name,
+    locked,
+    make_folder,
+    rename_locked,
+    subfolder,
+    sweep,
+    unfinished,
+    why,
+    write_file,
+)
 from zeuxis.models import MODELS, Model, build_model
 from zeuxis.plugins import FOLDER
 from zeuxis.progress import say, warn
@@ -344,7 +356,7 @@ def _placed(unnamed: Path, runs: Path, name: str, recipe: str) -> Path:
         try:
             if folder.exists():  # renaming would replace an empty folder
                 raise FileExistsError
-            unnamed.rename(folder)
+            rename_locked(unnamed, folder)
             return folder
         except OSError as error:
             if not folder.exists():
