@@ -189,6 +189,18 @@ def test_processes_on_windows() -> None:
     assert sent == [signal.CTRL_BREAK_EVENT]  # type: ignore[attr-defined]
 
 
+def test_what_ended_a_process() -> None:
+    assert system.ended_by(-9) == "SIGKILL" and system.ended_by(3) == "exit status 3"
+
+
+def test_the_cores_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5})
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert system.cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert system.cores() == 8
+
+
 # -- files --------------------------------------------------------------------------------------------
 
 

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import psutil
 
 __all__ = [
-    "VIRTUAL_FOLDERS", "allowed_name", "apart", "ask_to_stop", "ctrl_c_raises", "has_display", "holds_devices",
-    "ignore_stops", "keep_freed_memory", "peak_memory", "processor_name", "renames_open_folders", "replace",
-    "reset_peak_memory", "return_freed_memory", "set_handlers", "signal_name", "stop_handlers", "sync",
-    "wait_until_writable",
+    "VIRTUAL_FOLDERS", "allowed_name", "apart", "ask_to_stop", "cores", "ctrl_c_raises", "ended_by", "has_display",
+    "holds_devices", "ignore_stops", "interrupt", "keep_freed_memory", "peak_memory", "processor_name",
+    "renames_open_folders", "replace", "reset_peak_memory", "return_freed_memory", "set_handlers", "signal_name",
+    "stop_handlers", "sync", "wait_until_writable",
 ]  # fmt: skip
 
 # The kernel's virtual folders, where a system has them; links in them lead everywhere.
@@ -109,6 +109,23 @@ def apart() -> dict[str, Any]:
 def ask_to_stop(process: psutil.Process) -> None:
     """Asks another process to save and end, as Ctrl-C does; raises what psutil raises."""
     process.send_signal(signal.CTRL_BREAK_EVENT if _is_windows() else signal.SIGINT)  # type: ignore[attr-defined]
+
+
+def interrupt() -> None:
+    """Does in this process what Ctrl-C does, from any thread."""
+    signal.raise_signal(signal.SIGINT)
+
+
+def ended_by(status: int) -> str:
+    """Returns what ended a process, from its exit status: the name of a signal, or the status."""
+    return signal_name(-status) if status < 0 else f"exit status {status}"
+
+
+def cores() -> int:
+    """Returns the number of cores that this process may use; Linux can give it fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 # -- files --------------------------------------------------------------------------------------------

@@ -380,7 +380,7 @@ def decode(content: bytes, size: int, extent: Extent | None = None) -> Image.Ima
 def _raw_mode(image: Image.Image) -> str:
     """Returns Pillow's name for the layout of an image's values in its file; must be called before it is loaded."""
     tiles = getattr(image, "tile", None)
-    arguments = tiles[0].args if tiles else ""
+    arguments = tiles[0][3] if tiles else ""
     return arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""
 
 

@@ -47,7 +47,7 @@ FEW = 500
 # Tensors that a message names.
 NAMED = 6
 
-__all__ = ["completed", "finished", "resolved", "resume", "start"]
+__all__ = ["completed", "finished", "resolved", "resume", "start", "trained_run"]
 
 
 def start(
@@ -230,6 +230,12 @@ def resolved(recipe: Recipe, runs: Path) -> Recipe:
     return _trained_networks(_as_hardware_allows(recipe), runs)[0]
 
 
+def trained_run(recipe: Recipe) -> str:
+    """Returns the name or folder of the run that a recipe's model is built on; "" if it is built on none."""
+    kind = MODELS[recipe.model.name]
+    return str(getattr(kind.read_options(recipe), kind.trained_option)) if kind.trained_networks else ""
+
+
 def _as_hardware_allows(recipe: Recipe) -> Recipe:
     precision = pick_precision(recipe.training.precision, pick_device(recipe.training.device))
     return completed(recipe.updated({"training.precision": precision}))
@@ -253,7 +259,7 @@ def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dic
     kind = MODELS[recipe.model.name]
     if not kind.trained_networks:
         return recipe, {}
-    run_name = getattr(kind.read_options(recipe), kind.trained_option)
+    run_name = trained_run(recipe)
     key = f"model.{kind.trained_option}"
     folders = [folder for folder in (Path(run_name), runs / run_name) if run_name and exists(folder / "recipe.toml")]
     if not folders:

@@ -171,7 +171,7 @@ class Trainer:
 
     def iterate(self) -> list[Number]:
         """Runs one step of all phases that are due and returns its numbers; calls no callback."""
-        seed = int(np.random.SeedSequence([self.options.seed, self.step]).generate_state(1, np.uint64)[0] >> 1)
+        seed = int(np.random.SeedSequence([self.options.seed, self.step]).generate_state(1, np.uint64)[0]) >> 1
         # Dropout uses torch's global generator; seeding the generators of all devices takes 0.5 ms.
         (torch.default_generator if self.device.type == "cpu" else torch).manual_seed(seed)
         self.generator.manual_seed(seed ^ 0x5EED)
