@@ -103,7 +103,7 @@ def empty(
         caches = {f"ZEUXIS_{name}": str(folder / name.lower()) for name in ("CACHE", "DATA", "STATE")}
         command = [python.with_name("zeuxis"), *words]
         return subprocess.run(
-            command, env=variables | caches, cwd=folder, capture_output=True, text=True, check=False, timeout=600
+            command, env=variables | caches, cwd=folder, capture_output=True, text=True, check=False, timeout=1800
         )
 
     yield run
@@ -126,7 +126,7 @@ def test_the_wheel_works_in_an_empty_environment(empty: Callable[..., subprocess
 
 # Commands by the extra that they want.
 WANTING = {
-    "film": ["interpolate", "pretrained/digits-vae", "--film", "way.mp4"],
+    "film": ["interpolate", "pretrained/digits-vae", "--through", "3,8,1", "--film", "way.mp4"],
     "hf": ["train", "digits-vae", "--data", "hf:somebody/some-images"],
     "hub": ["push", "pretrained/digits-vae", "somebody/digits"],
     "inception": ["evaluate", "pretrained/digits-vae", "--judge", "inception"],
