@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick test-data test-all lint types format docs bench gallery dist clean
+.PHONY: demo test quick test-data test-all test-lowest test-newest lint types format docs bench gallery dist clean
 
 demo: .venv/installed
 	$(BIN)/zeuxis demo
@@ -21,6 +21,10 @@ test-data: .venv/installed
 # Everything, each test once.
 test-all: test
 	$(BIN)/pytest -n auto --dist worksteal -m "slow or data"
+
+# The quick tests with the lowest, or the newest, versions of the dependencies that pyproject.toml allows.
+test-lowest test-newest: test-%:
+	PYTHON=$(PYTHON) .ci/versions $*
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .
@@ -68,4 +72,4 @@ gallery: .venv/installed
 	$(BIN)/python -m benchmarks.documents.gallery --queue
 
 clean:
-	rm -rf .venv demo .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
+	rm -rf .venv .venv-lowest .venv-newest demo .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

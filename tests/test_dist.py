@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Callable, Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -76,6 +77,85 @@ def test_an_installed_wheel_works_without_the_checkout(wheel: Path, tmp_path: Pa
     assert run("sample", "pretrained/digits-flow", "-n", "4").rstrip().endswith(".png")
     folder = run("train", "digits-vae", "--steps", "3").strip()
     assert Path(tmp_path, run("report", folder).strip()).stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module")
+def empty(
+    wheel: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Runs commands in an environment that has the wheel and its dependencies, and in a folder that has nothing."""
+    environment, folder = tmp_path_factory.mktemp("environment"), tmp_path_factory.mktemp("empty")
+    # The network is open here, to pip, and to the commands, which must not need it.
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "ZEUXIS"))}
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    python = environment / ("Scripts" if (environment / "Scripts").is_dir() else "bin") / "python"
+
+    def pip(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [python, "-m", "pip", "--disable-pip-version-check", *words, "--constraint", ROOT / "constraints.txt"]
+        return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, cwd=folder)
+
+    if pip("download", "--quiet", "--retries", "0", "--no-deps", "--dest", environment / "probe", "tomli-w").returncode:
+        pytest.skip("the package index cannot be reached, so nothing can be installed into an empty environment")
+    installed = pip("install", "--quiet", wheel)
+    assert installed.returncode == 0, installed.stderr
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        caches = {f"ZEUXIS_{name}": str(folder / name.lower()) for name in ("CACHE", "DATA", "STATE")}
+        command = [python.with_name("zeuxis"), *words]
+        return subprocess.run(
+            command, env=variables | caches, cwd=folder, capture_output=True, text=True, check=False, timeout=1800
+        )
+
+    yield run
+    shutil.rmtree(environment)  # a gigabyte
+
+
+@pytest.mark.slow
+def test_the_wheel_works_in_an_empty_environment(empty: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    for words, told in [
+        (["--version"], f"zeuxis {version}"),
+        (["demo", "--minutes", "0.5"], "report.html"),
+        (["sample", "pretrained/digits-flow", "-n", "4"], ".png"),
+        (["export", "pretrained/digits-vae", "--to", "safetensors"], "pretrained-digits-vae"),
+    ]:
+        ended = empty(*words)
+        assert ended.returncode == 0, f"{words}: {ended.stderr}"
+        assert told in ended.stdout.splitlines()[-1], words
+
+
+# Commands by the extra that they want.
+WANTING = {
+    "film": ["interpolate", "pretrained/digits-vae", "--through", "3,8,1", "--film", "way.mp4"],
+    "hf": ["train", "digits-vae", "--data", "hf:somebody/some-images"],
+    "hub": ["push", "pretrained/digits-vae", "somebody/digits"],
+    "inception": ["evaluate", "pretrained/digits-vae", "--judge", "inception"],
+    "judge": ["evaluate", "pretrained/digits-vae", "--judge", "efficientnet"],
+    "mlflow": ["train", "digits-vae", "--steps", "2", "--track", "mlflow"],
+    "onnx": ["export", "pretrained/digits-vae", "--to", "onnx"],
+    "search": ["sweep", "digits-vae", "--over", "model.latent=2..4", "--search", "tpe", "--steps", "2"],
+    "serve": ["serve", "pretrained/digits-vae"],
+    "studio": ["studio"],
+    "tensorboard": ["train", "digits-vae", "--steps", "2", "--track", "tensorboard"],
+    "timm": ["evaluate", "pretrained/digits-vae", "--judge", "timm:resnet18"],
+    "wandb": ["train", "digits-vae", "--steps", "2", "--track", "wandb"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", WANTING)
+def test_a_missing_extra_is_named_with_its_install_command(
+    extra: str, empty: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    ended = empty(*WANTING[extra])
+    assert ended.returncode == 2, ended.stderr
+    assert f"zeuxis[{extra}]" in ended.stderr and "pip install" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_every_extra_has_a_command_that_wants_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert set(WANTING) == set(project["optional-dependencies"]) - {"dev", "docs"}
 
 
 def test_every_import_is_declared() -> None:

@@ -28,6 +28,7 @@ from zeuxis.files import WriteError, is_locked, locked
 from zeuxis.models import MODELS, Iteration, Model, ModelOptions, build_model, phase, register
 from zeuxis.recipe import Size, load_recipe
 from zeuxis.run import Run
+from zeuxis.system import keep_freed_memory
 from zeuxis.training import (
     Callback,
     Trainer,
@@ -40,7 +41,7 @@ from zeuxis.training import (
     start,
 )
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, tidy
-from zeuxis.training.hardware import keep_freed_memory, peak_memory, reset_peak_memory
+from zeuxis.training.hardware import peak_memory, reset_peak_memory
 from zeuxis.training.journal import role_of
 from zeuxis.training.monitors import WINDOW, Monitors, too_early
 from zeuxis.training.optimizers import unwrapped

@@ -255,6 +255,7 @@ def sweep(
     out: str | Path | None = None,
     *,
     settings: Mapping[str, Any] | None = None,
+    jobs: int = 1,
     trust: bool = False,
     **options: Any,
 ) -> Comparison:
@@ -265,6 +266,7 @@ def sweep(
         over: values by dotted key, or texts such as `"model.latent=2,8"` or `"model.kl_weight=0.1..10"`.
         out: folder of runs and report; else `sweep-RECIPE` in the folder of runs.
         settings: recipe settings of all runs.
+        jobs: trainings at once, each in a process of its own with an equal share of the cores.
         trust: as of `load`.
         options: `search`, `trials`, `shown`, `samples` and `progress` of `zeuxis.study.sweep`.
     """
@@ -278,11 +280,17 @@ def sweep(
         [f"{key}={','.join(map(str, values))}" for key, values in over.items()] if isinstance(over, Mapping) else over
     )
     folder = Path(out) if out else runs_dir() / f"sweep-{base.name}"
-    return run_sweep(base, [parse_axis(text) for text in texts], folder, **options)
+    return run_sweep(base, [parse_axis(text) for text in texts], folder, jobs=jobs, **options)
 
 
 def benchmark(
-    models: Sequence[str], data: str | Path, out: str | Path | None = None, *, trust: bool = False, **options: Any
+    models: Sequence[str],
+    data: str | Path,
+    out: str | Path | None = None,
+    *,
+    jobs: int = 1,
+    trust: bool = False,
+    **options: Any,
 ) -> Comparison:
     """Trains models at one budget, measures them, and returns the report and its table.
 
@@ -290,6 +298,7 @@ def benchmark(
         models: recipes, or models, for which their standard recipes on such images are used.
         data: name of a source, or a folder or zip file of images.
         out: folder of runs and report; else `benchmark-DATA` in the folder of runs.
+        jobs: trainings at once, each in a process of its own with an equal share of the cores.
         trust: as of `load`.
         options: `minutes` or `images`, `seeds`, `samples`, `size`, `settings` and `progress` of
             `zeuxis.study.benchmark`.
@@ -299,7 +308,7 @@ def benchmark(
     from zeuxis.trust import Trust
 
     folder = Path(out) if out else runs_dir() / path_part(f"benchmark-{Path(data).stem}")
-    return run_benchmark(models, str(data), folder, trust=Trust(trust), **options)
+    return run_benchmark(models, str(data), folder, trust=Trust(trust), jobs=jobs, **options)
 
 
 def compare(

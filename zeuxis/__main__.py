@@ -1,9 +1,10 @@
 """The process of the command `zeuxis` (or `python -m zeuxis`): its signals, its streams and its exit code.
 
-**Signals.** SIGINT (Ctrl-C), SIGTERM and SIGHUP end the process with one sentence and exit code 130. After the first
-signal, running code still removes its temporary files; a second signal, or one during an import, ends the process at
-once. While a model trains, the trainer handles the first signal and saves the run. To handle signals from the start,
-this module imports only what Python has already loaded; heavy imports come later.
+**Signals.** SIGINT (Ctrl-C), SIGTERM and SIGHUP (`zeuxis.system`) end the process with one sentence and exit code 130.
+After the first signal, running code still removes its temporary files; a second signal, or one
+during an import, ends the process at once. While a model trains, the trainer handles the first signal and saves the
+run. To handle signals from the start, this module imports only what Python has already loaded; heavy imports come
+later.
 
 **Streams.** Results matter more than output. A standard stream that is closed, full or gone does not make a command
 fail: the work is finished first, then a failed standard output is reported, with exit code 1. Characters that a
@@ -14,18 +15,16 @@ from __future__ import annotations
 
 import io
 import os
-import select
-import signal
 import sys
 from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
+from zeuxis import system
+
 __all__ = ["main"]
 
 STOPPED = 130
-# SIGHUP comes when the terminal is closed; Windows does not have it.
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Interrupted(BaseException):
@@ -47,7 +46,7 @@ class Output(io.RawIOBase):
         """Writes bytes, waiting for a slow reader; returns how many were written."""
         try:
             while (count := self.raw.write(content)) is None:  # a non-blocking stream whose buffer is full
-                select.select([], [self.raw], [])
+                system.wait_until_writable(self.raw)
         except OSError as error:
             self.failure = error
             return len(content)
@@ -72,10 +71,7 @@ _received = 0
 def main() -> NoReturn:
     """Runs the command line; handles signals and failing output streams."""
     out = _safe_streams()
-    # Signals that are ignored stay ignored: `nohup` ignores SIGHUP so that a training outlives its terminal.
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _answer)
+    system.set_handlers(dict.fromkeys(system.stop_handlers(), _answer))
     sys.unraisablehook = _unraisable
     code: Any = 0
     try:
@@ -97,8 +93,7 @@ def main() -> NoReturn:
 
             sys.stderr.write(f"Error: The output cannot be written: {why(out.failure)}. The results are saved.\n")
     sys.stderr.flush()
-    for number in SIGNALS:  # the work is done; do not disturb the interpreter's shutdown
-        signal.signal(number, signal.SIG_IGN)
+    system.ignore_stops()  # the work is done; do not disturb the interpreter's shutdown
     sys.exit(_reported(code))
 
 
@@ -160,7 +155,7 @@ def _end() -> NoReturn:
 def _say_stopped() -> None:
     # An interrupted progress bar leaves the cursor hidden.
     cursor = "\x1b[?25h\n" if os.isatty(2) else ""
-    sentence = f"{cursor}Stopped by {signal.Signals(_received).name}. What was saved before is kept.\n"
+    sentence = f"{cursor}Stopped by {system.signal_name(_received)}. What was saved before is kept.\n"
     with suppress(OSError):
         os.write(2, sentence.encode())
 

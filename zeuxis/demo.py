@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import webbrowser
 from pathlib import Path
@@ -12,6 +11,7 @@ from zeuxis.progress import say
 from zeuxis.recipe import load_recipe
 from zeuxis.report import comparison
 from zeuxis.run import Run
+from zeuxis.system import has_display
 from zeuxis.training import start
 
 __all__ = ["MINUTES", "run_demo"]
@@ -44,7 +44,6 @@ def run_demo(runs: Path, *, minutes: float | None = None) -> Path:
         if not finished:
             raise UserError(f"The demo was stopped; its runs are kept in {runs}.")
     path = comparison(trained, runs / "report.html").path
-    has_display = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
-    if has_display and sys.stderr.isatty():
+    if has_display() and sys.stderr.isatty():
         webbrowser.open(path.resolve().as_uri())
     return path

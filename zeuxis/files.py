@@ -19,9 +19,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from secrets import token_hex
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from zeuxis.errors import UserError
+from zeuxis.system import allowed_name, holds_devices, renames_open_folders, replace, sync
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 __all__ = [
     "LOCK",
@@ -34,10 +39,12 @@ __all__ = [
     "locked",
     "make_folder",
     "path_part",
+    "rename_locked",
     "require_place",
     "subfolder",
     "sweep",
     "unfinished",
+    "unlock",
     "why",
     "write_file",
     "write_one_of_many",
@@ -51,6 +58,8 @@ LOCK = "lock"
 LONGEST = 150
 # Characters that some system forbids in file names; `%` is the escape character.
 FORBIDDEN = frozenset('/\\:*?"<>|%')
+# The locks of this process, by the folder that they were taken for.
+_held: dict[Path, FileLock] = {}
 
 
 class WriteError(UserError):
@@ -99,10 +108,9 @@ def write_file(path: Path, content: str | bytes | Callable[[Path], object]) -> P
             content(temporary)
         else:
             temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         temporary.chmod(0o644)
-        temporary.replace(path)
+        replace(temporary, path)
     except OSError as error:
         raise WriteError(f"{path} cannot be written: {why(error)}.") from error
     finally:
@@ -122,7 +130,7 @@ def write_one_of_many(path: Path, content: bytes) -> None:
     temporary = path.with_name(TEMPORARY + path.name)
     try:
         temporary.write_bytes(content)
-        temporary.replace(path)
+        replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise WriteError(f"{path} cannot be written: {why(error)}.") from error
@@ -144,8 +152,7 @@ def require_place(path: Path) -> Path:
     """
     if exists(path) and path.is_dir():
         reason = "it is a folder"
-    # Devices must not be replaced, nor links such as /dev/stdout, which may lead to a file.
-    elif exists(path) and (not path.is_file() or path.parent.resolve() == Path("/dev")):
+    elif exists(path) and (not path.is_file() or holds_devices(path.parent)):
         reason = "it is not a regular file"
     elif not exists(path.parent):
         reason = "its folder does not exist"
@@ -199,6 +206,14 @@ def locked(folder: Path) -> Iterator[None]:
         LockedError: if another process holds the lock.
         WriteError: if the folder is gone or cannot be written.
     """
+    _held[folder] = _take_lock(folder)
+    try:
+        yield
+    finally:
+        _held.pop(folder).release()
+
+
+def _take_lock(folder: Path) -> FileLock:
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / LOCK, blocking=False)
@@ -208,10 +223,23 @@ def locked(folder: Path) -> Iterator[None]:
         raise LockedError(f"{folder} is in use by another process; wait until it ends, or stop it.") from None
     except OSError as error:
         raise WriteError(f"{folder} cannot be written: {why(error)}.") from error
-    try:
-        yield
-    finally:
-        lock.release()
+    return lock
+
+
+def unlock(folder: Path) -> None:
+    """Ends a lock inside its block of `locked`, and removes the lock file."""
+    _held[folder].release()
+    (folder / LOCK).unlink(missing_ok=True)
+
+
+def rename_locked(folder: Path, target: Path) -> None:
+    """Renames a folder inside its block of `locked`; the lock goes along."""
+    if renames_open_folders():
+        folder.rename(target)
+        return
+    _held[folder].release()
+    folder.rename(target)
+    _held[folder] = _take_lock(target)
 
 
 def is_locked(folder: Path) -> bool:
@@ -259,6 +287,7 @@ def is_name(text: str) -> bool:
         and not text.startswith(".")
         and not {"/", "\\"} & set(text)
         and 0 < len(text.encode("utf-8", "surrogatepass")) <= LONGEST
+        and text == allowed_name(text)
     )
 
 
@@ -272,6 +301,7 @@ def path_part(text: str) -> str:
     )
     if not name or name[0] == ".":
         name = f"%2E{name[1:]}" if name else "%"
+    name = allowed_name(name)
     if len(name.encode()) <= LONGEST:
         return name
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]

@@ -6,8 +6,6 @@ training alone.
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +20,7 @@ from zeuxis.files import is_locked
 from zeuxis.listing import entry
 from zeuxis.progress import Literal, fitted, plain, status
 from zeuxis.recipe import run_recipe
+from zeuxis.system import ctrl_c_raises
 from zeuxis.training.journal import read_warnings
 
 __all__ = ["PAGE", "Watched", "watch"]
@@ -144,7 +143,7 @@ def watch(folder: Path, *, page: bool = False, every: float = EVERY, say: Callab
     run = Watched(folder)
     with _screen(run, say) as show:
         running, paged = run.running, 0.0
-        with _ctrl_c_raises(), suppress(KeyboardInterrupt):
+        with ctrl_c_raises(), suppress(KeyboardInterrupt):
             while True:
                 fresh = run.read()
                 show(running)
@@ -162,19 +161,6 @@ def watch(folder: Path, *, page: bool = False, every: float = EVERY, say: Callab
     return f"{run.name} {how} at step {last.step:,} ({last.progress}). Next: zeuxis report {run.name}" + (
         f", zeuxis resume {run.name}" if last.state == "stopped" else ""
     )
-
-
-@contextmanager
-def _ctrl_c_raises() -> Iterator[None]:
-    """Lets Ctrl-C end the block with a `KeyboardInterrupt`, where the command line would end the process."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import typer
 from zeuxis.cli.shared import (
     DataOption,
     Epochs,
+    Jobs,
     Minutes,
     Out,
     Plugins,
@@ -181,6 +182,7 @@ def benchmark(
         str | None, typer.Option(metavar="PIXELS", help="side of the images or WIDTHxHEIGHT, for your own data")
     ] = None,
     settings: Settings = None,
+    jobs: Jobs = 1,
     out: Annotated[Path | None, typer.Option(help="folder for runs and report [default: RUNS/benchmark-DATA]")] = None,
     to: To = None,
     runs: Runs = None,
@@ -197,7 +199,7 @@ def benchmark(
     overrides["plugins"] = [*overrides.get("plugins", []), *map(str, plugin or ())]
     compared = run_benchmark(
         names_in(models), data, folder, minutes=minutes, images=images, seeds=seeds, samples=samples, size=size,
-        settings=overrides, trust=Trust(trust),
+        settings=overrides, trust=Trust(trust), jobs=jobs,
     )  # fmt: skip
     print_comparison(compared, to)
 
@@ -221,6 +223,7 @@ def sweep(
     seed: Annotated[int | None, typer.Option(help="seed of the trainings and of a search")] = None,
     settings: Settings = None,
     samples: Samples = 2000,
+    jobs: Jobs = 1,
     out: Annotated[Path | None, typer.Option(help="folder for runs and report [default: RUNS/sweep-RECIPE]")] = None,
     to: To = None,
     runs: Runs = None,
@@ -241,7 +244,7 @@ def sweep(
 
     compared = run_sweep(
         loaded, [parse_axis(text) for text in over], out or runs_dir(runs) / f"sweep-{loaded.name}",
-        search=search.value, trials=trials, shown=names_in(measures), samples=samples,
+        search=search.value, trials=trials, shown=names_in(measures), samples=samples, jobs=jobs,
     )  # fmt: skip
     print_comparison(compared, to)
 
@@ -259,6 +262,7 @@ def reproduce(
         Path | None, typer.Option("--from", metavar="FOLDER", help="take finished runs of the same recipes from here")
     ] = None,
     samples: Samples = 2000,
+    jobs: Jobs = 1,
     out: Annotated[Path | None, typer.Option(help="folder for runs and page [default: RUNS/reproduce-REPORT]")] = None,
     runs: Runs = None,
 ) -> None:
@@ -267,4 +271,4 @@ def reproduce(
     from zeuxis.study import reproduce as run_reproduction
 
     folder = out or runs_dir(runs) / path_part(f"reproduce-{Path(report).stem}")
-    echo(run_reproduction(report, folder, minutes=minutes, data=data, ready=ready, samples=samples))
+    echo(run_reproduction(report, folder, minutes=minutes, data=data, ready=ready, samples=samples, jobs=jobs))

@@ -13,7 +13,7 @@ from zeuxis.files import path_part, subfolder
 from zeuxis.trust import Trust
 
 __all__ = [
-    "Attribute", "Classes", "DataOption", "Epochs", "Form", "Label", "Minutes", "Out", "Pictures", "Plugins",
+    "Attribute", "Classes", "DataOption", "Epochs", "Form", "Jobs", "Label", "Minutes", "Out", "Pictures", "Plugins",
     "RecipeName", "RunName", "RunNames", "Runs", "Samples", "SamplingOptions", "Seed", "Seeds", "Settings", "Steps",
     "To", "Track", "Trusted", "app", "budget", "data_app", "echo", "names_in", "open_run", "overrides_of",
     "print_comparison", "print_table", "recipe_of",
@@ -66,6 +66,7 @@ Label = Annotated[
     ),
 ]
 Seeds = Annotated[int, typer.Option(min=1, max=1000, help="train each this many times, with different seeds")]
+Jobs = Annotated[int, typer.Option(min=1, max=256, help="trainings at once, each with an equal share of the cores")]
 Samples = Annotated[int, typer.Option(min=100, max=100_000, help="images to sample from each for the measures")]
 
 

@@ -30,7 +30,7 @@ from zeuxis.data.files import CHANGES, SIZE, size_words, transparent
 from zeuxis.data.notes import Note, Tally
 from zeuxis.data.registry import Collection, cache_dir
 from zeuxis.errors import UserError
-from zeuxis.files import LOCK, unfinished, why, write_file
+from zeuxis.files import unfinished, unlock, why, write_file
 from zeuxis.progress import bar, say
 from zeuxis.recipe import DataOptions, Size
 
@@ -232,7 +232,7 @@ def _building(folder: Path) -> Iterator[Path]:
     """Yields a folder to build a cache in, and renames it to `folder` afterwards; removes it if that fails."""
     with unfinished(folder.parent) as building:
         yield building
-        (building / LOCK).unlink()
+        unlock(building)
         try:
             building.rename(folder)
             # Their checksums were computed when they were written.

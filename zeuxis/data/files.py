@@ -27,6 +27,7 @@ from PIL import Image, ImageOps
 from zeuxis.data.notes import Note, of_left_out
 from zeuxis.errors import UserError
 from zeuxis.files import why
+from zeuxis.system import VIRTUAL_FOLDERS
 
 __all__ = [
     "CHANGES",
@@ -52,8 +53,6 @@ MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * 2**20
 # Limit of files; their names are held in memory. The largest public image sets are close to it.
 MAX_FILES = 20_000_000
-# The kernel's virtual folders; links in them lead everywhere.
-SYSTEM = (Path("/proc"), Path("/sys"))
 # Compression methods that unpack in pieces; zip's other methods unpack a whole block at once, however large.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # Keys in a decoded image's `info`: its upright size in the file, `(W, H)`, and the changes made to its pixels.
@@ -248,7 +247,7 @@ def _walk(root: Path) -> _Entries:
 
 def _of_the_system(path: Path) -> bool:
     real = Path(os.path.realpath(path))
-    return any(real.is_relative_to(folder) for folder in SYSTEM)
+    return any(real.is_relative_to(folder) for folder in VIRTUAL_FOLDERS)
 
 
 def _require_few(path: Path, count: int) -> None:
@@ -381,7 +380,7 @@ def decode(content: bytes, size: int, extent: Extent | None = None) -> Image.Ima
 def _raw_mode(image: Image.Image) -> str:
     """Returns Pillow's name for the layout of an image's values in its file; must be called before it is loaded."""
     tiles = getattr(image, "tile", None)
-    arguments = tiles[0].args if tiles else ""
+    arguments = tiles[0][3] if tiles else ""
     return arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""
 
 

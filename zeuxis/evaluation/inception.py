@@ -39,8 +39,9 @@ class Inception(FeatureJudge):
             from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
         except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision for another PyTorch
             raise UserError(
-                f"Inception features need torch-fidelity, which cannot be loaded here ({error}); install "
-                "zeuxis[inception] with a torchvision that fits PyTorch, or measure in another judge's features."
+                f"Inception features need torch-fidelity, which cannot be loaded here ({error}): "
+                "pip install 'zeuxis[inception]', with a torchvision that fits PyTorch; or measure in another judge's "
+                "features."
             ) from error
         try:
             self.network: Any = FeatureExtractorInceptionV3(self.name, ["2048"])

@@ -17,7 +17,6 @@ Association 22, 1927.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -29,6 +28,7 @@ from scipy.stats import fisher_exact, norm
 from zeuxis.evaluation.measure import Figures, Material, Value, measure
 from zeuxis.files import WriteError, why
 from zeuxis.run import Run
+from zeuxis.system import sync
 
 __all__ = [
     "Answer",
@@ -133,8 +133,7 @@ def record(folder: Path, lines: Iterable[Answer | Vote]) -> None:
                 # A process that was killed may have left half a line.
                 half = file.tell() and not path.read_bytes().endswith(b"\n")
                 file.write(b"\n" * bool(half) + content.encode())
-                file.flush()
-                os.fsync(file.fileno())
+            sync(path)
         except OSError as error:
             raise WriteError(f"{path} cannot be written: {why(error)}.") from error
 

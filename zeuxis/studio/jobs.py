@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import psutil
 from zeuxis.errors import UserError
 from zeuxis.files import LOCK, make_folder, write_file
 from zeuxis.progress import plain
+from zeuxis.system import apart, ask_to_stop
 
 __all__ = ["Job", "Jobs", "holder"]
 
@@ -78,8 +78,8 @@ class Jobs:
         with (self.folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "zeuxis", *arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                env=os.environ | {"COLUMNS": "110"},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                env=os.environ | {"COLUMNS": "110"}, **apart(),
             )  # fmt: skip
         self._children[name] = process
         try:
@@ -142,7 +142,7 @@ class Jobs:
         if process is None:
             return False
         try:
-            process.send_signal(signal.SIGINT)
+            ask_to_stop(process)
         except psutil.Error as error:
             raise UserError(f"The process that trains {run.name} cannot be stopped: {error}.") from error
         return True

@@ -36,6 +36,7 @@ def benchmark(
     size: int | str | None = None,
     settings: Mapping[str, Any] | None = None,
     trust: Trust = NOTHING,
+    jobs: int = 1,
     progress: bool = True,
 ) -> Comparison:
     """Trains models at one budget, measures them, and writes a report; the same call continues where it was stopped.
@@ -51,6 +52,7 @@ def benchmark(
         size: of the images, a side in pixels or `"WIDTHxHEIGHT"`, for data that no recipe was written for.
         settings: further recipe settings, for all.
         trust: trust in the modules of runs that they are built on.
+        jobs: trainings at once.
         progress: show progress.
 
     Returns:
@@ -77,7 +79,7 @@ def benchmark(
     heading = f"{', '.join(names)} on {Path(data).name or data}, {budget_text} each"
     groups = [repeats(part, seeds) for part in parts]
     # Seed by seed, so that a benchmark stopped early has all models.
-    runs = train_all([group[i] for i in range(seeds) for group in groups], folder, progress=progress)
+    runs = train_all([group[i] for i in range(seeds) for group in groups], folder, jobs=jobs, progress=progress)
     columns, labels = [], []
     for part, group in zip(parts, groups, strict=True):
         if trained := [runs[repeat.name] for repeat in group if repeat.name in runs]:

@@ -1,26 +1,30 @@
-"""Several trainings as one job: finished ones are kept, and interrupted ones continue."""
+"""Several trainings as one: finished ones are kept, interrupted ones continue, and several run at once if asked to."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from zeuxis.data import load
 from zeuxis.errors import DivergedError, StoppedError, UserError, require_within
 from zeuxis.evaluation.evaluate import read_evaluation
-from zeuxis.files import write_file
+from zeuxis.files import make_folder, write_file
 from zeuxis.models import build_model
 from zeuxis.progress import say
 from zeuxis.recipe import Recipe
 from zeuxis.run import Run
-from zeuxis.training import completed, finished, resolved, resume, start
+from zeuxis.study.pool import STOPPED, Pool
+from zeuxis.training import completed, finished, resolved, resume, start, trained_run
 
-__all__ = ["Part", "repeats", "train_all", "train_part", "write_results"]
+__all__ = ["Part", "repeats", "train_all", "train_each", "train_part", "write_results"]
 
 
-# Largest number of trainings of one recipe that differ in their seed.
-MOST_SEEDS = 1000
+# Largest number of trainings of one recipe that differ in their seed, and of trainings at once.
+MOST_SEEDS, MOST_JOBS = 1000, 256
 
 
 class Part(NamedTuple):
@@ -45,8 +49,14 @@ def repeats(part: Part, seeds: int) -> list[Part]:
     ]
 
 
-def train_all(parts: Sequence[Part], folder: Path, *, progress: bool = True) -> dict[str, Run]:
-    """Trains all parts into a folder, one after another; the same call continues where it was stopped.
+def train_all(parts: Sequence[Part], folder: Path, *, jobs: int = 1, progress: bool = True) -> dict[str, Run]:
+    """Trains all parts into a folder; the same call continues where it was stopped.
+
+    Args:
+        parts: the trainings.
+        folder: where their runs go.
+        jobs: trainings at once, each in a process of its own with an equal share of the cores.
+        progress: show progress.
 
     Returns:
         Runs by the names of the parts, without those whose training diverged.
@@ -55,30 +65,95 @@ def train_all(parts: Sequence[Part], folder: Path, *, progress: bool = True) -> 
         UserError: if it is stopped, or if a part's folder holds a run with other settings.
     """
     runs: dict[str, Run] = {}
-    for number, part in enumerate(parts, 1):
-        if progress:
-            say(part.name, lead=f"{number} of {len(parts)}  ")
-        try:
-            runs[part.name] = train_part(part, folder, progress=progress)
-        except DivergedError as error:
-            say(f"{part.name} is left out: {error}")
+    for part, trained in train_each(parts, folder, len(parts), jobs=jobs, progress=progress):
+        if isinstance(trained, DivergedError):
+            say(f"{part.name} is left out: {trained}")
+        else:
+            runs[part.name] = trained
     return runs
+
+
+def train_each(
+    parts: Iterable[Part], folder: Path, total: int, *, jobs: int = 1, ahead: int | None = None, progress: bool = True
+) -> Generator[tuple[Part, Run | DivergedError]]:
+    """Trains parts, `jobs` at once, and yields each in order, with its run or the error if it diverged.
+
+    Args:
+        parts: the trainings; the next are asked for while earlier ones run.
+        folder: where their runs go.
+        total: their number.
+        jobs: trainings at once.
+        ahead: how many are asked for before the first of them is yielded; all by default. With one job, it is one.
+        progress: show progress.
+
+    Raises:
+        UserError: as in `train_all`.
+    """
+    require_within("The number of jobs", jobs, 1, MOST_JOBS)
+    if jobs == 1:
+        for number, part in enumerate(parts, 1):
+            _tell(number, total, part, progress)
+            trained: Run | DivergedError
+            try:
+                trained = train_part(part, folder, progress=progress)
+            except DivergedError as error:
+                trained = error
+            yield part, trained
+        return
+    make_folder(folder)
+    futures: dict[str, Future[None]] = {}
+    waiting: deque[Part] = deque()
+    with Pool(folder, jobs, progress=progress) as pool:
+
+        def first() -> tuple[Part, Run | DivergedError]:
+            part = waiting.popleft()
+            error = pool.outcome(futures[part.name]) if part.name in futures else None
+            return part, error or Run(folder / part.name, trust=part.recipe.trust)
+
+        for number, part in enumerate(parts, 1):
+            _tell(number, total, part, progress)
+            waiting.append(part)
+            if part.name not in futures and not _is_trained(part, folder):
+                after = futures.get(trained_run(part.recipe))
+                if after is None:
+                    load(resolved(part.recipe, folder).data, recipe=part.recipe.name)  # decoded once, by no process
+                futures[part.name] = pool.submit(part, after)
+            if len(waiting) == ahead:
+                yield first()
+        while waiting:
+            yield first()
+
+
+def _tell(number: int, total: int, part: Part, progress: bool) -> None:
+    if progress:
+        say(part.name, lead=f"{number} of {total}  ")
 
 
 def train_part(part: Part, folder: Path, *, progress: bool = True) -> Run:
     """Trains one part, resumes it, or returns its finished run; arguments as in `train_all`."""
     path, trust = folder / part.name, part.recipe.trust
-    if path.is_dir():
-        _require_same(part, Run(path), folder)
-        if finished(path):
-            return Run(path, trust=trust)
+    if _is_trained(part, folder):
+        return Run(path, trust=trust)
     if path.is_dir():
         completed_budget = resume(path, trust=trust, visible=progress)
     else:
         completed_budget = start(part.recipe, folder, name=part.name, visible=progress)[1]
     if not completed_budget:
-        raise StoppedError(f"Stopped. Run the same command again to continue with the runs in {folder}.")
+        raise StoppedError(STOPPED.format(folder=folder))
     return Run(path, trust=trust)
+
+
+def _is_trained(part: Part, folder: Path) -> bool:
+    """Whether a part's run is finished.
+
+    Raises:
+        UserError: if its folder holds a run with other settings.
+    """
+    path = folder / part.name
+    if not path.is_dir():
+        return False
+    _require_same(part, Run(path), folder)
+    return finished(path)
 
 
 def _require_same(part: Part, run: Run, folder: Path) -> None:

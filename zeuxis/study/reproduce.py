@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, ValidationError
 
-from zeuxis.errors import UserError, one_of, require_within
+from zeuxis.errors import DivergedError, UserError, one_of, require_within
 from zeuxis.evaluation.evaluate import evaluate_cached
 from zeuxis.evaluation.measure import Value, as_text, with_error
 from zeuxis.evaluation.ranking import differ
@@ -28,7 +29,7 @@ from zeuxis.recipe import Recipe, Section, load_recipe
 from zeuxis.report import reproduction
 from zeuxis.run import Run
 from zeuxis.study.benchmark import recipe_for
-from zeuxis.study.plan import Part, train_part
+from zeuxis.study.plan import Part, train_each
 from zeuxis.training import finished
 
 __all__ = ["Plan", "read_plan", "reports", "reproduce"]
@@ -143,6 +144,7 @@ def reproduce(
     data: str = "",
     ready: Path | None = None,
     samples: int = 2000,
+    jobs: int = 1,
     progress: bool = True,
 ) -> Path:
     """Trains every system of a report, and writes one page in its order; the same call continues where it was stopped.
@@ -154,6 +156,7 @@ def reproduce(
         data: a source, folder or zip of images for all systems, in place of the report's.
         ready: a folder of runs; a finished one that is named like a system, of the same recipe, is taken from there.
         samples: images that each run generates for the measures.
+        jobs: trainings at once.
         progress: show progress.
 
     Returns:
@@ -168,17 +171,28 @@ def reproduce(
     if minutes is not None:
         require_within("The number of minutes", minutes, 0.01, 1e6)
     shares = sum(system.share for system in plan.systems)
-    runs: dict[str, Run] = {}
-    values: dict[tuple[str, str], Value] = {}
-    for number, system in enumerate(plan.systems, 1):
-        say(system.name, lead=f"{number} of {len(plan.systems)}  ")
-        budget = {} if minutes is None else {"training.minutes": minutes * system.share / shares}
-        run = _ready(system, ready) or train_part(
-            Part(system.name, _recipe(system, data, budget)), folder, progress=progress
+    ready_runs = {system.name: run for system in plan.systems if (run := _ready(system, ready))}
+    parts = [
+        Part(
+            system.name,
+            _recipe(system, data, {} if minutes is None else {"training.minutes": minutes * system.share / shares}),
         )
-        runs[system.name] = run
-        asked = [measure for of, measure in plan.quantities() if of == system.name]
-        values |= {(system.name, measure): value for measure, value in _values(run, asked, samples, progress).items()}
+        for system in plan.systems
+        if system.name not in ready_runs
+    ]
+    values: dict[tuple[str, str], Value] = {}
+
+    def measure(name: str, run: Run) -> Run:
+        asked = [measure for of, measure in plan.quantities() if of == name]
+        values.update({(name, measure): value for measure, value in _values(run, asked, samples, progress).items()})
+        return run
+
+    runs = {name: measure(name, run) for name, run in ready_runs.items()}
+    with closing(train_each(parts, folder, len(parts), jobs=jobs, progress=progress)) as trainings:
+        for part, trained in trainings:
+            if isinstance(trained, DivergedError):
+                raise trained
+            runs[part.name] = measure(part.name, trained)
     sections = [_section(system, runs[system.name], values, progress) for system in plan.systems]
     questions = [_answered(question, values) for question in plan.questions]
     return reproduction(path, plan=plan, sections=sections, questions=questions, samples=samples)

@@ -10,6 +10,7 @@ Source: J. Bergstra, R. Bardenet, Y. Bengio and B. Kegl, Algorithms for Hyper-Pa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -29,7 +30,7 @@ from zeuxis.progress import say
 from zeuxis.recipe import Recipe, parse_override
 from zeuxis.report import Comparison, comparison
 from zeuxis.run import Run
-from zeuxis.study.plan import Part, train_part, write_results
+from zeuxis.study.plan import Part, train_each, write_results
 from zeuxis.training import resolved
 
 __all__ = ["Axis", "Search", "parse_axis", "settings_of", "sweep"]
@@ -94,7 +95,7 @@ def parse_axis(text: str) -> Axis:
 
 
 def settings_of(
-    axes: Sequence[Axis], search: Search, trials: int, seed: int, minimised: Mapping[int, float]
+    axes: Sequence[Axis], search: Search, trials: int, seed: int, minimised: Mapping[int, float | None], jobs: int = 1
 ) -> Iterator[dict[str, Any]]:
     """Yields settings to train with, one after another.
 
@@ -103,7 +104,9 @@ def settings_of(
         search: the kind of search.
         trials: number of settings, for a random or tpe search.
         seed: of the search.
-        minimised: values to minimise, by the number of their settings; read before the next settings are yielded.
+        minimised: values to minimise, by the number of their settings, None for a failure; read before the next
+            settings are yielded.
+        jobs: how many settings are trained at once.
 
     Raises:
         UserError: for a grid over a range, or if Optuna is not installed.
@@ -119,25 +122,30 @@ def settings_of(
         for _ in range(trials):
             yield {axis.key: axis.sample(generator) for axis in axes}
     else:
-        yield from _estimated(axes, trials, seed, minimised)
+        yield from _estimated(axes, trials, seed, minimised, jobs)
 
 
 def _estimated(
-    axes: Sequence[Axis], trials: int, seed: int, minimised: Mapping[int, float]
+    axes: Sequence[Axis], trials: int, seed: int, minimised: Mapping[int, float | None], jobs: int
 ) -> Iterator[dict[str, Any]]:
     try:
         import optuna
     except ImportError as error:
         raise UserError("--search tpe needs Optuna: pip install 'zeuxis[search]'; or use --search random.") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(trials // 3, 3)))
+    # With several at once, a setting that is being trained counts as a bad one: others are tried meanwhile.
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(trials // 3, 3), constant_liar=jobs > 1)
+    study = optuna.create_study(sampler=sampler)
+    asked: dict[int, Any] = {}
     for number in range(trials):
-        trial = study.ask()
-        yield {axis.key: _suggested(trial, axis) for axis in axes}
-        if number in minimised:
-            study.tell(trial, minimised[number])
-        else:  # diverged, or could not be measured
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        for done in [earlier for earlier in asked if earlier in minimised]:
+            trial, value = asked.pop(done), minimised[done]
+            if value is not None:
+                study.tell(trial, value)
+            else:  # diverged, or could not be measured
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        asked[number] = study.ask()
+        yield {axis.key: _suggested(asked[number], axis) for axis in axes}
 
 
 def _suggested(trial: Any, axis: Axis) -> Any:
@@ -157,6 +165,7 @@ def sweep(
     trials: int = 12,
     shown: Sequence[str] = (),
     samples: int = 2000,
+    jobs: int = 1,
     progress: bool = True,
 ) -> Comparison:
     """Trains a recipe over settings, measures each run, and draws two measures against each other.
@@ -169,13 +178,14 @@ def sweep(
         trials: number of trainings, for a random or tpe search.
         shown: two measures; by default the first two of test_mse, fid, sharpness and elbo that apply.
         samples: images that each run generates for the measures.
+        jobs: trainings at once. A tpe search knows fewer results when it samples, so its settings depend on `jobs`.
         progress: show progress.
 
     Returns:
         The path of the report, and its table of measures.
 
     Raises:
-        UserError: for unknown keys, values or measures, and as in `train_part`.
+        UserError: for unknown keys, values or measures, and as in `train_all`.
     """
     if len(shown) not in (0, 2):
         raise UserError(f"A sweep draws two measures against each other, not {len(shown)}; name two.")
@@ -189,32 +199,39 @@ def sweep(
     if repeated := {axis.key for axis in axes if sum(other.key == axis.key for other in axes) > 1}:
         raise UserError(f"{repeated.pop()} is varied twice; list all its values in a single --over.")
     _require_buildable(recipe, axes, folder)
-    minimised: dict[int, float] = {}
+    minimised: dict[int, float | None] = {}
     measured_runs: list[tuple[dict[str, Any], Run, dict[str, Any]]] = []
+    tried: list[dict[str, Any]] = []
+
+    def parts() -> Iterator[Part]:
+        for settings in settings_of(axes, search, trials, recipe.training.seed, minimised, jobs):
+            tried.append(settings)
+            name = path_part(",".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items()))
+            yield Part(name, recipe.updated(settings))
+
     total = int(np.prod([len(axis.values) for axis in axes])) if search == "grid" else trials
-    for number, settings in enumerate(settings_of(axes, search, trials, recipe.training.seed, minimised)):
-        name = path_part(",".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items()))
-        if progress:
-            say(name, lead=f"{number + 1} of {total}  ")
-        try:
-            run = train_part(Part(name, recipe.updated(settings)), folder, progress=progress)
-        except DivergedError as error:
-            say(f"{name} is left out: {error}")
-            continue
-        shown = shown or _default_measures(run)
-        better = known[shown[1]].better
-        if search == "tpe" and not better:
-            raise UserError(
-                f"A search optimises the second measure, and '{shown[1]}' has no better direction; choose another."
-            )
-        evaluation = evaluate_cached(run, samples=samples, only=shown, progress=progress)
-        measured = evaluation["measures"]
-        if missing := [measure for measure in shown if measure not in measured]:
-            say(f"{name} is left out: {missing[0]} was not measured, because {evaluation['left_out'][missing[0]]}.")
-            continue
-        minimised[number] = (-1.0 if better == "high" else 1.0) * measured[shown[1]]["value"]
-        if run.name not in {run.name for _, run, _ in measured_runs}:
-            measured_runs.append((settings, run, measured))
+    ahead = jobs if search == "tpe" else None
+    with closing(train_each(parts(), folder, total, jobs=jobs, ahead=ahead, progress=progress)) as trainings:
+        for number, (part, run) in enumerate(trainings):
+            minimised[number] = None
+            if isinstance(run, DivergedError):
+                say(f"{part.name} is left out: {run}")
+                continue
+            shown = shown or _default_measures(run)
+            better = known[shown[1]].better
+            if search == "tpe" and not better:
+                raise UserError(
+                    f"A search optimises the second measure, and '{shown[1]}' has no better direction; choose another."
+                )
+            evaluation = evaluate_cached(run, samples=samples, only=shown, progress=progress)
+            measured = evaluation["measures"]
+            if missing := [measure for measure in shown if measure not in measured]:
+                reason = evaluation["left_out"][missing[0]]
+                say(f"{part.name} is left out: {missing[0]} was not measured, because {reason}.")
+                continue
+            minimised[number] = (-1.0 if better == "high" else 1.0) * measured[shown[1]]["value"]
+            if run.name not in {run.name for _, run, _ in measured_runs}:
+                measured_runs.append((tried[number], run, measured))
     if len(measured_runs) < 2:
         raise UserError("A sweep needs at least two settings; give more values.")
     points = [

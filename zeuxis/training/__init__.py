@@ -5,7 +5,7 @@ from zeuxis.training.callbacks.tracking import Tracker, tracked
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, checkpoints, load_weights
 from zeuxis.training.journal import Journal, read_journal, read_warnings
 from zeuxis.training.snapshots import generate, read_snapshots, read_tiles, save_tiles
-from zeuxis.training.start import completed, finished, resolved, resume, start
+from zeuxis.training.start import completed, finished, resolved, resume, start, trained_run
 from zeuxis.training.trainer import Trainer
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "save_tiles",
     "start",
     "tracked",
+    "trained_run",
 ]

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+from zeuxis import system
 from zeuxis.errors import UserError
 from zeuxis.nets import Network
 
 __all__ = [
     "describe_machine",
-    "keep_freed_memory",
     "peak_memory",
     "pick_device",
     "pick_precision",
@@ -60,19 +56,6 @@ def pick_precision(name: str, device: torch.device) -> str:
     return "bfloat16" if has_bfloat16 else "float32"
 
 
-def keep_freed_memory() -> None:
-    """Makes the allocator of glibc, if it is in use, keep freed memory.
-
-    By default it returns every large tensor to the kernel at once, and each new tensor costs page faults. With this,
-    the training step of D1 ran 1.3 times and that of D2 1.25 times as fast on two cores.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(mmap_threshold, 1 << 30)
-        libc.mallopt(trim_threshold, 1 << 30)
-
-
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """Returns versions, processor and device as plain data."""
     packages = ("zeuxis", "torch", "numpy", "pillow", "scikit-learn")
@@ -80,20 +63,12 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": system.processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def require_memory(networks: Sequence[Network], batch_size: int, device: torch.device) -> None:
@@ -115,21 +90,12 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # memory left over by an earlier training does not count
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: sets the peak to the resident size
+    system.return_freed_memory()  # memory left over by an earlier training does not count
+    system.reset_peak_memory()
 
 
 def peak_memory(device: torch.device) -> float:
     """Returns the peak memory in MiB since the last reset: of the device if it has its own, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-    except (OSError, StopIteration):
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / (2**20 if sys.platform == "darwin" else 1024)
+    return system.peak_memory()

@@ -15,7 +15,19 @@ from torch import Tensor
 
 from zeuxis import data
 from zeuxis.errors import UserError, shown
-from zeuxis.files import WriteError, exists, is_name, locked, make_folder, subfolder, sweep, unfinished, why, write_file
+from zeuxis.files import (
+    WriteError,
+    exists,
+    is_name,
+    locked,
+    make_folder,
+    rename_locked,
+    subfolder,
+    sweep,
+    unfinished,
+    why,
+    write_file,
+)
 from zeuxis.models import MODELS, Model, build_model
 from zeuxis.plugins import FOLDER
 from zeuxis.progress import say, warn
@@ -36,7 +48,7 @@ FEW = 500
 # Tensors that a message names.
 NAMED = 6
 
-__all__ = ["completed", "finished", "resolved", "resume", "start"]
+__all__ = ["completed", "finished", "resolved", "resume", "start", "trained_run"]
 
 
 def start(
@@ -248,6 +260,12 @@ def resolved(recipe: Recipe, runs: Path) -> Recipe:
     return _trained_networks(_as_hardware_allows(recipe), runs)[0]
 
 
+def trained_run(recipe: Recipe) -> str:
+    """Returns the name or folder of the run that a recipe's model is built on; "" if it is built on none."""
+    kind = MODELS[recipe.model.name]
+    return str(getattr(kind.read_options(recipe), kind.trained_option)) if kind.trained_networks else ""
+
+
 def _as_hardware_allows(recipe: Recipe) -> Recipe:
     precision = pick_precision(recipe.training.precision, pick_device(recipe.training.device))
     return completed(recipe.updated({"training.precision": precision}))
@@ -271,7 +289,7 @@ def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dic
     kind = MODELS[recipe.model.name]
     if not kind.trained_networks:
         return recipe, {}
-    run_name = getattr(kind.read_options(recipe), kind.trained_option)
+    run_name = trained_run(recipe)
     key = f"model.{kind.trained_option}"
     folders = [folder for folder in (Path(run_name), runs / run_name) if run_name and exists(folder / "recipe.toml")]
     if not folders:
@@ -374,7 +392,7 @@ def _placed(unnamed: Path, runs: Path, name: str, recipe: str) -> Path:
         try:
             if folder.exists():  # renaming would replace an empty folder
                 raise FileExistsError
-            unnamed.rename(folder)
+            rename_locked(unnamed, folder)
             return folder
         except OSError as error:
             if not folder.exists():

@@ -8,7 +8,6 @@ fixed number of threads, a resumed run repeats an uninterrupted one bit for bit.
 from __future__ import annotations
 
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,13 +25,14 @@ from zeuxis.errors import UserError
 from zeuxis.files import WriteError
 from zeuxis.models import Iteration, Model, Phase
 from zeuxis.recipe import Interval
+from zeuxis.system import keep_freed_memory, set_handlers, signal_name, stop_handlers
 from zeuxis.threads import threads
 from zeuxis.training.callbacks.base import Callback
 from zeuxis.training.capture import Captured, graph_on
 from zeuxis.training.checkpoint import Checkpoint, checkpoints, load_into
 from zeuxis.training.distributed import share
 from zeuxis.training.engine import Number, iterate
-from zeuxis.training.hardware import keep_freed_memory, pick_precision, require_memory, reset_peak_memory
+from zeuxis.training.hardware import pick_precision, require_memory, reset_peak_memory
 from zeuxis.training.journal import Journal
 from zeuxis.training.optimizers import build_updates
 
@@ -192,7 +192,7 @@ class Trainer:
 
     def iterate(self) -> list[Number]:
         """Runs one step of all phases that are due and returns its numbers; calls no callback."""
-        seed = int(np.random.SeedSequence([self.options.seed, self.step]).generate_state(1, np.uint64)[0] >> 1)
+        seed = int(np.random.SeedSequence([self.options.seed, self.step]).generate_state(1, np.uint64)[0]) >> 1
         # Dropout uses torch's global generator; seeding the generators of all devices takes 0.5 ms.
         (torch.default_generator if self.device.type == "cpu" else torch).manual_seed(seed)
         self.generator.manual_seed(seed ^ 0x5EED)
@@ -334,18 +334,12 @@ def _stop_on_signals(trainer: Trainer) -> Iterator[None]:
         return
 
     def handle(number: int, frame: Any) -> None:
-        for other, handler in previous.items():
-            signal.signal(other, handler)
-        trainer.stop(signal.Signals(number).name)
+        set_handlers(previous)
+        trainer.stop(signal_name(number))
 
-    # Closing a terminal sends SIGHUP, on systems that have it. Ignored signals, as under nohup, stay ignored.
-    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    previous = {number: signal.getsignal(number) for number in numbers}
-    previous = {number: handler for number, handler in previous.items() if handler is not signal.SIG_IGN}
-    for number in previous:
-        signal.signal(number, handle)
+    previous = stop_handlers()
+    set_handlers(dict.fromkeys(previous, handle))
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        set_handlers(previous)
