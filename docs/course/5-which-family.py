@@ -37,6 +37,7 @@ plt.rcParams.update(STYLE)
 #
 # Three models, fifteen seconds each, two seeds. `zeuxis.benchmark` trains them, measures them and writes a report. The
 # budget is time, so a slow model gets fewer steps; on another machine the steps, and with them the numbers, are others.
+# On a busy machine fifteen seconds are few steps, and what is compared are beginnings. Look at the steps first.
 
 # %%
 MODELS = ["digits-vae", "digits-gan", "digits-flow"]
@@ -82,6 +83,9 @@ for name in MODELS:
     print(f"{name:12} lies at {share:.0%} of the way from the floor to noise")
 
 # %% [markdown]
+# Noise is no upper end: samples that are all alike have no spread at all, and may lie farther from the images than
+# noise.
+#
 # ## What the distance hides
 #
 # The same runs by five other measures. An arrow says which way is better.
@@ -114,7 +118,8 @@ plt.show()
 
 # %% [markdown]
 # Compare the pictures with the table. Blur and broken strokes are different failures, and a single distance ranks
-# them by the taste of its features.
+# them by the taste of its features. Precision can be fooled as well: the average of all images lies among the images,
+# so a model that draws nothing else has a high precision, and a recall of zero.
 #
 # ### Beyond: two ways to cheat a distance
 #
