@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+    from zeuxis.evaluation.judge import Judge
     from zeuxis.latent import Directions, Projection
     from zeuxis.listing import Entry
     from zeuxis.notebook import Evaluation
@@ -154,7 +155,8 @@ def evaluate(
     from zeuxis.evaluation.features import JUDGES, judge_by_name
     from zeuxis.notebook import Evaluation
 
-    opened, network = _opened(run, trust), None
+    opened = _opened(run, trust)
+    network: Judge | None = None
     if isinstance(judge, str) and judge.partition(":")[0] in JUDGES:
         network = judge_by_name(judge, opened.recipe.data.shape)
     elif judge is not None:

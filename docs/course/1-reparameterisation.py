@@ -170,9 +170,9 @@ run.figure("prior")
 
 # %% [markdown]
 # Single posteriors are far narrower than the prior: that is the information which a latent keeps about its image. The
-# aggregate is near the prior in mean and deviation, so samples of the prior are decoded from places that the decoder
-# has seen. It is near in these two numbers only: the map above has gaps and clusters that a normal distribution has
-# not.
+# aggregate comes near the prior in mean and deviation, so most samples of the prior are decoded from places that the
+# decoder has seen. It is not the prior: the title of the last panel has a test that compares the two, and the map above
+# has gaps and clusters that a normal distribution has not.
 #
 # ## Exercises
 #
