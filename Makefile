@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick test-data test-all test-lowest test-newest lint types format docs bench gallery dist clean
+.PHONY: demo test quick test-data test-all test-lowest test-newest lint types format docs course bench gallery dist clean
 
 demo: .venv/installed
 	$(BIN)/zeuxis demo
@@ -62,6 +62,10 @@ docs: .venv/installed
 	$(BIN)/python docs/make_pages.py
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -q -b html docs docs/_site
 	@echo docs/_site/index.html
+
+# Executes the six notebooks of the course, some minutes, and writes them with their output.
+course: .venv/installed
+	$(BIN)/python docs/make_course.py
 
 # Training speed beside Keras, plain PyTorch and pythae, each in an environment of its own: benchmarks/results.json.
 bench: .venv/installed

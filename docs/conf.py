@@ -17,7 +17,8 @@ project = "Zeuxis"
 author = "the Zeuxis contributors"
 copyright = "the Zeuxis contributors"  # noqa: A001 (Sphinx's own name)
 version = release = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+nb_execution_mode = "off"  # notebooks hold their output; `make course` renews it
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_site"]

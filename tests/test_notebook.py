@@ -35,6 +35,8 @@ def test_a_run_gives_its_figures(trained: dict[str, Run]) -> None:
     assert isinstance(shown, Figure)
     tiles = np.asarray(shown.axes[0].images[0].get_array())
     assert tiles.std() > 0
+    for figure in (drawn, shown):  # what Jupyter asks for where pyplot is not loaded
+        assert Image.open(io.BytesIO(figure._repr_png_())).width > 150
 
 
 def test_a_run_shows_itself_in_a_notebook(trained: dict[str, Run], tmp_path: Path) -> None:
@@ -53,6 +55,11 @@ def test_measures_show_themselves_in_a_notebook(trained: dict[str, Run], tmp_pat
     found = zeuxis.evaluate(run, samples=100, progress=False)
     assert found["measures"]["fid"]["value"] > 0
     assert re.search(r"<td>fid</td><td>[\d.,]+", found._repr_html_())
+    few = zeuxis.evaluate(run, samples=100, only=["fid"], judge="random", progress=False)
+    assert set(few["measures"]) == {"fid", "fid_infinity"} and few["features"].startswith("random features")
+    with pytest.raises(UserError, match=r"cannot judge|no features"):
+        zeuxis.evaluate(run, samples=100, only=["fid"], judge=trained["vae"], progress=False)
+    zeuxis.evaluate(run, samples=100, only=["fid"], progress=False)
     assert "<td>fid</td>" in run._repr_html_(), "a run that was measured shows its measures"
 
 

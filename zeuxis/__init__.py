@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+    from zeuxis.evaluation.judge import Judge
     from zeuxis.latent import Directions, Projection
     from zeuxis.listing import Entry
     from zeuxis.notebook import Evaluation
@@ -129,7 +130,14 @@ def _opened(run: str | Path | Run, trust: bool) -> Run:
 
 
 def evaluate(
-    run: str | Path | Run, *, samples: int = 10_000, seed: int = 0, trust: bool = False, progress: bool = True
+    run: str | Path | Run,
+    *,
+    samples: int = 10_000,
+    seed: int = 0,
+    only: Sequence[str] = (),
+    judge: str | Path | Run | None = None,
+    trust: bool = False,
+    progress: bool = True,
 ) -> Evaluation:
     """Measures a run, writes `evaluation.json` into its folder, and returns what stands there.
 
@@ -137,14 +145,23 @@ def evaluate(
         run: a run, its folder or its name.
         samples: images that it makes for it.
         seed: of their latents.
+        only: names of measures, such as `["fid", "kid"]`; empty for all that apply.
+        judge: in whose features distances are measured: `random`, `efficientnet`, `inception` or `timm:MODEL`, or a
+            classifier, as a run, its folder or its name; None for the run's own.
         trust: as of `load`.
         progress: show a bar.
     """
     from zeuxis.evaluation.evaluate import evaluate as measure_all
+    from zeuxis.evaluation.features import JUDGES, judge_by_name
     from zeuxis.notebook import Evaluation
 
     opened = _opened(run, trust)
-    return Evaluation(measure_all(opened, samples=samples, seed=seed, progress=progress))
+    network: Judge | None = None
+    if isinstance(judge, str) and judge.partition(":")[0] in JUDGES:
+        network = judge_by_name(judge, opened.recipe.data.shape)
+    elif judge is not None:
+        network = _opened(judge, trust)
+    return Evaluation(measure_all(opened, samples=samples, seed=seed, judge=network, only=only, progress=progress))
 
 
 def directions(run: str | Path | Run, *, trust: bool = False) -> Directions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -80,9 +81,19 @@ FORMATS = (".png", ".svg", ".pdf", ".jpg")
 HEADING = 0.58
 
 
+class Drawing(Figure):
+    """A figure that a notebook shows, whether or not it has loaded pyplot, which shows figures otherwise."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        with mpl.rc_context(STYLE):
+            self.savefig(buffer, bbox_inches="tight")
+        return buffer.getvalue()
+
+
 def new_figure(width: float, height: float) -> Figure:
     """Returns an empty figure of a size in inches, with a layout that avoids overlaps."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return Drawing(figsize=(width, height), layout="constrained")
 
 
 def title(fig: Figure, run: Run, text: str) -> None:
