@@ -57,6 +57,7 @@ def folder(options: DataOptions) -> Collection:
         channels=survey.channels,
         sizes=survey.sizes,
         read=lambda i, size: archive.image(archive.names[i], size),
+        content=lambda i: archive.bytes(archive.names[i]),
         labels=labels,
         classes=classes,
         numbers=read_numbers(archive) if options.numbers else {},

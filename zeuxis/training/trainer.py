@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zeuxis.data import Batches, Dataset
+from zeuxis.data import Dataset, batches_of
 from zeuxis.data.batches import Batch
 from zeuxis.errors import UserError
 from zeuxis.files import WriteError
@@ -66,7 +66,7 @@ class Trainer:
         model.to(device)
         for name in model.networks:
             model.net(name).precision = getattr(torch, pick_precision(self.options.precision, device))
-        self.batches = Batches(dataset, model.recipe.data, self.options.batch_size, self.options.seed, device)
+        self.batches = batches_of(dataset, model.recipe.data, self.options.batch_size, self.options.seed, device)
         self.phases = model.phases
         self.updates = build_updates(model)
         self.generator = torch.Generator(device)
@@ -149,6 +149,7 @@ class Trainer:
         with self._write_errors_explained(), ExitStack() as ending:
             self.journal = Journal(self.folder / "journal.jsonl", keep=self.step)
             ending.callback(self.journal.close)
+            ending.callback(self.batches.close)
             ending.enter_context(_stop_on_signals(self))
             ending.enter_context(torch.random.fork_rng())
             ending.enter_context(threads.fixed(number))
