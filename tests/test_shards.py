@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -280,6 +281,7 @@ start(load_recipe("digits-vae", json.loads(sys.argv[1])), Path(sys.argv[2]), nam
 """
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_never_interrupted(folder: Path, tmp_path: Path) -> None:
     chosen = settings(folder, 17) | {"training.checkpoint_every": "4 steps"}
     ended = subprocess.run([sys.executable, "-c", KILLED, json.dumps(chosen), str(tmp_path)], check=False)
@@ -300,6 +302,16 @@ def test_a_run_is_evaluated_on_the_held_out_images_and_refuses_other_shards(fold
     write_tar(folder / "train-3.tar", files_of(range(200, 220)))
     with pytest.raises(UserError, match="has changed since it was trained"):
         resume(tmp_path / "run", {"training.steps": 5}, visible=False)
+
+
+@pytest.mark.slow
+def test_memory_is_flat_and_every_image_is_read() -> None:
+    command = [sys.executable, "-m", "benchmarks.streaming", "--records", "200000"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    last = re.search(r"([\d,]+) images in .* within ([\d,]+) to ([\d,]+) MB", ended.stdout)
+    assert last is not None
+    images, low, high = (int(part.replace(",", "")) for part in last.groups())
+    assert images == 200_000 // 256 * 256 and high - low < 40, ended.stdout
 
 
 # -- damaged shards -----------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ def data_list(context: typer.Context, plugin: Plugins = None) -> None:
 @data_app.command("info")
 def data_info(
     data: Annotated[
-        str, typer.Argument(metavar="NAME_OR_PATH", help="a data source, a folder or zip, or .npy or .npz")
+        str, typer.Argument(metavar="NAME_OR_PATH", help="a data source, a folder or zip, .npy or .npz, or shards")
     ],
     size: Annotated[int, typer.Option(min=4, max=256, help="side of the images on the sample sheet, in pixels")] = 64,
     path: Annotated[str, typer.Option(help="folder or archive, for a source that reads one")] = "",

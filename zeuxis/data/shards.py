@@ -32,7 +32,7 @@ from zeuxis.errors import UserError, nearest, one_of, quoted
 from zeuxis.files import why
 from zeuxis.recipe import DataOptions, Section
 
-__all__ = ["BUFFER", "INDEX", "STORES", "Storage", "are_shards", "is_address"]
+__all__ = ["BUFFER", "INDEX", "STORES", "ShardOptions", "Storage", "are_shards", "is_address", "tar_records"]
 
 FORMATS = (".tar", ".parquet")
 INDEX = "index.json"
@@ -188,7 +188,7 @@ class Files(Shards):
         """Yields the records of a shard; see `Shards.records`."""
         with self.storage.open(self.names[i]) as file:
             if self.names[i].lower().endswith(".tar"):
-                yield from _tar_records(file, self.own)
+                yield from tar_records(file, self.own)
             else:
                 yield from _parquet_records(file, self.own, self.names[i], images=images)
 
@@ -213,7 +213,7 @@ def _index(storage: Storage) -> dict[str, Any] | None:
     return index
 
 
-def _tar_records(file: BinaryIO, own: ShardOptions) -> Iterator[Record]:
+def tar_records(file: BinaryIO, own: ShardOptions) -> Iterator[Record]:
     """Yields the records of a tar; a damaged one raises a `CutError` after its last complete record."""
     if (size := file.seek(0, io.SEEK_END)) < 1024:
         raise CutError("is shorter than any tar")

@@ -124,7 +124,8 @@ class StreamedBatches:
         places = np.random.default_rng([self.seed, epoch, number, 1]).permutation(count)
         pixels, labels = np.empty((count, *self._shape), np.uint8), np.zeros(count, np.int64)
         good, bad = list[int](), list[int]()
-        images = islice(self._images(key), count)
+        source = self._images(key)
+        images = islice(source, count)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             while (chunk := list(islice(images, CHUNK))) and not self._closing.is_set():
                 for image, outcome in zip(chunk, pool.map(self._decoded, chunk), strict=True):
@@ -140,6 +141,7 @@ class StreamedBatches:
             raise UserError(
                 f"None of {count:,} images of the stream, from {chunk[0].name if chunk else ''} on, can be read."
             )
+        self._place = ((epoch, number + 1), source)
         for i, place in enumerate(bad):
             other = good[i % len(good)]
             pixels[place], labels[place] = pixels[other], labels[other]
@@ -151,13 +153,11 @@ class StreamedBatches:
     def _images(self, key: Key) -> Iterator[Image]:
         """Returns the images of an epoch from a window on: read on where the last window ended, if that is there."""
         epoch, number = key
-        if self._place is None or self._place[0] != key:
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.stream.counts)).tolist()
-            images = self.stream.epoch(order, number * self.per_window * self.batch_size)
-        else:
-            images = self._place[1]
-        self._place = ((epoch, number + 1), images)
-        return images
+        place, self._place = self._place, None  # a read that fails does not go on from there
+        if place and place[0] == key:
+            return place[1]
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.stream.counts)).tolist()
+        return self.stream.epoch(order, number * self.per_window * self.batch_size)
 
     def _decoded(self, image: Image) -> Prepared | str:
         """Returns an image as the cache would store it, or the reason why it is not used."""

@@ -23,7 +23,7 @@ from zeuxis.data.labels import in_order
 from zeuxis.data.notes import Note, of_left_out
 from zeuxis.data.records import CutError, Image, Record, Shards, Stream, attempted, is_test
 from zeuxis.data.registry import Collection, cache_dir
-from zeuxis.errors import UserError
+from zeuxis.errors import UserError, one_of
 from zeuxis.files import LOCK, WriteError, make_folder, unfinished, why, write_file
 from zeuxis.progress import bar, say
 from zeuxis.recipe import DataOptions
@@ -70,6 +70,11 @@ def streamed(shards: Shards, options: DataOptions, buffer: int, count: Count | N
     if not found.total():
         raise UserError(f"{shards.names[0]} and all other shards contain no images: {_reasons(count)}.")
     classes = list(shards.classes) or in_order(name for name in found if name)
+    for name in options.classes if classes else ():
+        if not found[name]:
+            raise (
+                one_of("class", name, classes) if name not in classes else UserError(f"No image is of class '{name}'.")
+            )
     known = list(dict.fromkeys(options.classes)) or classes
     attributes = [name for name in options.attributes if name in count.attributes]
     used = {name: i for i, name in enumerate(known)} if classes and not attributes else {}
@@ -223,9 +228,10 @@ def _drawn(counts: np.ndarray, most: int) -> dict[int, np.ndarray]:
     order = generator.permutation(np.flatnonzero(counts))
     enough = int(np.searchsorted(counts[order].cumsum(), most)) + 1
     shards = np.sort(order[: max(enough, SPREAD)])
+    if not len(shards):
+        return {}
     ends = counts[shards].cumsum()
-    total = int(ends[-1]) if len(ends) else 0
-    places = np.sort(generator.permutation(total)[:most])
+    places = np.sort(generator.permutation(int(ends[-1]))[:most])
     parts = np.split(places, np.searchsorted(places, ends[:-1]))
     return {int(s): part - end + counts[s] for s, end, part in zip(shards, ends, parts, strict=True) if len(part)}
 
