@@ -13,7 +13,7 @@ import sys
 import tarfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import BinaryIO
@@ -446,7 +446,7 @@ def test_a_read_that_fails_is_tried_again(folder: Path, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[Path], str]]:
+def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], str]:
     """A store on loopback; copies a folder there and returns its address."""
     fs = pytest.importorskip("pyarrow.fs", reason="zeuxis[shards] is not installed")
     program = shutil.which("moto_server")
@@ -459,6 +459,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
     command = [program, "-H", "127.0.0.1", "-p", str(port)]
     with (tmp_path / "moto.log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    request.addfinalizer(server.wait)
+    request.addfinalizer(server.terminate)  # the last that is added comes first
     for name, value in {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
@@ -476,9 +478,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
         fs.copy_files(str(folder), f"pictures/{folder.name}", destination_filesystem=store)
         return f"s3://pictures/{folder.name}/"
 
-    yield copied
-    server.terminate()
-    server.wait()
+    return copied
 
 
 def test_a_run_trains_from_a_store(bucket: Callable[[Path], str], tmp_path: Path) -> None:
