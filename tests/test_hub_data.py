@@ -16,10 +16,11 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import zeuxis
-from zeuxis.data import choose, load
+from zeuxis.data import batches_of, choose, load
 from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions
 
@@ -117,6 +118,29 @@ def test_broken_rows_are_left_out_and_named(tmp_path: Path) -> None:
     assert len(found.images) == 9 and list(found.left_out) == ["train/3"]
 
 
+def test_a_stream_gives_what_the_whole_gives(parquet: Path, tmp_path: Path) -> None:
+    for i in range(12):
+        place = tmp_path / "pets" / "train" / ("cat", "dog")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{i}.png").write_bytes(picture(i))
+    for folder, test in ((parquet, 6), (tmp_path / "pets", None)):
+        whole = load(options(f"hf:{folder}"), progress=False)
+        chosen = options(f"hf:{folder}", options={"streaming": True, "buffer": 8})
+        found = load(chosen, progress=False)
+        assert found.classes == whole.classes and found.stream is not None
+        assert found.train_count + len(found.test) == len(whole.images) and test in (len(found.test), None)
+        batches = batches_of(found, chosen, 4, 0, torch.device("cpu"))
+        trained = [batches[k] for k in range(batches.per_epoch)]
+        batches.close()
+        pixels = np.concatenate([(b.images.permute(0, 2, 3, 1) * 255).round().byte().numpy() for b in trained])
+        labels = np.concatenate([b.labels.numpy() for b in trained])
+        known = {image.tobytes(): int(whole.labels[i]) for i, image in enumerate(whole.images)}
+        assert [known[image.tobytes()] for image in pixels] == labels.tolist()
+        assert len({image.tobytes() for image in pixels}) == len(pixels)
+    with pytest.raises(UserError, match=r"no column of .* 'pictures'\. Did you mean 'picture'"):
+        load(options(f"hf:{parquet}", options={"streaming": True, "image": "pictures"}), progress=False)
+
+
 class Hub(BaseHTTPRequestHandler):
     """As much of the hub's API as a download of a data set asks for."""
 
@@ -196,3 +220,24 @@ def test_a_data_set_of_a_hub_on_loopback(hub: type[Hub], parquet: Path, tmp_path
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     assert ended.returncode == 0, ended.stderr
     assert "24" in ended.stdout and "cat" in ended.stdout and "dog" in ended.stdout, ended.stdout
+
+
+@pytest.mark.slow
+def test_a_stream_of_a_hub_on_loopback_leaves_no_copy(hub: type[Hub], tmp_path: Path) -> None:
+    files = {}
+    for part, count in (("train-0", 20), ("train-1", 20), ("test-0", 6)):
+        table(len(files) * 20, count).to_parquet(tmp_path / "part.parquet")
+        files[f"{part}.parquet"] = (tmp_path / "part.parquet").read_bytes()
+    hub.files = files
+    # As above, without the guard of these tests.
+    environment = os.environ | {"PYTHONPATH": str(Path(zeuxis.__file__).parents[1])}
+    command = [
+        sys.executable, "-m", "zeuxis", "train", "digits-cgan", "--data", "hf:ann/pets", "--steps", "3",
+        "--set", "data.options.streaming=true", "--set", "data.channels=3", "--set", "training.test_every=never",
+        "--name", "run",
+    ]  # fmt: skip
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    environment_of_run = json.loads((tmp_path / "runs" / "run" / "environment.json").read_text("utf-8"))
+    assert environment_of_run["data"]["train_images"] == 40 and environment_of_run["data"]["classes"] == ["cat", "dog"]
+    assert not list((tmp_path / "hf").rglob("*.parquet")) and not list((tmp_path / "hf").rglob("*.arrow"))

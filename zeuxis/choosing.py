@@ -85,7 +85,7 @@ def choose_recipe(
         else "given what the recipe names" if conditional else "without classes"
     )  # fmt: skip
     sentences = (
-        f"{len(collection.names):,} images of {collection.sizes} pixels, {kind}, {asked}. Chosen: a flow with a U-Net "
+        f"{collection.count:,} images of {collection.sizes} pixels, {kind}, {asked}. Chosen: a flow with a U-Net "
         f"at {chosen} pixels, for {time:g} minutes{'' if minutes else ' (--minutes changes that)'}"
         f"{'' if size else '; --size asks for another size'}. Ctrl-C stops at any time and keeps what is trained."
     )

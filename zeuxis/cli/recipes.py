@@ -161,7 +161,7 @@ def data_list(context: typer.Context, plugin: Plugins = None) -> None:
 @data_app.command("info")
 def data_info(
     data: Annotated[
-        str, typer.Argument(metavar="NAME_OR_PATH", help="a data source, a folder or zip, or .npy or .npz")
+        str, typer.Argument(metavar="NAME_OR_PATH", help="a data source, a folder or zip, .npy or .npz, or shards")
     ],
     size: Annotated[
         str, typer.Option(metavar="PIXELS", help="side of the images on the sample sheet, or WIDTHxHEIGHT")
@@ -186,13 +186,14 @@ def data_info(
     kind = "grey" if dataset.source["channels"] == 1 else "colour"
     lines = [
         f"source      {options.source}{f' ({options.path})' if options.path else ''}",
-        f"images      {len(dataset.train):,} for training, {len(dataset.test):,} for testing",
+        f"images      {dataset.train_count:,} for training, {len(dataset.test):,} for testing",
         f"pixels      {dataset.source['sizes']}, {kind}",
     ]
     if dataset.labels is not None:
         counts = [int((dataset.labels == i).sum()) for i in range(len(dataset.classes))]
         pairs = zip(dataset.classes, counts, strict=True)
-        lines.append("classes     " + ", ".join(f"{name} {count:,}" for name, count in pairs))
+        of = " (of the sample)" if dataset.train_count > len(dataset.train) else ""
+        lines.append("classes     " + ", ".join(f"{name} {count:,}" for name, count in pairs) + of)
     if dataset.attributes is not None:
         shares = zip(dataset.attribute_names, dataset.attributes.mean(axis=0), strict=True)
         lines.append("attributes  " + ", ".join(f"{name} {share:.0%}" for name, share in shares))
@@ -205,3 +206,26 @@ def data_info(
     sheet = datasheet(dataset, out or Path(path_part(f"{Path(data).stem}-sheet.png")))
     lines.append(f"sheet       {sheet}")
     echo("\n".join(lines))
+
+
+@data_app.command("pack")
+def data_pack(
+    data: Annotated[
+        str, typer.Argument(metavar="NAME_OR_PATH", help="a data source, a folder or zip, or .npy or .npz")
+    ],
+    out: Annotated[Path, typer.Option(help="the new folder of shards")],
+    shard_size: Annotated[str, typer.Option(metavar="SIZE", help="size of a shard")] = "256MB",
+    plugin: Plugins = None,
+) -> None:
+    """Pack images into tar shards (WebDataset), to be trained on as a stream from a disk or a store."""
+    from zeuxis.data import choose
+    from zeuxis.data.pack import pack, size_of
+    from zeuxis.recipe import DataOptions
+
+    location = {key.removeprefix("data."): value for key, value in choose(data).items()}
+    packed = pack(DataOptions(**location), out, size_of(shard_size))
+    for note in packed.notes:
+        echo(f"{note.kind:<11} {note}")
+    echo(f"images      {packed.train:,} for training, {packed.test:,} for testing, in {packed.shards:,} shards")
+    echo(f"shards      {packed.folder}")
+    say(f"Next: zeuxis train --data {packed.folder}, or copy the folder to a store and give its address.")

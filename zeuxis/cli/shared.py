@@ -42,7 +42,9 @@ Settings = Annotated[
 Runs = Annotated[Path | None, typer.Option(help="folder of runs [default: runs, or ZEUXIS_RUNS]")]
 DataOption = Annotated[
     str | None,
-    typer.Option("--data", metavar="NAME_OR_PATH", help="a data source, a folder or zip of images, or .npy or .npz"),
+    typer.Option(
+        "--data", metavar="NAME_OR_PATH", help="a data source, a folder or zip of images, .npy or .npz, or shards"
+    ),
 ]
 Classes = Annotated[str | None, typer.Option(help="train only on these classes, separated by commas")]
 Attribute = Annotated[

@@ -6,6 +6,7 @@ from zeuxis.data.dataset import Dataset, choose, choose_classes, combinations, l
 from zeuxis.data.notes import Note
 from zeuxis.data.pictures import read_pictures
 from zeuxis.data.registry import SOURCES, Collection, cache_dir, data_dir, source
+from zeuxis.data.streaming import batches_of
 
 __all__ = [
     "SOURCES",
@@ -15,6 +16,7 @@ __all__ = [
     "Collection",
     "Dataset",
     "Note",
+    "batches_of",
     "cache_dir",
     "choose",
     "choose_classes",

@@ -18,7 +18,7 @@ from torch import Tensor
 from zeuxis.data.dataset import Dataset
 from zeuxis.recipe import DataOptions
 
-__all__ = ["Batch", "Batches", "from_unit", "on_white", "scaled", "to_bytes", "to_unit"]
+__all__ = ["Batch", "Batches", "finished", "from_unit", "on_white", "scaled", "to_bytes", "to_unit"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,10 @@ class Batches:
         if self._held is None:
             return make_batch(self.dataset, self.options, indices, self.device, mirrored)
         pixels, labels = self._held
-        return _finished(pixels[indices], None if labels is None else labels[indices], self.options, mirrored)
+        return finished(pixels[indices], None if labels is None else labels[indices], self.options, mirrored)
+
+    def close(self) -> None:
+        """Frees what reads ahead, which nothing does here."""
 
 
 def _free_bytes(device: torch.device) -> float:
@@ -110,10 +113,10 @@ def make_batch(
     labels = None
     if dataset.labels is not None:
         labels = torch.from_numpy(dataset.labels[indices]).to(device, non_blocking=True)
-    return _finished(pixels, labels, options, mirrored)
+    return finished(pixels, labels, options, mirrored)
 
 
-def _finished(pixels: Tensor, labels: Tensor | None, options: DataOptions, mirrored: np.ndarray | None) -> Batch:
+def finished(pixels: Tensor, labels: Tensor | None, options: DataOptions, mirrored: np.ndarray | None) -> Batch:
     """Makes a batch of bytes `(B, H, W, C)` that are on its device."""
     if mirrored is not None:
         mask = torch.from_numpy(mirrored).to(pixels.device, non_blocking=True)

@@ -18,7 +18,9 @@ from zeuxis.data.arrays import store
 from zeuxis.data.cache import Decoded, decoded
 from zeuxis.data.files import readable
 from zeuxis.data.notes import Note
+from zeuxis.data.records import Stream
 from zeuxis.data.registry import SOURCES, Collection, lookup
+from zeuxis.data.shards import are_shards, is_address
 from zeuxis.errors import UserError, nearest, one_of
 from zeuxis.recipe import DataOptions
 
@@ -32,6 +34,7 @@ class Dataset:
     Attributes:
         images: `(N, H, W, C)` bytes, memory-mapped.
         labels: `(N,)` class indices, or `(N, K)` float32 numbers that stand in their place, or None.
+        stream: all training images, if `train` is a sample of them.
         scales: name, mean and standard deviation of each of the K numbers, which the labels have been scaled by.
         classes: names of the classes.
         attributes: `(N, A)` zeros and ones, or None.
@@ -62,12 +65,18 @@ class Dataset:
     notes: tuple[Note, ...]
     source: dict[str, Any]
     scales: tuple[tuple[str, float, float], ...] = ()
+    stream: Stream | None = None
+
+    @property
+    def train_count(self) -> int:
+        """Number of training images."""
+        return self.stream.total if self.stream else len(self.train)
 
     def describe(self) -> dict[str, Any]:
         """Returns what a run records about its data."""
         return {
             "fingerprint": self.fingerprint,
-            "train_images": len(self.train),
+            "train_images": self.train_count,
             "test_images": len(self.test),
             "classes": list(self.classes),
             "attributes": list(self.attribute_names),
@@ -83,6 +92,7 @@ def choose(data: Any) -> dict[str, str]:
 
     Args:
         data: a source's name; a folder, a zip or a file of arrays, by its path or by its name in the data directory;
+            tar or parquet shards, in a folder or at an address such as `s3://BUCKET/PATH`;
             `hf:USER/NAME`, a data set of the Hugging Face hub; an array of images, or a pair of images and labels,
             which is saved to the cache.
 
@@ -94,6 +104,8 @@ def choose(data: Any) -> dict[str, str]:
     text = str(data)
     if text in SOURCES:
         return {"data.source": text, "data.path": ""}
+    if is_address(text):
+        return {"data.source": "shards", "data.path": text}
     if text.startswith("hf:"):
         return {"data.source": "hf", "data.path": text.removeprefix("hf:")}
     path = lookup(text) if text.strip() else None  # an empty path would be the current folder
@@ -106,7 +118,7 @@ def choose(data: Any) -> dict[str, str]:
         raise UserError(
             f"The path {readable(str(path))} is not UTF-8, so a recipe cannot contain it; rename it, or link to it."
         ) from None
-    return {"data.source": "folder", "data.path": str(path)}
+    return {"data.source": "shards" if are_shards(path) else "folder", "data.path": str(path)}
 
 
 def choose_classes(text: str, options: DataOptions) -> list[str]:
@@ -167,7 +179,8 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
             notes.append(Note("left out", missing, what, bare, len(numbers)))
         labels, classes = None, []
     elif labels is not None:
-        selected, labels, classes = _select(labels, classes, options.classes, cache, whole=len(options.attributes) < 2)
+        whole = len(options.attributes) < 2 and collection.stream is None  # a sample may lack rare classes
+        selected, labels, classes = _select(labels, classes, options.classes, cache, whole=whole)
     elif options.classes:
         raise UserError(f"The images of '{options.path or options.source}' have no classes; set data.classes to [].")
     if collection.split is not None:
@@ -191,6 +204,7 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
         )
     key = hashlib.sha256(cache.digests[train_index].tobytes() + b"|" + cache.digests[test_index].tobytes())
     key.update(b"" if labels is None else labels[selected].tobytes())
+    key.update(collection.stream.fingerprint.encode() if collection.stream else b"")
     scales: tuple[tuple[str, float, float], ...] = ()
     if numbers is not None:
         mean = numbers[train_index].mean(axis=0)
@@ -214,6 +228,7 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
         notes=tuple(notes),
         source={"channels": cache.channels, "sizes": cache.sizes},
         scales=scales,
+        stream=collection.stream,
     )
 
 

@@ -58,6 +58,7 @@ def folder(options: DataOptions) -> Collection:
         sizes=survey.sizes,
         transparent=survey.transparent,
         read=lambda i, size: archive.image(archive.names[i], size),
+        content=lambda i: archive.bytes(archive.names[i]),
         labels=labels,
         classes=classes,
         numbers=read_numbers(archive) if options.numbers else {},

@@ -1,12 +1,13 @@
 """Data sets of the Hugging Face hub, and local ones in formats that its library `datasets` reads.
 
-`hf:USER/NAME` is downloaded once into the library's own cache; `hf:FOLDER` reads an image folder, parquet or Arrow
-files on this machine. The images are decoded by the same code as all others, not by the library.
+`hf:USER/NAME` is downloaded once into the library's own cache, or read as a stream; `hf:FOLDER` reads an image folder,
+parquet or Arrow files on this machine. The images are decoded by the same code as all others, not by the library.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import numpy as np
 from pydantic import Field
 
 from zeuxis.data.files import MAX_BYTES, decode, readable, surveyed
-from zeuxis.data.labels import LABEL_COLUMNS
+from zeuxis.data.labels import LABEL_COLUMNS, class_name
+from zeuxis.data.records import Record, Shards
 from zeuxis.data.registry import Collection, lookup, source
+from zeuxis.data.shards import BUFFER
+from zeuxis.data.streams import streamed
 from zeuxis.errors import UserError, one_of
 from zeuxis.recipe import DataOptions, Section
 
@@ -30,15 +34,18 @@ class HubOptions(Section):
     revision: str = Field("", description="a branch, tag or commit")
     image: str = Field("", description="the column of images; found by its type if empty")
     label: str = Field("", description="the column of classes; found by its type or name if empty")
+    streaming: bool = Field(False, description="read it as a stream, without a copy on this machine")
+    buffer: int = Field(BUFFER, ge=1, le=10_000_000, description="images of a stream that are shuffled together")
 
 
 @source("hf", "a data set of the Hugging Face hub: --data hf:USER/NAME, or hf:FOLDER", mirrors=True, options=HubOptions)
 def hub(options: DataOptions, own: HubOptions) -> Collection:
     if not options.path:
         raise UserError("The data source 'hf' needs a name: --data hf:USER/NAME, or data.path in the recipe.")
-    splits = _loaded(options.path, own)
-    train = next((name for name in TRAIN if name in splits), next(iter(splits)))
-    test = next((name for name in TEST if name in splits and name != train), None)
+    if own.streaming:
+        return streamed(Rows(options.path, own), options, own.buffer)
+    splits, _ = _loaded(options.path, own)
+    train, test = _parts(splits)
     parts = [splits[train], *([splits[test]] if test else [])]
     features = parts[0].features
     column = _column(options.path, features, own.image, "image", "Image")
@@ -49,16 +56,7 @@ def hub(options: DataOptions, own: HubOptions) -> Collection:
 
     def content(i: int) -> bytes:
         number = int(np.searchsorted(ends, i, side="right"))
-        row = parts[number][int(i - (ends[number - 1] if number else 0))][column]
-        if row is None:
-            raise ValueError("the row has no image")
-        found: bytes | None = row["bytes"]
-        if found is None:
-            with Path(row["path"]).open("rb") as file:
-                found = file.read(MAX_BYTES + 1)
-        if len(found) > MAX_BYTES:
-            raise ValueError(f"it has more than the {MAX_BYTES:,} bytes allowed")
-        return found
+        return _content(parts[number][int(i - (ends[number - 1] if number else 0))][column])
 
     total = int(ends[-1])
     survey = surveyed(content, total)
@@ -72,6 +70,7 @@ def hub(options: DataOptions, own: HubOptions) -> Collection:
         sizes=survey.sizes,
         transparent=survey.transparent,
         read=lambda i, size: decode(content(i), size),
+        content=content,
         labels=labels,
         classes=classes,
         split=np.repeat([0, 1], [len(part) for part in parts]) if test else None,
@@ -79,8 +78,73 @@ def hub(options: DataOptions, own: HubOptions) -> Collection:
     )
 
 
-def _loaded(path: str, own: HubOptions) -> Any:
-    """Returns the splits of a data set by name."""
+class Rows(Shards):
+    """The rows of a data set that are read as a stream.
+
+    Args:
+        path: its name on the hub, or a folder.
+        own: the source's options.
+
+    Raises:
+        UserError: if it cannot be read, or has no images.
+    """
+
+    def __init__(self, path: str, own: HubOptions) -> None:
+        splits, stamp = _loaded(path, own)
+        train, test = _parts(splits)
+        self._parts = [splits[name] for name in (train, test) if name]
+        features = self._parts[0].features or self._parts[0]._resolve_features().features
+        self._image = _column(path, features, own.image, "image", "Image")
+        self._label = _label_column(path, features, own.label)
+        self._names = getattr(features[self._label], "names", None) if self._label else None
+        self.classes = [readable(str(name)) for name in self._names or ()]
+        self._places = [(part, i) for part, rows in enumerate(self._parts) for i in range(rows.num_shards)]
+        self.names = [f"{(train, test)[part]}/{i}" for part, i in self._places]
+        self.held = [bool(part) for part, _ in self._places] if test else []
+        self.stamp = " ".join([path, stamp, self._image, self._label])
+
+    def records(self, i: int, *, images: bool = True) -> Iterator[Record]:
+        """Yields the rows of a shard; see `Shards.records`."""
+        part, number = self._places[i]
+        rows = self._parts[part]
+        columns = [*([self._image] if images or not self._label else []), *([self._label] if self._label else [])]
+        rows = rows.select_columns(columns)
+        if self._image in columns:
+            rows = rows.cast_column(self._image, _undecoded())
+        for place, row in enumerate(rows.shard(num_shards=rows.num_shards, index=number)):
+            value = row.get(self._label)
+            known = self.classes[value] if self._names and value is not None and value >= 0 else _word(value)
+            yield Record(str(place), known, {}, lambda row=row: _content(row[self._image]))  # type: ignore[misc]
+
+
+def _word(value: Any) -> str:
+    return "" if isinstance(value, list | dict) else class_name(value)
+
+
+def _parts(splits: Any) -> tuple[str, str | None]:
+    """Returns the names of the split to train on, and of the one that is held out, if there is one."""
+    train = next((name for name in TRAIN if name in splits), next(iter(splits)))
+    return train, next((name for name in TEST if name in splits and name != train), None)
+
+
+def _content(row: Any) -> bytes:
+    """Returns the bytes of an image that was not decoded."""
+    if row is None:
+        raise ValueError("the row has no image")
+    found: bytes | None = row["bytes"]
+    if found is None:
+        import fsspec  # PyTorch depends on it
+
+        path = row["path"]
+        with fsspec.open(path) if "://" in path else Path(path).open("rb") as file:
+            found = file.read(MAX_BYTES + 1)
+    if len(found) > MAX_BYTES:
+        raise ValueError(f"it has more than the {MAX_BYTES:,} bytes allowed")
+    return found
+
+
+def _loaded(path: str, own: HubOptions) -> tuple[Any, str]:
+    """Returns the splits of a data set by name, as streams if asked, and a stamp that changes with its files."""
     try:
         import datasets
     except ImportError as error:
@@ -88,7 +152,11 @@ def _loaded(path: str, own: HubOptions) -> Any:
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # it would report every use to another server
     local = lookup(path)
     try:
-        return datasets.load_dataset(str(local) if local else path, own.config or None, revision=own.revision or None)
+        place, config, revision = str(local) if local else path, own.config or None, own.revision or None
+        if not own.streaming:
+            return datasets.load_dataset(place, config, revision=revision), ""
+        builder = datasets.load_dataset_builder(place, config, revision=revision)
+        return builder.as_streaming_dataset(), str(builder.cache_dir)
     except Exception as error:  # it has errors of its own, of the hub's client and of the formats it reads
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         where = "here" if local else "on the hub"

@@ -11,7 +11,7 @@ import io
 import json
 import math
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from zeuxis.data.files import Archive, path_parts, readable
 from zeuxis.data.notes import Note
 from zeuxis.errors import UserError
 
-__all__ = ["Labels", "read_labels", "read_numbers"]
+__all__ = ["Labels", "class_name", "in_order", "read_labels", "read_numbers"]
 
 # Files used only for labels or captions; other CSVs may contain anything.
 OWN = {"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv"}
@@ -99,7 +99,7 @@ def read_labels(archive: Archive, folders: Sequence[str]) -> Labels | None:
         return None
     called = {place: label for place, (label, _) in labelled.items()}
     _require_agreement(called, folders, places.names, used)
-    classes = sorted(set(called.values()), key=lambda label: (0, int(label), "") if _whole(label) else (1, 0, label))
+    classes = in_order(called.values())
     numbers = {label: i for i, label in enumerate(classes)}
     labels = np.array([numbers[called[i]] if i in called else -1 for i in range(len(places.names))])
     bare = np.flatnonzero(labels < 0)
@@ -177,7 +177,7 @@ def _rows(file: str, text: str, where: str, places: _Places) -> Rows:
             tree = json.loads(text)
             labels = tree.get("labels") if isinstance(tree, dict) else None
             pairs = labels.items() if isinstance(labels, dict) else labels or []
-            return [(str(name), _word(label)) for name, label in pairs if not isinstance(label, list | dict)]
+            return [(str(name), class_name(label)) for name, label in pairs if not isinstance(label, list | dict)]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{where} cannot be read: {error}.") from error
     return _columns(_table(file, text, where), places)
@@ -189,7 +189,7 @@ def _table(file: str, text: str, where: str) -> list[list[str]]:
         if file.lower().endswith(".jsonl"):
             lines = [json.loads(line) for line in text.splitlines() if line.strip()]
             names = list(dict.fromkeys(str(key) for line in lines for key in line))
-            return [names, *([_word(line.get(name)) for name in names] for line in lines)]
+            return [names, *([class_name(line.get(name)) for name in names] for line in lines)]
         first = text.partition("\n")[0]
         delimiter = max(",;\t", key=first.count)
         return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
@@ -219,16 +219,21 @@ def _columns(table: list[list[str]], places: _Places) -> Rows:
         file = 0 if label else 1
     if file is None or label is None:
         return []
-    return [(row[file], _word(row[label])) for row in rows if len(row) > max(file, label)]
+    return [(row[file], class_name(row[label])) for row in rows if len(row) > max(file, label)]
 
 
-def _word(value: Any) -> str:
+def class_name(value: Any) -> str:
     """Returns a label as the name of a class."""
     if value is None:
         return ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return readable(str(value)).strip()
+
+
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Returns the different labels: whole numbers by their values, then the others by their letters."""
+    return sorted(set(labels), key=lambda label: (0, int(label), "") if _whole(label) else (1, 0, label))
 
 
 def _whole(label: str) -> bool:

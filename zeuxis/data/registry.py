@@ -17,6 +17,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from zeuxis.data.notes import Note
+from zeuxis.data.records import Stream
 from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions, Section, explain
 from zeuxis.registry import Registry
@@ -48,6 +49,8 @@ class Collection:
         sampled: whether channels, sizes and transparency were read from a sample of the images; decoding reads all.
         notes: what the source has left out, in sentences.
         left_out: files that the source has left out, and why.
+        content: returns the bytes of image i's file, if the source reads files.
+        stream: the training images, if these are a sample of more than are kept in the cache.
     """
 
     fingerprint: str
@@ -67,6 +70,13 @@ class Collection:
     sampled: bool = False
     notes: list[Note] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    content: Callable[[int], bytes] | None = None
+    stream: Stream | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of images, of the stream if there is one."""
+        return int(self.stream.counts.sum()) if self.stream else len(self.names)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def datasheet(dataset: Dataset, path: Path) -> Path:
     def draw() -> Figure:
         fig = new_figure(0.78 * COLUMNS + 1.2, 0.78 * -(-len(tiles) // COLUMNS) + HEADING)
         show_tiles(fig.subplots(), tiles, COLUMNS, rows=rows)
-        heading(fig, f"{len(dataset.train) + len(dataset.test):,} images", f"{dataset.source['sizes']} pixels")
+        heading(fig, f"{dataset.train_count + len(dataset.test):,} images", f"{dataset.source['sizes']} pixels")
         return fig
 
     make_folder(path.parent)

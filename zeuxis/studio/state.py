@@ -115,7 +115,7 @@ class Studio:
         if not path.exists():
             datasheet(dataset, path)
         kind = "grey" if dataset.source["channels"] == 1 else "in colour"
-        words = f"{len(dataset.train) + len(dataset.test):,} images of {dataset.source['sizes']} pixels, {kind}"
+        words = f"{dataset.train_count + len(dataset.test):,} images of {dataset.source['sizes']} pixels, {kind}"
         words += f", in {len(dataset.classes)} classes." if dataset.classes else ", without classes."
         notes = [str(note) for note in dataset.notes if note.what != TO_COLOUR]
         return {"key": key, "words": words, "notes": notes, "left_out": dataset.left_out}

@@ -116,7 +116,7 @@ def steps_for(recipe: Recipe, images: int) -> int:
     """Returns the number of iterations that read at least as many training images."""
     dataset = load(recipe.data, recipe=recipe.name)
     repeat = max(phase.repeat for phase in build_model(recipe, dataset.classes).phases)
-    return math.ceil(images / (min(recipe.training.batch_size, len(dataset.train)) * repeat))
+    return math.ceil(images / (min(recipe.training.batch_size, dataset.train_count) * repeat))
 
 
 def recipe_for(name: str, data: str, size: int | str | None, settings: Mapping[str, Any]) -> Recipe:

@@ -101,9 +101,9 @@ def _prepared(
     dataset = data.load(recipe.data, recipe=recipe.name)
     for note in dataset.notes if visible else ():
         warn(str(note))
-    if visible and len(dataset.train) < FEW:
+    if visible and dataset.train_count < FEW:
         warn(
-            f"There are only {len(dataset.train)} images to train on. A model soon learns so few by heart: compare "
+            f"There are only {dataset.train_count} images to train on. A model soon learns so few by heart: compare "
             "samples with the nearest training images."
         )
     model = build_model(recipe, dataset.classes)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zeuxis.data import Batches, Dataset
+from zeuxis.data import Dataset, batches_of
 from zeuxis.data.batches import Batch
 from zeuxis.errors import UserError
 from zeuxis.files import WriteError
@@ -69,7 +69,7 @@ class Trainer:
         for name in model.networks:
             model.net(name).precision = getattr(torch, pick_precision(self.options.precision, device))
         self.share = share()
-        self.batches = Batches(
+        self.batches = batches_of(
             dataset, model.recipe.data, self.options.batch_size, self.options.seed, device, part=self.share.rows
         )
         self.share.require(self.batches.batch_size)
@@ -157,6 +157,7 @@ class Trainer:
             if self.share.main:
                 self.journal = Journal(self.folder / "journal.jsonl", keep=self.step)
                 ending.callback(self.journal.close)
+            ending.callback(self.batches.close)
             ending.enter_context(_stop_on_signals(self))
             ending.enter_context(torch.random.fork_rng())
             ending.enter_context(threads.fixed(number))
