@@ -93,3 +93,25 @@ def test_studies_from_python(tmp_path: Path) -> None:
     assert swept.path.exists() and len(swept.table.labels) == 2
     compared = zeuxis.benchmark(["vae", "gan"], "digits", tmp_path / "b", images=300, samples=100, progress=False)
     assert compared.table.labels == ("digits-vae", "digits-gan")
+
+
+@pytest.mark.slow
+def test_a_training_shows_itself_live_in_a_notebook(tmp_path: Path) -> None:
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    settings = '{"training.snapshot_every": "20 steps", "training.log_every": 5}'
+    code = f"import zeuxis\nrun = zeuxis.train('digits-gan', steps=60, settings={settings})"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    shown: list[str] = []
+
+    class Client(nbclient.NotebookClient):
+        def process_message(self, message, cell, index):
+            if message["msg_type"] in ("display_data", "update_display_data"):
+                shown.append(message["content"]["data"]["text/html"])
+            return super().process_message(message, cell, index)
+
+    Client(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert len(shown) >= 2, "it renews itself"
+    page = notebook.cells[0].outputs[0]["data"]["text/html"]
+    assert page == shown[-1] and "digits-gan-1" in page and "100%" in page
+    assert pictures(page)[0].height >= 100 and page.count("<polyline") == 2 and "discriminator/loss" in page
