@@ -99,6 +99,8 @@ def empty(
     installed = pip("install", "--quiet", wheel)
     assert installed.returncode == 0, installed.stderr
 
+    (folder / "shards.parquet").write_bytes(b"PAR1")
+
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         caches = {f"ZEUXIS_{name}": str(folder / name.lower()) for name in ("CACHE", "DATA", "STATE")}
         command = [python.with_name("zeuxis"), *words]
@@ -135,6 +137,7 @@ WANTING = {
     "onnx": ["export", "pretrained/digits-vae", "--to", "onnx"],
     "search": ["sweep", "digits-vae", "--over", "model.latent=2..4", "--search", "tpe", "--steps", "2"],
     "serve": ["serve", "pretrained/digits-vae"],
+    "shards": ["train", "digits-vae", "--data", "shards.parquet"],
     "studio": ["studio"],
     "tensorboard": ["train", "digits-vae", "--steps", "2", "--track", "tensorboard"],
     "timm": ["evaluate", "pretrained/digits-vae", "--judge", "timm:resnet18"],
@@ -155,7 +158,7 @@ def test_a_missing_extra_is_named_with_its_install_command(
 
 def test_every_extra_has_a_command_that_wants_it() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert set(WANTING) == set(project["optional-dependencies"]) - {"dev", "docs"}
+    assert set(WANTING) == set(project["optional-dependencies"]) - {"course", "dev", "docs"}
 
 
 def test_every_import_is_declared() -> None:

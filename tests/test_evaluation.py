@@ -448,7 +448,7 @@ def test_the_inception_network_judges_where_torch_fidelity_is_installed(
     where = "torch_fidelity.feature_extractor_inceptionv3"
     for name, module in (("torch_fidelity", ModuleType("torch_fidelity")), (where, ModuleType(where))):
         monkeypatch.setitem(sys.modules, name, module)
-    with pytest.raises(UserError, match=r"install zeuxis\[inception\]"):
+    with pytest.raises(UserError, match=r"pip install 'zeuxis\[inception\]'"):
         Inception((1, 16, 16))
     sys.modules[where].URL_INCEPTION_V3 = "https://example.org/inception.pth"
     sys.modules[where].FeatureExtractorInceptionV3 = Unreachable

@@ -30,7 +30,7 @@ def images(folder: Path, recipe: Recipe) -> dict[str, object]:
     for name in names:
         (folder / name).mkdir(parents=True)
         for i in range(60 // count):
-            pixels = generator.integers(0, 256, (data.size, data.size, 3), np.uint8)
+            pixels = generator.integers(0, 256, (*data.shape[1:], 3), np.uint8)
             image = Image.fromarray(pixels)
             (image if data.channels == 3 else image.convert("L")).save(folder / name / f"{i}.png")
     return {"data.source": "folder", "data.path": str(folder), "data.attribute": ""}

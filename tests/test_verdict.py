@@ -88,10 +88,10 @@ def test_a_general_judge_stands_beside_the_own_one_of_colour_images(
 
 
 def test_colour_images_without_classes_have_a_general_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    colour, grey = DataOptions(source="digits", channels=3), DataOptions(source="digits", channels=1)
+    colour = DataOptions(source="digits", channels=3)
     judge._general.cache_clear()
     assert isinstance(judge.find_judge(colour, (), "f"), EfficientNet)
-    assert isinstance(judge.find_judge(grey.model_copy(update={"size": 20}), (), "f"), RandomFeatures)
+    assert isinstance(judge.find_judge(DataOptions(source="digits", channels=1, size=20), (), "f"), RandomFeatures)
     judge._general.cache_clear()
     monkeypatch.setattr(judge, "installed", lambda: False)
     assert isinstance(judge.find_judge(colour, (), "f"), RandomFeatures)

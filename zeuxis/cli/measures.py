@@ -172,7 +172,7 @@ def compare(
 
 @app.command()
 def benchmark(
-    models: Annotated[str, typer.Option(metavar="NAMES", help="models or recipes, separated by commas")],
+    models: Annotated[str, typer.Option(metavar="NAMES", help="models, recipes or TOML files, separated by commas")],
     data: Annotated[str, typer.Option(metavar="NAME_OR_PATH", help="a data source, or a folder or zip of images")],
     minutes: Annotated[float | None, typer.Option(help="train each for this many minutes")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="train each on this many images, over all epochs")] = None,

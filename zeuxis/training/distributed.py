@@ -82,7 +82,7 @@ class Share:
 
     def require(self, batch_size: int) -> None:
         """Raises a `UserError` unless a batch can be shared equally."""
-        if batch_size % self.size or batch_size < FEWEST * self.size:
+        if self.size > 1 and (batch_size % self.size or batch_size < FEWEST * self.size):
             fitting = max(round(batch_size / self.size), FEWEST) * self.size
             raise UserError(
                 f"{self.size} processes cannot share a batch of {batch_size} images: each needs equally many, and at "

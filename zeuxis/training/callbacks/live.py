@@ -6,6 +6,7 @@ import base64
 import html
 import sys
 import time
+from importlib import import_module
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +44,10 @@ class LiveDisplay(Display):
         self._losses: dict[str, list[tuple[float, float]]] = {}
 
     def begin(self, trainer: Trainer) -> None:
-        import IPython.display
-
         super().begin(trainer)
         for line in trainer.journal.lines:
             self._note(trainer, line)
-        self._notebook: Any = IPython.display
+        self._notebook: Any = import_module("IPython.display")  # which a notebook has
         self._handle = self._notebook.display(self._notebook.HTML(self._page()), display_id=True)
 
     def iterated(self, trainer: Trainer) -> None:

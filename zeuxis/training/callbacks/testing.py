@@ -58,6 +58,4 @@ def held_out_terms(trainer: Trainer, most: int | None = None, share: Share = ALO
             for name, value in terms.items():
                 totals[name] = totals.get(name, torch.zeros((), device=trainer.device)) + value * len(part)
     model.train()
-    return {
-        name: total / len(indices) for name, total in share.totals({k: float(v) for k, v in totals.items()}).items()
-    }
+    return share.totals({name: float(total / len(indices)) for name, total in totals.items()})
