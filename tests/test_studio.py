@@ -453,9 +453,14 @@ def test_a_film_and_the_latents_can_be_kept(shelf: Shelf, tmp_path: Path) -> Non
 
     run = shelf.open("pretrained-digits-vae")
     content = run.latents(4).astype("<f4").tobytes()
-    (tmp_path / "film.gif").write_bytes(answered(Explorer(run), {"do": "film"}, content)[1])
-    with Image.open(tmp_path / "film.gif") as film:
-        assert film.n_frames == 6 and film.size == (256, 256)  # there and back
+    for kind in ("gif", "webp"):
+        (tmp_path / "film").write_bytes(answered(Explorer(run), {"do": "film", "kind": kind}, content)[1])
+        with Image.open(tmp_path / "film") as film:
+            assert film.format == kind.upper() and film.n_frames == 6 and film.size == (256, 256)  # there and back
+    pytest.importorskip("imageio_ffmpeg")
+    assert answered(Explorer(run), {"do": "film", "kind": "mp4"}, content)[1][4:8] == b"ftyp"
+    with pytest.raises(UserError, match=r"the name of a film ends in one of \.gif, \.webp, \.mp4"):
+        answered(Explorer(run), {"do": "film", "kind": "../x"}, content)
     (tmp_path / "latents.npz").write_bytes(answered(Explorer(run), {"do": "archive"}, content)[1])
     assert np.array_equal(np.load(tmp_path / "latents.npz")["latents"], run.latents(4))
 

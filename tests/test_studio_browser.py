@@ -202,6 +202,10 @@ def test_pins_make_a_walk_a_film_and_a_sum(tab: Page, studio: Served) -> None:
     with tab.expect_download() as film:
         tab.get_by_role("button", name="Save a film").click()
     assert Path(film.value.path()).read_bytes()[:4] == b"GIF8"
+    tab.get_by_label("Format of the film").select_option("webp")
+    with tab.expect_download() as film:
+        tab.get_by_role("button", name="Save a film").click()
+    assert film.value.suggested_filename.endswith(".webp") and Path(film.value.path()).read_bytes()[8:12] == b"WEBP"
     with tab.expect_download() as latents:
         tab.get_by_role("button", name="Save all latents").click()
     assert latents.value.suggested_filename.endswith(".npz")

@@ -22,16 +22,18 @@ import io
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 from zeuxis.data import from_unit, to_bytes
 from zeuxis.data.pictures import as_arrays, sent_picture
 from zeuxis.errors import UserError, require_within
 from zeuxis.evaluation import nearest_images
+from zeuxis.figures.film import write_film
 from zeuxis.figures.style import CLASSES, on_checks
 from zeuxis.latent import searching
 from zeuxis.models import Discriminates
@@ -50,6 +52,8 @@ STRONGEST, COMPONENTS, MOST_NAMED = 8, 6, 60
 SCORED = 256
 # Pictures of one request, frames of a film, and bytes of a photograph.
 MOST_PICTURES, MOST_FRAMES, MOST_PHOTO = 256, 240, 12 * 2**20
+# Pictures per second of a film.
+FPS = 16
 # Starts and steps of the search for a photograph's latent.
 STARTS, STEPS = 256, 150
 
@@ -352,17 +356,19 @@ class Explorer:
         options = self.run.recipe.data
         return as_arrays([sent_picture(content, options)], options)
 
-    def film(self, pictures: np.ndarray, milliseconds: int) -> bytes:
-        """Returns `(N, H, W, C)` bytes as an animated GIF that plays forwards and back, enlarged if they are small."""
+    def film(self, pictures: np.ndarray, kind: str) -> bytes:
+        """Returns a film of `(N, H, W, C)` bytes that plays forwards and back, enlarged if they are small.
+
+        Args:
+            pictures: the way there.
+            kind: `gif`, `webp` or `mp4`.
+        """
         times = max(256 // max(pictures.shape[1:3]), 1)
         large = on_checks(pictures).repeat(times, axis=1).repeat(times, axis=2)
-        frames = [Image.fromarray(frame.squeeze(-1) if frame.shape[-1] == 1 else frame) for frame in large]
-        with io.BytesIO() as file:
-            frames[0].save(
-                file, "GIF", save_all=True, append_images=[*frames[1:], *frames[-2:0:-1]], duration=milliseconds,
-                loop=0,
-            )  # fmt: skip
-            return file.getvalue()
+        frames = [np.broadcast_to(frame, (*frame.shape[:2], 3)) for frame in (*large, *large[-2:0:-1])]
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / f"walk.{kind}"
+            return write_film(frames, len(frames), path, fps=FPS, progress=False).read_bytes()
 
     def archive(self, values: np.ndarray) -> bytes:
         """Returns latents and conditions as an `.npz` file: `run.decode(file["latents"], file["condition"])`."""

@@ -175,7 +175,7 @@ def answered(explorer: Explorer, header: dict[str, Any], content: bytes) -> tupl
             width = explorer.latent + explorer.condition
             if values.size > MOST_FRAMES * width:
                 raise UserError(f"A film has at most {MOST_FRAMES} pictures.")
-            return {}, explorer.film(explorer.pictures(values, options), int(header.get("milliseconds", 60)))
+            return {}, explorer.film(explorer.pictures(values, options), str(header.get("kind", "gif")))
         case "archive":
             return {}, explorer.archive(_numbers(content))
     raise UserError("The studio does not know this request; load the page again.")

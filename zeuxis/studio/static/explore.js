@@ -406,13 +406,13 @@ function play() {
   };
   playing = requestAnimationFrame(frame);
 }
-let playButton;
+let playButton, kind = "gif";
 async function film() {
   const each = Math.max(Math.min(24, Math.floor(200 / (pins.length - 1))), 2), count = each * (pins.length - 1) + 1;
   const width = about.latent + about.condition.size, numbers = new Float32Array(count * width);
   for (let k = 0; k < count; k++) numbers.set(joined(...between((k * (pins.length - 1)) / (count - 1))), k * width);
   say("The film is being made…");
-  await tried(async () => { save((await ask("film", numbers, { milliseconds: 60 })).content, `${about.name}-walk.gif`, "image/gif"); say("The film is saved: an animated GIF."); });
+  await tried(async () => { save((await ask("film", numbers, { kind })).content, `${about.name}-walk.${kind}`, kind === "mp4" ? "video/mp4" : `image/${kind}`); say(`The film is saved: ${about.name}-walk.${kind}.`); });
 }
 function add() {
   const signed = pins.filter((one) => one.sign);
@@ -549,7 +549,7 @@ function pinCard() {
   stroll = h("input", { type: "range", min: 0, max: 1, step: 0.005, value: 0, "aria-label": "Place on the walk through the pins", oninput: () => strollTo(+stroll.value) });
   sum = button("Go to the sum", add, { title: "Adds the pins marked +, subtracts those marked −" });
   playButton = button("Play", play);
-  controls = h("div", { hidden: true }, stroll, h("div", { class: "line" }, playButton, button("Save a film", film), sum,
+  controls = h("div", { hidden: true }, stroll, h("div", { class: "line" }, playButton, button("Save a film", film), choice("Format of the film", [["gif", "GIF"], ["webp", "WebP"], ["mp4", "MP4"]], kind, (value) => { kind = value; }), sum,
     button("Save all latents", () => tried(async () => { const width = about.latent + about.condition.size, all = new Float32Array(pins.length * width); pins.forEach((one, i) => all.set(joined(one.z, one.c), i * width)); save((await ask("archive", all)).content, `${about.name}-pins.npz`, "application/octet-stream"); }))));
   return h("section", { class: "card", "aria-label": "Pins" }, h("h2", { style: "margin-top:0" }, "Pins"), tray, controls);
 }
