@@ -330,3 +330,34 @@ def test_a_network_is_drawn_as_a_picture(tmp_path: Path, monkeypatch: pytest.Mon
     assert not ended.value.code
     text = (tmp_path / "net.svg").read_text("utf-8")
     assert text.lstrip().startswith("<?xml") and len(re.findall(r"<path", text)) > len(WORDS)
+
+
+BLOCKS = [["unet 8 d2 h2", "conv channels k3"], ["dit 16 d3 p2 h2"], ["res 8 k3", "res 8 k3"]]
+
+
+@pytest.mark.parametrize("layers", BLOCKS)
+def test_recomputed_blocks_store_less_and_give_the_same_gradients(layers: list[str]) -> None:
+    images, time = torch.rand(4, 3, 16, 16), torch.rand(4, 1)
+    found = []
+    for recompute in (False, True):
+        torch.manual_seed(1)
+        network = Network(
+            NetworkOptions(layers=layers, recompute=recompute), (3, 16, 16), {"channels": 3}, "a test",
+            conditioning=Conditioning(time="res 8 k3" not in layers),
+        )  # fmt: skip
+        stored: dict[int, int] = {}
+
+        def pack(x: torch.Tensor, stored: dict[int, int] = stored) -> torch.Tensor:
+            stored[x.data_ptr()] = x.numel()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            loss = network(images, time=time if network.conditioning.time else None).value.square().mean()
+        first = sum(stored.values())
+        loss.backward()
+        found.append((first, {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}))
+    (plain, gradients), (less, again) = found
+    assert less < 0.7 * plain
+    assert gradients.keys() == again.keys() and any(grad.abs().sum() > 0 for grad in gradients.values())
+    for name, grad in gradients.items():
+        torch.testing.assert_close(again[name], grad, rtol=1e-5, atol=1e-7)

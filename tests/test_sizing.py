@@ -103,3 +103,17 @@ def test_a_run_of_another_size_trains(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 40, 40, 3), np.uint8)
     run = zeuxis.train("modern-gan-32", data=images, size=48, steps=1, runs=tmp_path, progress=False)
     assert run.name == "modern-gan-48-1" and run.sample(2).shape == (2, 48, 48, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["modern-flow-28", "modern-ae-64", "modern-gan-64"])
+def test_large_images_train_with_little_memory(name: str, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (16, 256, 256, 3), np.uint8)
+    networks = load_recipe(name).networks
+    settings = {
+        "data.channels": 3, "training.batch_size": 4, "training.accumulate": 2, "training.test_every": "never",
+        "training.best": "", **{f"networks.{network}.recompute": True for network in networks},
+    }  # fmt: skip
+    run = zeuxis.train(name, images, size=256, steps=2, settings=settings, runs=tmp_path, progress=False)
+    assert run.images(run.choose_images("train", 2)).shape == (2, 256, 256, 3)
+    assert run.journal[-1]["step"] == 2 and run.journal[-1]["cost/peak_memory_mib"] < 4000

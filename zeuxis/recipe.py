@@ -279,6 +279,9 @@ class NetworkOptions(Section):
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate after every activation inside `layers`")
     embedding: int = Field(128, ge=1, le=10_000, description="width of the embedding that modulates layers with `film`")
+    recompute: bool = Field(
+        False, description="compute what is inside blocks again in the backward pass: less memory, more time"
+    )
     module: str = Field(
         "",
         pattern=r"^([A-Za-z_]\w*(\.[A-Za-z_]\w*)+)?$",

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from zeuxis.errors import UserError, nearest
 from zeuxis.nets.context import Context
 from zeuxis.nets.convolution import Conv
-from zeuxis.nets.layers import Made, Residual, Shape, Spec, image_shape, layer, show
+from zeuxis.nets.layers import Block, Made, Residual, Shape, Spec, image_shape, layer, show
 
 __all__ = ["Attention", "DiT", "Film", "ResidualNorm", "UNet"]
 
@@ -133,7 +133,7 @@ def _groups(channels: int) -> int:
     return next(fitting, 1)
 
 
-class ResidualNorm(nn.Module):
+class ResidualNorm(Block):
     """Residual block: group normalisation, SiLU and convolution, twice; may be modulated after the second norm.
 
     The last convolution starts at zero, so the block starts as its shortcut.
@@ -177,7 +177,7 @@ def _res(spec: Spec, shape: Shape) -> Made:
     return ResidualNorm(channels, spec.size(), spec.kernel, modulated), out
 
 
-class Attention(nn.Module):
+class Attention(Block):
     """Group normalisation and self-attention over all positions of `(B, C, H, W)`, added to the input.
 
     Args:
@@ -271,7 +271,7 @@ def _unet(spec: Spec, shape: Shape) -> Made:
     return UNet(channels, filters, depth, heads, spec.embedding), (filters, *sides)
 
 
-class DiTBlock(nn.Module):
+class DiTBlock(Block):
     """Self-attention and an MLP over tokens, each scaled, shifted and gated by the embedding.
 
     Args:

@@ -37,10 +37,12 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
+from torch.utils.checkpoint import checkpoint
 
 from zeuxis.errors import UserError, nearest
 from zeuxis.nets.backend import own_kernels
@@ -48,8 +50,8 @@ from zeuxis.nets.convolution import Conv, Deconv
 from zeuxis.registry import Registry
 
 __all__ = [
-    "ACTIVATIONS", "LAYERS", "WEIGHTED", "Made", "Residual", "Shape", "Spec", "Word", "embeds", "image_shape", "layer",
-    "make_layer", "require_parameters", "show",
+    "ACTIVATIONS", "LAYERS", "WEIGHTED", "Block", "Made", "Residual", "Shape", "Spec", "Word", "embeds", "image_shape",
+    "kept", "layer", "make_layer", "require_parameters", "show",
 ]  # fmt: skip
 
 Shape = tuple[int, ...]
@@ -295,7 +297,23 @@ def _deconv(spec: Spec, shape: Shape) -> Made:
     return Deconv(channels, filters, k, s, padding, extra, bias=bias), out
 
 
-class Residual(nn.Module):
+class Block(nn.Module):
+    """Base of blocks of several layers, whose inner values need not be stored for the backward pass.
+
+    Attributes:
+        recompute: compute the inner values again in the backward pass: less memory, and one more forward pass.
+    """
+
+    recompute = False
+
+    def __call__(self, *inputs: Any) -> Any:
+        if self.recompute and torch.is_grad_enabled():
+            # Blocks draw no random numbers, whose state would have to be kept.
+            return checkpoint(super().__call__, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return super().__call__(*inputs)
+
+
+class Residual(Block):
     """`x + conv(lrelu(conv(lrelu(x))))`, with a 1x1 convolution on the shortcut where the channels change.
 
     No normalisation: instead, the last convolution starts at zero. Source: K. He et al., Identity Mappings in

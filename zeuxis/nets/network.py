@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from zeuxis.errors import UserError, quoted
 from zeuxis.nets.context import Conditioning, Context, Embedding, as_vectors, beside
-from zeuxis.nets.layers import ACTIVATIONS, WEIGHTED, Shape, embeds, make_layer, require_parameters, show
+from zeuxis.nets.layers import ACTIVATIONS, WEIGHTED, Block, Shape, embeds, make_layer, require_parameters, show
 from zeuxis.recipe import NetworkOptions
 from zeuxis.trust import NOTHING, Call, Trust
 
@@ -150,6 +150,9 @@ class Network(nn.Module):
                 self.heads[name] = stack
             except KeyError as error:  # a name that PyTorch uses itself, or one with a dot
                 raise UserError(f"In {where}, a head cannot be called '{quoted(name)}'.") from error
+        for module in self.modules():
+            if isinstance(module, Block):
+                module.recompute = options.recompute
         _initialise(nn.ModuleList(self.heads.values()) if options.call else self, options.init)
         self.train()
 
