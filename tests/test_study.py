@@ -94,7 +94,7 @@ def test_a_benchmark_takes_recipe_files(tmp_path: Path) -> None:
     mine = tmp_path / "wider.toml"
     mine.write_text('extends = "digits-vae"\n[model]\nname = "vae"\nlatent = 3\n', "utf-8")
     compared = benchmark(["vae", str(mine)], "digits", tmp_path / "runs", images=64, samples=100, progress=False)
-    runs = [Run(tmp_path / "runs" / name) for name in ("digits-vae", "wider")]
+    runs = [Run(tmp_path / "runs" / f"{name}-seed-0") for name in ("digits-vae", "wider")]
     assert [run.recipe.model.options["latent"] for run in runs] == [2, 3]
     assert "wider" in compared.path.read_text("utf-8")
 

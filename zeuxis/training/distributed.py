@@ -27,14 +27,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torch._C._distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 from torch.overrides import TorchFunctionMode
 
 from zeuxis import progress
@@ -104,14 +102,14 @@ class Share:
         if self.size == 1:
             return numbers
         names = self.told(list(numbers))
-        sums = self._agreed([numbers.get(name, 0.0) for name in names], dist.ReduceOp.SUM)
+        sums = self._agreed([numbers.get(name, 0.0) for name in names], "SUM")
         return dict(zip(names, sums, strict=True))
 
     def most(self, *numbers: float) -> list[float]:
         """Returns the largest of each number over the processes."""
-        return self._agreed(numbers, dist.ReduceOp.MAX) if self.size > 1 else list(numbers)
+        return self._agreed(numbers, "MAX") if self.size > 1 else list(numbers)
 
-    def _agreed(self, numbers: Sequence[float], how: Any) -> list[float]:
+    def _agreed(self, numbers: Sequence[float], how: Literal["SUM", "MAX"]) -> list[float]:
         agreed = torch.tensor(numbers, dtype=torch.float64)
         _reduce(agreed, how)
         return [float(number) for number in agreed]
@@ -169,6 +167,10 @@ def joined() -> Iterator[Share]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield share()
         return
+    # Not at the top: some builds of PyTorch have no process groups.
+    from torch._C._distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     store, rank, size = next(rendezvous("env://"))
@@ -210,10 +212,10 @@ def _together() -> Iterator[None]:
         raise LostError("Another process of this training has ended, so this one ends too.") from error
 
 
-def _reduce(tensor: Tensor, how: Any = dist.ReduceOp.SUM) -> None:
-    """Adds up a tensor over the processes, in place."""
+def _reduce(tensor: Tensor, how: Literal["SUM", "MAX"] = "SUM") -> None:
+    """Adds up a tensor over the processes in place, or takes the largest values."""
     with _together():
-        dist.all_reduce(tensor, how)
+        dist.all_reduce(tensor, getattr(dist.ReduceOp, how))
 
 
 def _summed(x: Tensor) -> Tensor:
