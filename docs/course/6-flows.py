@@ -69,8 +69,7 @@ full.show(40, columns=20)
 # %%
 def path(run: Run, count: int, steps: int, seed: int = 1) -> torch.Tensor:
     """Positions `(steps + 1, count, C, H, W)` of the classes in turn on their way from noise to an image."""
-    side = run.recipe.data.size
-    x = torch.from_numpy(run.latents(count, seed)).reshape(count, -1, side, side)
+    x = torch.from_numpy(run.latents(count, seed)).reshape(count, *run.recipe.data.shape)
     follow = run.model.guided(torch.as_tensor(run.in_turn(count)))
     places = [x]
     with torch.no_grad():
