@@ -34,6 +34,7 @@ __all__ = [
     "LockedError",
     "WriteError",
     "exists",
+    "first_line",
     "is_locked",
     "is_name",
     "locked",
@@ -68,6 +69,11 @@ class WriteError(UserError):
 
 class LockedError(UserError):
     """A folder that another process has locked."""
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what a library says of an error, or the error's name."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def why(error: BaseException) -> str:

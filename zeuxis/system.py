@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import psutil
 
 __all__ = [
-    "VIRTUAL_FOLDERS", "allowed_name", "apart", "ask_to_stop", "cores", "ctrl_c_raises", "ended_by", "has_display",
-    "holds_devices", "ignore_stops", "interrupt", "keep_freed_memory", "peak_memory", "processor_name",
+    "VIRTUAL_FOLDERS", "allowed_name", "apart", "ask_to_stop", "cores", "cores_each", "ctrl_c_raises", "ended_by",
+    "has_display", "holds_devices", "ignore_stops", "interrupt", "keep_freed_memory", "peak_memory", "processor_name",
     "renames_open_folders", "replace", "reset_peak_memory", "return_freed_memory", "set_handlers", "signal_name",
     "stop_handlers", "sync", "wait_until_writable",
 ]  # fmt: skip
@@ -126,6 +126,11 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def cores_each(processes: int) -> int:
+    """Returns the number of cores for each of so many processes, at least one."""
+    return max(cores() // processes, 1)
 
 
 # -- files --------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from torch import Tensor
 from zeuxis.data.dataset import Dataset
 from zeuxis.recipe import DataOptions
 
-__all__ = ["Batch", "Batches", "finished", "from_unit", "on_white", "scaled", "to_bytes", "to_unit"]
+__all__ = ["Batch", "Batches", "finished", "from_unit", "mirrors", "on_white", "scaled", "to_bytes", "to_unit"]
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,7 @@ class Batches:
             self._epoch = epoch
         rows = self.part(self.batch_size)
         indices = self._order[place * self.batch_size : (place + 1) * self.batch_size][rows]
-        mirrored = None
-        if self.options.flip:
-            mirrored = np.random.default_rng([self.seed, epoch, place]).random(self.batch_size)[rows] < 0.5
+        mirrored = mirrors(self.options, [self.seed, epoch, place], self.batch_size, rows)
         if self._held is None:
             return make_batch(self.dataset, self.options, indices, self.device, mirrored)
         pixels, labels = self._held
@@ -99,6 +97,11 @@ class Batches:
 def _free_bytes(device: torch.device) -> float:
     """Returns the bytes of images that a device may keep during training; 0 for a CPU, which reads the cache."""
     return torch.cuda.mem_get_info(device)[0] / 4 if device.type == "cuda" else 0
+
+
+def mirrors(options: DataOptions, seed: list[int], count: int, rows: slice) -> np.ndarray | None:
+    """Returns which of some rows of a batch of so many images are mirrored; None if none ever is."""
+    return np.random.default_rng(seed).random(count)[rows] < 0.5 if options.flip else None
 
 
 def make_batch(

@@ -38,6 +38,7 @@ __all__ = [
     "limits",
     "path_parts",
     "readable",
+    "row_image",
     "size_words",
     "surveyed",
     "transparent",
@@ -262,6 +263,15 @@ def _entry_name(info: zipfile.ZipInfo) -> str:
         with suppress(UnicodeError):
             name = name.encode("cp437").decode("utf-8")
     return name.replace("\\", "/")
+
+
+def row_image(found: bytes | None) -> bytes:
+    """Returns the bytes of the image in a row of a table; raises a `ValueError` if there are none, or too many."""
+    if found is None:
+        raise ValueError("the row has no image")
+    if len(found) > MAX_BYTES:
+        raise ValueError(f"it has more than the {MAX_BYTES:,} bytes allowed")
+    return found
 
 
 def readable(name: str) -> str:

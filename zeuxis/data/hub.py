@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from zeuxis.data.files import MAX_BYTES, decode, readable, surveyed
-from zeuxis.data.labels import LABEL_COLUMNS, class_name
+from zeuxis.data.files import MAX_BYTES, decode, readable, row_image, surveyed
+from zeuxis.data.labels import LABEL_COLUMNS, label_of
 from zeuxis.data.records import Record, Shards
 from zeuxis.data.registry import Collection, lookup, source
-from zeuxis.data.shards import BUFFER
+from zeuxis.data.shards import BUFFER, is_address
 from zeuxis.data.streams import streamed
 from zeuxis.errors import UserError, one_of
+from zeuxis.files import first_line
 from zeuxis.recipe import DataOptions, Section
 
 # Names of the parts of a published split, the preferred first.
@@ -113,12 +114,8 @@ class Rows(Shards):
             rows = rows.cast_column(self._image, _undecoded())
         for place, row in enumerate(rows.shard(num_shards=rows.num_shards, index=number)):
             value = row.get(self._label)
-            known = self.classes[value] if self._names and value is not None and value >= 0 else _word(value)
+            known = self.classes[value] if self._names and value is not None and value >= 0 else label_of(value)
             yield Record(str(place), known, {}, lambda row=row: _content(row[self._image]))  # type: ignore[misc]
-
-
-def _word(value: Any) -> str:
-    return "" if isinstance(value, list | dict) else class_name(value)
 
 
 def _parts(splits: Any) -> tuple[str, str | None]:
@@ -129,18 +126,14 @@ def _parts(splits: Any) -> tuple[str, str | None]:
 
 def _content(row: Any) -> bytes:
     """Returns the bytes of an image that was not decoded."""
-    if row is None:
-        raise ValueError("the row has no image")
-    found: bytes | None = row["bytes"]
-    if found is None:
-        import fsspec  # PyTorch depends on it
+    found: bytes | None = None if row is None else row["bytes"]
+    if row is not None and found is None:
+        import fsspec
 
         path = row["path"]
-        with fsspec.open(path) if "://" in path else Path(path).open("rb") as file:
+        with fsspec.open(path) if is_address(path) else Path(path).open("rb") as file:
             found = file.read(MAX_BYTES + 1)
-    if len(found) > MAX_BYTES:
-        raise ValueError(f"it has more than the {MAX_BYTES:,} bytes allowed")
-    return found
+    return row_image(found)
 
 
 def _loaded(path: str, own: HubOptions) -> tuple[Any, str]:
@@ -158,9 +151,8 @@ def _loaded(path: str, own: HubOptions) -> tuple[Any, str]:
         builder = datasets.load_dataset_builder(place, config, revision=revision)
         return builder.as_streaming_dataset(), str(builder.cache_dir)
     except Exception as error:  # it has errors of its own, of the hub's client and of the formats it reads
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         where = "here" if local else "on the hub"
-        raise UserError(f"The data set '{readable(path)}' cannot be read {where}: {first}") from error
+        raise UserError(f"The data set '{readable(path)}' cannot be read {where}: {first_line(error)}") from error
 
 
 def _undecoded() -> Any:

@@ -20,7 +20,7 @@ from zeuxis.data.files import Archive, path_parts, readable
 from zeuxis.data.notes import Note
 from zeuxis.errors import UserError
 
-__all__ = ["Labels", "class_name", "in_order", "read_labels", "read_numbers"]
+__all__ = ["Labels", "class_name", "in_order", "label_of", "read_labels", "read_numbers"]
 
 # Files used only for labels or captions; other CSVs may contain anything.
 OWN = {"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv"}
@@ -229,6 +229,11 @@ def class_name(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return readable(str(value)).strip()
+
+
+def label_of(value: Any) -> str:
+    """Returns a record's label as the name of a class; a list or a table is none."""
+    return "" if isinstance(value, list | dict) else class_name(value)
 
 
 def in_order(labels: Iterable[str]) -> list[str]:

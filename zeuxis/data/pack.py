@@ -28,7 +28,7 @@ from zeuxis.data.notes import Note, Tally
 from zeuxis.data.registry import SOURCES, Collection
 from zeuxis.data.shards import INDEX
 from zeuxis.errors import UserError, quoted
-from zeuxis.files import LOCK, WriteError, make_folder, unfinished, why, write_file
+from zeuxis.files import WriteError, make_folder, unfinished, unlock, why, write_file
 from zeuxis.progress import bar
 from zeuxis.recipe import DataOptions
 
@@ -88,7 +88,7 @@ def pack(options: DataOptions, out: Path, shard_size: int) -> Packed:
     try:
         with unfinished(make_folder(out.parent)) as folder:
             packed = _write(collection, folder, out.name, shard_size)
-            (folder / LOCK).unlink()
+            unlock(folder)
             folder.rename(out)
     except OSError as error:
         raise WriteError(f"The shards cannot be written to {out}: {why(error)}.") from error
@@ -127,9 +127,8 @@ def _content(collection: Collection, i: int, tally: Tally) -> tuple[str, bytes]:
     """Returns the suffix and bytes of an image's file: its own, if it is a JPEG or PNG that can be decoded."""
     content = collection.content(i) if collection.content else b""
     suffix = next((s for start, s in SUFFIXES.items() if content.startswith(start)), "")
-    image = collection.read(
-        i, 1 if suffix else 2**16
-    )  # a JPEG is decoded at a fraction of its size, to see if it can be
+    # A JPEG is decoded at a fraction of its size, to see if it can be.
+    image = collection.read(i, 1 if suffix else 2**16)
     if suffix:
         return suffix, content
     for change in image.info.get(CHANGES, ()):

@@ -23,13 +23,13 @@ from typing import Any, BinaryIO, cast
 
 from pydantic import Field
 
-from zeuxis.data.files import MAX_BYTES, SUFFIXES, readable
-from zeuxis.data.labels import LABEL_COLUMNS, class_name
+from zeuxis.data.files import MAX_BYTES, SUFFIXES, readable, row_image
+from zeuxis.data.labels import LABEL_COLUMNS, label_of
 from zeuxis.data.records import CutError, Record, Shards
 from zeuxis.data.registry import Collection, locate, source
 from zeuxis.data.streams import Count, streamed
 from zeuxis.errors import UserError, nearest, one_of, quoted
-from zeuxis.files import why
+from zeuxis.files import first_line, why
 from zeuxis.recipe import DataOptions, Section
 
 __all__ = ["BUFFER", "INDEX", "STORES", "ShardOptions", "Storage", "are_shards", "is_address", "tar_records"]
@@ -119,7 +119,7 @@ class Storage:
             found = found or [self._system.get_file_info(root)]
             files = [info for info in found if info.is_file]
         except Exception as error:  # stores have errors of their own
-            raise UserError(f"'{path}' cannot be reached: {_first_line(error)}") from error
+            raise UserError(f"'{path}' cannot be reached: {first_line(error)}") from error
         if not files:
             raise UserError(f"There is nothing at '{path}'.")
         single = len(files) == 1 and files[0].path == root
@@ -266,14 +266,10 @@ def _record(
     attributes = told.get("attributes")
     yield Record(
         readable(key.lstrip("/")),
-        _label(next((told[k] for k in keys if k in told), None)),
+        label_of(next((told[k] for k in keys if k in told), None)),
         {str(k): bool(v) for k, v in attributes.items()} if isinstance(attributes, dict) else {},
         lambda: read(image, MAX_BYTES),
     )
-
-
-def _label(value: Any) -> str:
-    return "" if isinstance(value, list | dict) else class_name(value)
 
 
 def _parquet_records(file: BinaryIO, own: ShardOptions, name: str, *, images: bool) -> Iterator[Record]:
@@ -284,7 +280,7 @@ def _parquet_records(file: BinaryIO, own: ShardOptions, name: str, *, images: bo
     try:
         table = pyarrow.parquet.ParquetFile(file)
     except arrow.ArrowInvalid as error:
-        raise CutError(f"is not a complete parquet file ({_first_line(error)})") from error
+        raise CutError(f"is not a complete parquet file ({first_line(error)})") from error
     schema = table.schema_arrow
     image = _image_column(arrow, schema, own.image, name)
     if own.label and own.label not in schema.names:
@@ -299,7 +295,7 @@ def _parquet_records(file: BinaryIO, own: ShardOptions, name: str, *, images: bo
         contents = batch.column(image) if images else None
         for i, value in enumerate(labels):
             known = (
-                classes[value] if classes and isinstance(value, int) and 0 <= value < len(classes) else _label(value)
+                classes[value] if classes and isinstance(value, int) and 0 <= value < len(classes) else label_of(value)
             )
             yield Record(str(row), known, {}, lambda i=i, contents=contents: _cell(contents, i))  # type: ignore[misc]
             row += 1
@@ -307,12 +303,7 @@ def _parquet_records(file: BinaryIO, own: ShardOptions, name: str, *, images: bo
 
 def _cell(contents: Any, i: int) -> bytes:
     value = contents[i].as_py()
-    found: bytes | None = value.get("bytes") if isinstance(value, dict) else value
-    if found is None:
-        raise ValueError("the row has no image")
-    if len(found) > MAX_BYTES:
-        raise ValueError(f"it has more than the {MAX_BYTES:,} bytes allowed")
-    return found
+    return row_image(value.get("bytes") if isinstance(value, dict) else value)
 
 
 def _image_column(arrow: Any, schema: Any, asked: str, name: str) -> str:
@@ -345,7 +336,3 @@ def _arrow(what: str) -> Any:
     except ImportError as error:
         raise UserError(f"To read {what}, Zeuxis needs the library pyarrow: pip install 'zeuxis[shards]'.") from error
     return pyarrow
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -21,7 +21,7 @@ from itertools import islice
 import numpy as np
 import torch
 
-from zeuxis.data.batches import Batch, Batches, finished
+from zeuxis.data.batches import Batch, Batches, finished, mirrors
 from zeuxis.data.cache import TO_GREY, Prepared, reason, tell
 from zeuxis.data.dataset import Dataset
 from zeuxis.data.notes import Tally
@@ -101,14 +101,11 @@ class StreamedBatches:
         pixels, labels = self._window((epoch, number))
         batch = slice(inside * self.batch_size, (inside + 1) * self.batch_size)
         rows = self.part(self.batch_size)
-        mirrored = None
-        if self.options.flip:
-            mirrored = np.random.default_rng([self.seed, epoch, place]).random(self.batch_size)[rows] < 0.5
         return finished(
             torch.from_numpy(pixels[batch][rows]).to(self.device, non_blocking=True),
             None if labels is None else torch.from_numpy(labels[batch][rows]).to(self.device, non_blocking=True),
             self.options,
-            mirrored,
+            mirrors(self.options, [self.seed, epoch, place], self.batch_size, rows),
         )
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ from zeuxis.data.notes import Note, of_left_out
 from zeuxis.data.records import CutError, Image, Record, Shards, Stream, attempted, is_test
 from zeuxis.data.registry import Collection, cache_dir
 from zeuxis.errors import UserError, one_of
-from zeuxis.files import LOCK, WriteError, make_folder, unfinished, why, write_file
+from zeuxis.files import WriteError, make_folder, unfinished, unlock, why, write_file
 from zeuxis.progress import bar, say
 from zeuxis.recipe import DataOptions
 
@@ -256,7 +256,7 @@ def _kept(key: list[Any], make: Callable[[Path], dict[str, Any]]) -> tuple[Path,
             index = make(building)
             text = json.dumps(index)
             write_file(building / "index.json", json.dumps({"index": text, "seal": _seal(text)}))
-            (building / LOCK).unlink()
+            unlock(building)
             try:
                 building.rename(folder)
             except OSError:

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from zeuxis.errors import DivergedError, StoppedError, UserError
 from zeuxis.progress import console, plain, say
-from zeuxis.system import apart, cores, ctrl_c_raises, ended_by
+from zeuxis.system import apart, cores_each, ctrl_c_raises, ended_by
 
 if TYPE_CHECKING:
     from zeuxis.study.plan import Part
@@ -50,7 +50,7 @@ class Pool:
 
     def __init__(self, folder: Path, jobs: int, *, progress: bool = True) -> None:
         self.folder, self.progress = folder, progress
-        threads = os.environ.get("OMP_NUM_THREADS") or str(max(cores() // jobs, 1))
+        threads = os.environ.get("OMP_NUM_THREADS") or str(cores_each(jobs))
         self._environment = os.environ | {"OMP_NUM_THREADS": threads}
         self._threads = ThreadPoolExecutor(jobs)
         self._running: dict[str, subprocess.Popen[bytes]] = {}

@@ -142,14 +142,19 @@ def share() -> Share:
     return ALONE
 
 
+def _started() -> int:
+    """Returns how many processes were started to train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def is_main() -> bool:
     """Whether this process is the main one of its training, or the only one."""
-    return not int(os.environ.get("RANK", "0")) or int(os.environ.get("WORLD_SIZE", "1")) == 1
+    return _started() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def launch_id() -> str:
     """Returns the name of the launch that started the processes; empty where there is one process."""
-    return os.environ.get("TORCHELASTIC_RUN_ID", "none") if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+    return os.environ.get("TORCHELASTIC_RUN_ID", "none") if _started() > 1 else ""
 
 
 def restarted() -> bool:
@@ -164,7 +169,7 @@ def joined() -> Iterator[Share]:
     Raises:
         UserError: as the block does; in processes beside the main one a little later, as they meet the same errors.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if _started() == 1 or dist.is_initialized():
         yield share()
         return
     # Not at the top: some builds of PyTorch have no process groups.

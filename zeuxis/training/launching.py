@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from zeuxis.errors import UserError
+from zeuxis.system import cores_each
 from zeuxis.training.distributed import CODE_FILE
 
 __all__ = ["launch"]
@@ -40,7 +41,7 @@ def launch(processes: int, words: Sequence[str]) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores_each(processes)))
     with TemporaryDirectory() as folder:
         file = Path(folder) / "code"
         os.environ[CODE_FILE] = str(file)
