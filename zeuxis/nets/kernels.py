@@ -25,6 +25,9 @@ so all can be differentiated any number of times, as gradient penalties need. Th
 - Correlate is one matrix product where the kernel holds far more numbers than y has positions: 3 to 3.5 times as fast
   at 4x4 with 512 to 1024 channels; in bfloat16 1.1 to 1.7 times at up to 8x8 with a few dozen channels. Two threads of
   it share less than two of PyTorch's, whose time is up to twice as long on some machines for minutes on end.
+- Spread is one matrix product where the kernel holds far more numbers than there are positions, and each position's
+  window is added where it lands: a single 64x64 sample of a generator that begins with 1024 channels takes 0.75 of the
+  time. PyTorch would first copy the whole kernel into another layout.
 - The gradient of a bias is computed as a separate sum, not in the convolution: a transposed convolution's backward pass
   takes 0.5 to 0.6 of the time.
 
@@ -42,8 +45,8 @@ from torch import Tensor
 
 __all__ = ["Geometry", "convolve", "correlate", "spread"]
 
-# Correlate is a matrix product for kernels with at least MANY numbers for each position of the small image; in bfloat16
-# with at least SOME, for small images of at most SMALL positions.
+# Correlate is a matrix product for kernels with at least MANY numbers for each position of the small image, and spread
+# for each position of the whole batch; correlate in bfloat16 with at least SOME, for images of at most SMALL positions.
 MANY, SOME, SMALL = 2**15, 2**8, 64
 # Correlate goes tap by tap for kernels of few taps from this size on.
 LARGE = 5
@@ -118,6 +121,8 @@ class _Spread(_Map):
         k, s, p, height, width = geometry
         if _few_taps(weight.shape[1], weight.shape[0], k):
             return _by_taps(y, weight, bias, geometry)
+        if weight.numel() >= y.shape[0] * math.prod(y.shape[2:]) * MANY:
+            return _by_positions(y, weight, bias, geometry)
         extra = [side - ((small - 1) * s - 2 * p + k) for side, small in zip((height, width), y.shape[2:], strict=True)]
         return F.conv_transpose2d(_channels_last(y), weight, bias, s, p, extra)
 
@@ -206,6 +211,23 @@ def _by_taps(y: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry)
     x = sums[..., -first : -first - (-height // s), -first : -first - (-width // s)]
     x = x.to(y.dtype).permute(3, 4, 0, 5, 1, 2).reshape(batch, -(-height // s) * s, -(-width // s) * s, channels)
     return x.permute(0, 3, 1, 2)[:, :, :height, :width].contiguous(memory_format=torch.channels_last)
+
+
+def _by_positions(y: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+    """Spread: one matrix product gives the window that each position adds to the large image."""
+    k, s, p, height, width = geometry
+    (batch, filters, h, w), channels = y.shape, weight.shape[1]
+    windows = y.permute(0, 2, 3, 1).reshape(-1, filters) @ weight.permute(0, 2, 3, 1).reshape(filters, -1)
+    windows = windows.view(batch, h, w, k, k, channels)
+    down, across = (h - 1) * s + 1, (w - 1) * s + 1
+    sides = max(down + k - 1, p + height), max(across + k - 1, p + width)
+    sums = y.new_zeros((batch, *sides, channels), dtype=torch.promote_types(y.dtype, torch.float32))
+    for i in range(k):
+        for j in range(k):
+            sums[:, i : i + down : s, j : j + across : s] += windows[:, :, :, i, j]
+    x = sums[:, p : p + height, p : p + width]
+    x = (x if bias is None else x + bias).to(y.dtype)
+    return x.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
 def _tap_by_tap(x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
