@@ -32,7 +32,10 @@ from zeuxis.errors import UserError, nearest, one_of, quoted
 from zeuxis.files import first_line, why
 from zeuxis.recipe import DataOptions, Section
 
-__all__ = ["BUFFER", "INDEX", "STORES", "ShardOptions", "Storage", "are_shards", "is_address", "tar_records"]
+__all__ = [
+    "BUFFER", "INDEX", "STORES", "ShardOptions", "Storage", "are_shards", "is_address", "parquet_records",
+    "tar_records",
+]  # fmt: skip
 
 FORMATS = (".tar", ".parquet")
 INDEX = "index.json"
@@ -190,7 +193,7 @@ class Files(Shards):
             if self.names[i].lower().endswith(".tar"):
                 yield from tar_records(file, self.own)
             else:
-                yield from _parquet_records(file, self.own, self.names[i], images=images)
+                yield from parquet_records(file, self.own, self.names[i], images=images)
 
 
 def _index(storage: Storage) -> dict[str, Any] | None:
@@ -272,7 +275,7 @@ def _record(
     )
 
 
-def _parquet_records(file: BinaryIO, own: ShardOptions, name: str, *, images: bool) -> Iterator[Record]:
+def parquet_records(file: BinaryIO, own: ShardOptions, name: str, *, images: bool) -> Iterator[Record]:
     """Yields the rows of a parquet file."""
     arrow = _arrow("parquet files")
     import pyarrow.parquet

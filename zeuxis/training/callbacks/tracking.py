@@ -129,6 +129,8 @@ def tracked(recipe: Recipe, names: Sequence[str]) -> Recipe:
     Raises:
         UserError: for a name that is no tracker's.
     """
+    if not names:
+        return recipe
     trackers = [name for name, kind in CALLBACKS.items() if issubclass(kind, Tracker)]
     for name in names:
         if name not in trackers:
