@@ -20,7 +20,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -39,10 +39,8 @@ RETRIES = 3
 EVERY, REACHED, CONNECTED, LATE = 0.5, 5.0, 30.0, 20.0
 # Seconds for which a task that is run again waits for the process of a machine that was cut off, which then ends.
 PATIENCE = 120.0
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}  # fmt: skip
+# Settings of Ray: it reports nothing to its makers, and prints nothing to our standard output.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": ".*"}
 
 
 class Channel:
@@ -135,35 +133,46 @@ class Cluster(Backend):
 
     def run(self, task: Task, said: Callable[[str], None]) -> UserError | None:
         """As in `Backend`."""
-        ray, times, since, told = self._ray, 0, time.monotonic(), False
+        ray = self._ray
         if self._stopping:
             raise stopped(task.folder)
         answer = self._train.options(num_cpus=self.cores, num_gpus=self.gpus * task.gpu, name=task.name).remote(
             task, self.cores, str(Path.cwd()), self._channel
         )
-        ready: list[Any] = []
-        while not ready:
-            ready, _ = ray.wait([answer], timeout=EVERY)
-            lines, begun, died = ray.get(self._channel.take.remote(task.name))
-            if begun > max(times, 1):
-                task.say_again(died or "its machine or its Ray worker has died")
-            times = begun
-            for line in lines:
-                said(line)
-            if not begun and self._stopping:
-                ray.cancel(answer)
-            elif not begun and not told and time.monotonic() - since > LATE:
-                told = True
-                say(f"{task.name} waits: it needs {self._needs()}, and the Ray cluster has none free.")
         try:
+            died = self._follow(task, answer, said)
             error: UserError | None = ray.get(answer)
             return error
         except ray.exceptions.TaskCancelledError:
             raise stopped(task.folder) from None
         except DiedError as death:
             raise task.given_up(died, RETRIES + 1) from death
+        except ray.exceptions.RayActorError as error:
+            raise UserError(
+                f"The Ray cluster was lost while {task.folder / task.name} was trained. Its trainings save and end; "
+                "the same command continues."
+            ) from error
         except ray.exceptions.RayError as death:
-            raise task.given_up(first_line(death), times) from death
+            raise task.given_up(first_line(death).rstrip("."), RETRIES + 1) from death
+
+    def _follow(self, task: Task, answer: Any, said: Callable[[str], None]) -> str:
+        """Passes on what a task says until it ends; returns why its process died last, if it did."""
+        times, since, told, died = 0, time.monotonic(), False, ""
+        ready: list[Any] = []
+        while not ready:
+            ready, _ = self._ray.wait([answer], timeout=EVERY)
+            lines, begun, died = self._ray.get(self._channel.take.remote(task.name))
+            if begun > max(times, 1):
+                task.say_again(died or "its machine or its Ray worker has died")
+            times = begun
+            for line in lines:
+                said(line)
+            if not begun and self._stopping:
+                self._ray.cancel(answer)
+            elif not begun and not told and time.monotonic() - since > LATE:
+                told = True
+                say(f"{task.name} waits: it needs {self._needs()}, and the Ray cluster has none free.")
+        return died
 
     def _needs(self) -> str:
         return f"{self.cores} core{'s' * (self.cores > 1)}{' and a GPU' if self.gpus else ''}"
@@ -171,7 +180,8 @@ class Cluster(Backend):
     def stop(self) -> None:
         """As in `Backend`."""
         self._stopping = True
-        self._ray.get(self._channel.stop.remote())
+        with suppress(self._ray.exceptions.RayError):  # the cluster is lost
+            self._ray.get(self._channel.stop.remote())
 
 
 @contextmanager
