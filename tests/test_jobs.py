@@ -15,12 +15,13 @@ import psutil
 import pytest
 import torch
 
+from zeuxis import processes
 from zeuxis.errors import UserError
 from zeuxis.files import is_locked
 from zeuxis.recipe import Recipe, load_recipe
 from zeuxis.run import Run
-from zeuxis.study import Axis, Part, pool, train_all
-from zeuxis.study.sweep import settings_of
+from zeuxis.study import Axis, Part, train_all
+from zeuxis.study.search import Trials
 from zeuxis.training import checkpoints
 
 SHORT = {
@@ -59,7 +60,7 @@ def test_several_at_once_train_what_one_after_another_trains(
     assert all(same(runs[name], expected[name]) for name in expected)
     said = capsys.readouterr().err
     assert "diverging is left out" in said and "one  100%" in said and "two  100%" in said
-    monkeypatch.setattr(pool.subprocess, "Popen", None)
+    monkeypatch.setattr(processes.subprocess, "Popen", None)
     assert list(train_all([parts[0], parts[2]], tmp_path / "jobs", jobs=2)) == ["one", "two"], (
         "nothing is trained twice"
     )
@@ -91,7 +92,7 @@ def test_a_process_that_is_killed_is_started_once_more(tmp_path: Path, capsys: p
 
 
 def test_a_process_that_dies_twice_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "sys", SimpleNamespace(executable=shutil.which("false")))
+    monkeypatch.setattr(processes, "sys", SimpleNamespace(executable=shutil.which("false")))
     with pytest.raises(
         UserError, match=r"given up, because its process ended \(exit status 1\), 2 times\..*smaller --jobs"
     ):
@@ -139,10 +140,17 @@ def test_a_run_of_its_own_command_is_one_of_the_sweep(tmp_path: Path) -> None:
 
 def test_a_search_asks_for_several_settings_at_once() -> None:
     pytest.importorskip("optuna")
-    measured: dict[int, float | None] = {}
-    settings = settings_of([Axis("w", (), 0.01, 100.0)], "tpe", 6, 3, measured, jobs=2)
-    drawn = [next(settings), next(settings)]  # before anything is measured
-    for number, values in enumerate(settings, 2):
-        drawn.append(values)
-        measured[number - 2] = None if number == 4 else float(number)
-    assert len({values["w"] for values in drawn}) == 6
+    trials = Trials([Axis("w", (), 0.01, 100.0)], "tpe", 6, 3)
+    trials.jobs, asked = 2, iter(trials)
+    drawn = [next(asked), next(asked)]  # before anything is measured
+    for trial in asked:
+        drawn.append(trial)
+        trials.tell(drawn[trial.number - 2], None if trial.number == 4 else float(trial.number))
+    assert len({trial.settings["w"] for trial in drawn}) == 6
+
+
+def test_a_place_to_train_is_told_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"There is no place to train on 'rya'\. Did you mean 'ray'"):
+        train_all([part("one")], tmp_path, on="rya")
+    with pytest.raises(UserError, match="from 1 to 256, not 0"):
+        train_all([part("one")], tmp_path, jobs=0)

@@ -14,7 +14,7 @@ from zeuxis.recipe import load_recipe
 from zeuxis.run import Run
 from zeuxis.study import Axis, Part, benchmark, compare, parse_axis, sweep, train_all
 from zeuxis.study.benchmark import recipe_for, steps_for
-from zeuxis.study.sweep import settings_of
+from zeuxis.study.search import Trials
 from zeuxis.training import finished
 
 pytestmark = pytest.mark.usefixtures("short_reports")
@@ -136,28 +136,32 @@ def test_axes_are_parsed() -> None:
 
 def test_a_grid_is_every_combination_and_draws_stay_in_range() -> None:
     axes = [Axis("a", (1, 2)), Axis("b", ("x", "y", "z"))]
-    grid = list(settings_of(axes, "grid", 99, 0, {}))
+    grid = [trial.settings for trial in Trials(axes, "grid")]
     assert len(grid) == len({tuple(settings.items()) for settings in grid}) == 6
     ranged = [Axis("w", (), 0.01, 10.0), Axis("n", (), 2, 64), Axis("a", (1, 2))]
-    drawn = list(settings_of(ranged, "random", 200, 0, {}))
-    assert drawn == list(settings_of(ranged, "random", 200, 0, {})), "the same again"
+    drawn = [trial.settings for trial in Trials(ranged, "random", 200)]
+    assert drawn == [trial.settings for trial in Trials(ranged, "random", 200)], "the same again"
     weights = np.array([settings["w"] for settings in drawn])
     assert weights.min() >= 0.01 and weights.max() <= 10
     assert 0.4 < (weights < 0.316).mean() < 0.6, "on a logarithmic scale"
     assert {type(settings["n"]) for settings in drawn} == {int} and {settings["a"] for settings in drawn} == {1, 2}
     with pytest.raises(UserError, match="is a range"):
-        list(settings_of(ranged, "grid", 2, 0, {}))
+        Trials(ranged, "grid")
+    with pytest.raises(UserError, match="Did you mean 'random'"):
+        Trials(ranged, "randon")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="--storage keeps a search by tpe"):
+        Trials(axes, "grid", storage="search.db")
 
 
 def test_an_estimator_draws_where_it_was_good_and_the_same_again() -> None:
     pytest.importorskip("optuna")
 
     def searched() -> list[float]:
-        measured: dict[int, float] = {}
         drawn = []
-        for number, settings in enumerate(settings_of([Axis("w", (), 0.01, 100.0)], "tpe", 40, 3, measured)):
-            drawn.append(settings["w"])
-            measured[number] = abs(np.log(settings["w"] / 2))
+        trials = Trials([Axis("w", (), 0.01, 100.0)], "tpe", 40, 3)
+        for trial in trials:
+            drawn.append(trial.settings["w"])
+            trials.tell(trial, abs(np.log(trial.settings["w"] / 2)))
         return drawn
 
     drawn = searched()

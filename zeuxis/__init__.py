@@ -272,7 +272,8 @@ def sweep(
     out: str | Path | None = None,
     *,
     settings: Mapping[str, Any] | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
+    on: str = "local",
     trust: bool = False,
     **options: Any,
 ) -> Comparison:
@@ -283,9 +284,11 @@ def sweep(
         over: values by dotted key, or texts such as `"model.latent=2,8"` or `"model.kl_weight=0.1..10"`.
         out: folder of runs and report; else `sweep-RECIPE` in the folder of runs.
         settings: recipe settings of all runs.
-        jobs: trainings at once, each in a process of its own with an equal share of the cores.
+        jobs: trainings at once, each in a process of its own with an equal share of the cores; by default one, or as
+            many as the cluster holds.
+        on: where they train: `local`, this machine; `ray` or `ray:HOST:PORT`, a Ray cluster.
         trust: as of `load`.
-        options: `search`, `trials`, `shown`, `samples` and `progress` of `zeuxis.study.sweep`.
+        options: `search`, `trials`, `prune`, `storage`, `shown`, `samples` and `progress` of `zeuxis.study.sweep`.
     """
     from zeuxis.recipe import load_recipe
     from zeuxis.study import parse_axis
@@ -297,7 +300,7 @@ def sweep(
         [f"{key}={','.join(map(str, values))}" for key, values in over.items()] if isinstance(over, Mapping) else over
     )
     folder = Path(out) if out else runs_dir() / f"sweep-{base.name}"
-    return run_sweep(base, [parse_axis(text) for text in texts], folder, jobs=jobs, **options)
+    return run_sweep(base, [parse_axis(text) for text in texts], folder, jobs=jobs, on=on, **options)
 
 
 def benchmark(
@@ -305,7 +308,8 @@ def benchmark(
     data: str | Path,
     out: str | Path | None = None,
     *,
-    jobs: int = 1,
+    jobs: int | None = None,
+    on: str = "local",
     trust: bool = False,
     **options: Any,
 ) -> Comparison:
@@ -315,7 +319,9 @@ def benchmark(
         models: recipes, or models, for which their standard recipes on such images are used.
         data: name of a source, or a folder or zip file of images.
         out: folder of runs and report; else `benchmark-DATA` in the folder of runs.
-        jobs: trainings at once, each in a process of its own with an equal share of the cores.
+        jobs: trainings at once, each in a process of its own with an equal share of the cores; by default one, or as
+            many as the cluster holds.
+        on: where they train: `local`, this machine; `ray` or `ray:HOST:PORT`, a Ray cluster.
         trust: as of `load`.
         options: `minutes` or `images`, `seeds`, `samples`, `size`, `settings` and `progress` of
             `zeuxis.study.benchmark`.
@@ -325,7 +331,7 @@ def benchmark(
     from zeuxis.trust import Trust
 
     folder = Path(out) if out else runs_dir() / path_part(f"benchmark-{Path(data).stem}")
-    return run_benchmark(models, str(data), folder, trust=Trust(trust), jobs=jobs, **options)
+    return run_benchmark(models, str(data), folder, trust=Trust(trust), jobs=jobs, on=on, **options)
 
 
 def compare(

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 __all__ = [
     "DivergedError",
     "NoWeightsError",
+    "PrunedError",
     "StoppedError",
     "UserError",
     "nearest",
@@ -38,6 +39,10 @@ class DivergedError(UserError):
 
 class NoWeightsError(UserError):
     """A run that has no weights yet, because it was stopped, or looked at, before its first checkpoint."""
+
+
+class PrunedError(UserError):
+    """A training that ended early, because others of its search did better."""
 
 
 class StoppedError(UserError):

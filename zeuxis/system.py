@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VIRTUAL_FOLDERS", "allowed_name", "apart", "ask_to_stop", "cores", "cores_each", "ctrl_c_raises", "ended_by",
-    "has_display", "holds_devices", "ignore_stops", "interrupt", "keep_freed_memory", "peak_memory", "processor_name",
-    "renames_open_folders", "replace", "reset_peak_memory", "return_freed_memory", "set_handlers", "signal_name",
-    "stop_handlers", "sync", "wait_until_writable",
+    "has_display", "hear_interrupts", "holds_devices", "ignore_stops", "interrupt", "keep_freed_memory", "peak_memory",
+    "processor_name", "renames_open_folders", "replace", "reset_peak_memory", "return_freed_memory", "set_handlers",
+    "signal_name", "stop_handlers", "sync", "wait_until_writable",
 ]  # fmt: skip
 
 # The kernel's virtual folders, where a system has them; links in them lead everywhere.
@@ -114,6 +114,13 @@ def ask_to_stop(process: psutil.Process) -> None:
 def interrupt() -> None:
     """Does in this process what Ctrl-C does, from any thread."""
     signal.raise_signal(signal.SIGINT)
+
+
+def hear_interrupts() -> None:
+    """Makes this process answer Ctrl-C, and `interrupt`, also where whoever started it ignores or blocks them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def ended_by(status: int) -> str:

@@ -14,6 +14,7 @@ from zeuxis.cli.shared import (
     Epochs,
     Jobs,
     Minutes,
+    On,
     Out,
     Plugins,
     RecipeName,
@@ -49,6 +50,13 @@ class Search(StrEnum):
     grid = "grid"
     random = "random"
     tpe = "tpe"
+
+
+class Prune(StrEnum):
+    """How a sweep ends trainings early."""
+
+    asha = "asha"
+    hyperband = "hyperband"
 
 
 @app.command()
@@ -182,7 +190,8 @@ def benchmark(
         str | None, typer.Option(metavar="PIXELS", help="side of the images or WIDTHxHEIGHT, for your own data")
     ] = None,
     settings: Settings = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    on: On = "local",
     out: Annotated[Path | None, typer.Option(help="folder for runs and report [default: RUNS/benchmark-DATA]")] = None,
     to: To = None,
     runs: Runs = None,
@@ -199,7 +208,7 @@ def benchmark(
     overrides["plugins"] = [*overrides.get("plugins", []), *map(str, plugin or ())]
     compared = run_benchmark(
         names_in(models), data, folder, minutes=minutes, images=images, seeds=seeds, samples=samples, size=size,
-        settings=overrides, trust=Trust(trust), jobs=jobs,
+        settings=overrides, trust=Trust(trust), jobs=jobs, on=on,
     )  # fmt: skip
     print_comparison(compared, to)
 
@@ -215,6 +224,18 @@ def sweep(
         Search, typer.Option(help="grid: all combinations; random: random values; tpe: Optuna's sampler")
     ] = Search.grid,
     trials: Annotated[int, typer.Option(min=2, max=10_000, help="number of trainings in a search")] = 12,
+    prune: Annotated[
+        Prune | None,
+        typer.Option(help="end trainings that do worse than others early, by this pruner of Optuna's"),
+    ] = None,
+    storage: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="where Optuna keeps a search: a database, such as sqlite:///search.db, or a file [default with "
+            "--prune: search.journal in the folder]",
+        ),
+    ] = "",
     measures: Annotated[str, typer.Option(metavar="X,Y", help="measures to plot; a search minimises the second")] = "",
     data: DataOption = None,
     epochs: Epochs = None,
@@ -223,7 +244,8 @@ def sweep(
     seed: Annotated[int | None, typer.Option(help="seed of the trainings and of a search")] = None,
     settings: Settings = None,
     samples: Samples = 2000,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    on: On = "local",
     out: Annotated[Path | None, typer.Option(help="folder for runs and report [default: RUNS/sweep-RECIPE]")] = None,
     to: To = None,
     runs: Runs = None,
@@ -244,7 +266,8 @@ def sweep(
 
     compared = run_sweep(
         loaded, [parse_axis(text) for text in over], out or runs_dir(runs) / f"sweep-{loaded.name}",
-        search=search.value, trials=trials, shown=names_in(measures), samples=samples, jobs=jobs,
+        search=search.value, trials=trials, shown=names_in(measures), samples=samples, jobs=jobs, on=on,
+        prune=prune.value if prune else "", storage=storage,
     )  # fmt: skip
     print_comparison(compared, to)
 
@@ -262,7 +285,8 @@ def reproduce(
         Path | None, typer.Option("--from", metavar="FOLDER", help="take finished runs of the same recipes from here")
     ] = None,
     samples: Samples = 2000,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    on: On = "local",
     out: Annotated[Path | None, typer.Option(help="folder for runs and page [default: RUNS/reproduce-REPORT]")] = None,
     runs: Runs = None,
 ) -> None:
@@ -271,4 +295,4 @@ def reproduce(
     from zeuxis.study import reproduce as run_reproduction
 
     folder = out or runs_dir(runs) / path_part(f"reproduce-{Path(report).stem}")
-    echo(run_reproduction(report, folder, minutes=minutes, data=data, ready=ready, samples=samples, jobs=jobs))
+    echo(run_reproduction(report, folder, minutes=minutes, data=data, ready=ready, samples=samples, jobs=jobs, on=on))

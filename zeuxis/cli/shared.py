@@ -13,11 +13,10 @@ from zeuxis.files import path_part, subfolder
 from zeuxis.trust import Trust
 
 __all__ = [
-    "Attribute", "Classes", "DataOption", "Epochs", "Form", "Jobs", "Label", "Minutes", "Out", "Pictures", "Plugins",
-    "RecipeName", "RunName", "RunNames", "Runs", "Samples", "SamplingOptions", "Seed", "Seeds", "Settings", "Steps",
-    "To", "Track", "Trusted", "app", "budget", "data_app", "echo", "names_in", "open_run", "overrides_of",
-    "print_comparison", "print_table", "recipe_of",
-    "runs_app", "samples_folder", "show",
+    "Attribute", "Classes", "DataOption", "Epochs", "Form", "Jobs", "Label", "Minutes", "On", "Out", "Pictures",
+    "Plugins", "RecipeName", "RunName", "RunNames", "Runs", "Samples", "SamplingOptions", "Seed", "Seeds", "Settings",
+    "Steps", "To", "Track", "Trusted", "app", "budget", "data_app", "echo", "names_in", "open_run", "overrides_of",
+    "print_comparison", "print_table", "recipe_of", "runs_app", "samples_folder", "show",
 ]  # fmt: skip
 
 app = typer.Typer(
@@ -68,7 +67,15 @@ Label = Annotated[
     ),
 ]
 Seeds = Annotated[int, typer.Option(min=1, max=1000, help="train each this many times, with different seeds")]
-Jobs = Annotated[int, typer.Option(min=1, max=256, help="trainings at once, each with an equal share of the cores")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=256, help="trainings at once, each with an equal share of the cores [default: 1; a cluster's cores]"
+    ),
+]
+On = Annotated[
+    str, typer.Option("--on", metavar="WHERE", help="train on local, this machine, or ray or ray:HOST:PORT, a cluster")
+]
 Samples = Annotated[int, typer.Option(min=100, max=100_000, help="images to sample from each for the measures")]
 
 

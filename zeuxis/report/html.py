@@ -102,6 +102,7 @@ def comparison(
     samples: int = 2000,
     labels: Sequence[str] = (),
     heading: str = "",
+    notes: Sequence[str] = (),
     drawn: Sequence[Callable[[], Figure]] = (),
 ) -> Comparison:
     """Measures several runs, draws their figures, and writes a report that compares them side by side.
@@ -112,6 +113,7 @@ def comparison(
         samples: images that each run generates for the measures; existing evaluations of as many are reused.
         labels: headings of the columns; by default recipes or names.
         heading: of the page; by default the labels.
+        notes: sentences below it.
         drawn: functions that draw further pictures, which come first.
 
     Raises:
@@ -136,7 +138,8 @@ def comparison(
         pictures.append(partial(side_by_side, first_runs))
     _write(
         "compare.html", path, columns=columns, rows=rows,
-        heading=heading or " · ".join(labels), pictures=[_picture(draw) for draw in pictures], ranks=mean_ranks(rows),
+        heading=heading or " · ".join(labels), notes=notes, pictures=[_picture(draw) for draw in pictures],
+        ranks=mean_ranks(rows),
         trade_offs=_trade_offs(columns, rows), samples=samples, repeats=max(len(group) for group in groups),
     )  # fmt: skip
     return Comparison(path, Table.of(groups, labels, rows, samples, seed=0))

@@ -3,6 +3,7 @@
 from zeuxis.study.benchmark import benchmark, compare
 from zeuxis.study.plan import Part, train_all
 from zeuxis.study.reproduce import reports, reproduce
-from zeuxis.study.sweep import Axis, parse_axis, sweep
+from zeuxis.study.search import Axis, parse_axis
+from zeuxis.study.sweep import sweep
 
 __all__ = ["Axis", "Part", "benchmark", "compare", "parse_axis", "reports", "reproduce", "sweep", "train_all"]

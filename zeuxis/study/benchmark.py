@@ -36,7 +36,8 @@ def benchmark(
     size: int | str | None = None,
     settings: Mapping[str, Any] | None = None,
     trust: Trust = NOTHING,
-    jobs: int = 1,
+    jobs: int | None = None,
+    on: str = "local",
     progress: bool = True,
 ) -> Comparison:
     """Trains models at one budget, measures them, and writes a report; the same call continues where it was stopped.
@@ -53,6 +54,7 @@ def benchmark(
         settings: further recipe settings, for all.
         trust: trust in the modules of runs that they are built on.
         jobs: trainings at once.
+        on: where they train, as of `train_all`.
         progress: show progress.
 
     Returns:
@@ -79,7 +81,8 @@ def benchmark(
     heading = f"{', '.join(names)} on {Path(data).name or data}, {budget_text} each"
     groups = [repeats(part, seeds) for part in parts]
     # Seed by seed, so that a benchmark stopped early has all models.
-    runs = train_all([group[i] for i in range(seeds) for group in groups], folder, jobs=jobs, progress=progress)
+    seed_by_seed = [group[i] for i in range(seeds) for group in groups]
+    runs = train_all(seed_by_seed, folder, jobs=jobs, on=on, progress=progress)
     columns, labels = [], []
     for part, group in zip(parts, groups, strict=True):
         if trained := [runs[repeat.name] for repeat in group if repeat.name in runs]:

@@ -10,21 +10,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zeuxis.data import load
-from zeuxis.errors import DivergedError, StoppedError, UserError, require_within
+from zeuxis.errors import DivergedError, PrunedError, UserError, require_within
 from zeuxis.evaluation.evaluate import read_evaluation
 from zeuxis.files import make_folder, write_file
 from zeuxis.models import build_model
+from zeuxis.processes import Backend, stopped
 from zeuxis.progress import say
 from zeuxis.recipe import Recipe
 from zeuxis.run import Run
-from zeuxis.study.pool import STOPPED, Pool
+from zeuxis.study.pool import Pool, backend_on
+from zeuxis.study.pruning import Pruner, Pruning, pruned
 from zeuxis.training import completed, finished, resolved, resume, start, trained_run
 
 __all__ = ["Part", "repeats", "train_all", "train_each", "train_part", "write_results"]
 
+# Largest number of trainings of one recipe that differ in their seed.
+MOST_SEEDS = 1000
 
-# Largest number of trainings of one recipe that differ in their seed, and of trainings at once.
-MOST_SEEDS, MOST_JOBS = 1000, 256
+
+# A training that ended early, whose run is left out.
+Ended = DivergedError | PrunedError
 
 
 class Part(NamedTuple):
@@ -33,10 +38,12 @@ class Part(NamedTuple):
     Attributes:
         name: name of its folder.
         recipe: the recipe to train.
+        pruning: what it needs to end early where others do better; None if it may not.
     """
 
     name: str
     recipe: Recipe
+    pruning: Pruning | None = None
 
 
 def repeats(part: Part, seeds: int) -> list[Part]:
@@ -49,13 +56,17 @@ def repeats(part: Part, seeds: int) -> list[Part]:
     ]
 
 
-def train_all(parts: Sequence[Part], folder: Path, *, jobs: int = 1, progress: bool = True) -> dict[str, Run]:
+def train_all(
+    parts: Sequence[Part], folder: Path, *, jobs: int | None = None, on: str = "local", progress: bool = True
+) -> dict[str, Run]:
     """Trains all parts into a folder; the same call continues where it was stopped.
 
     Args:
         parts: the trainings.
         folder: where their runs go.
-        jobs: trainings at once, each in a process of its own with an equal share of the cores.
+        jobs: trainings at once, each in a process of its own with an equal share of the cores; by default one, or as
+            many as the cluster holds.
+        on: where they train: `local`, this machine; `ray` or `ray:HOST:PORT`, a Ray cluster (`zeuxis.cluster`).
         progress: show progress.
 
     Returns:
@@ -65,55 +76,61 @@ def train_all(parts: Sequence[Part], folder: Path, *, jobs: int = 1, progress: b
         UserError: if it is stopped, or if a part's folder holds a run with other settings.
     """
     runs: dict[str, Run] = {}
-    for part, trained in train_each(parts, folder, len(parts), jobs=jobs, progress=progress):
-        if isinstance(trained, DivergedError):
-            say(f"{part.name} is left out: {trained}")
-        else:
-            runs[part.name] = trained
+    with backend_on(on, jobs, len(parts)) as backend:
+        for part, trained in train_each(parts, folder, len(parts), backend=backend, progress=progress):
+            if isinstance(trained, UserError):
+                say(f"{part.name} is left out: {trained}")
+            else:
+                runs[part.name] = trained
     return runs
 
 
 def train_each(
-    parts: Iterable[Part], folder: Path, total: int, *, jobs: int = 1, ahead: int | None = None, progress: bool = True
-) -> Generator[tuple[Part, Run | DivergedError]]:
-    """Trains parts, `jobs` at once, and yields each in order, with its run or the error if it diverged.
+    parts: Iterable[Part],
+    folder: Path,
+    total: int,
+    *,
+    backend: Backend | None = None,
+    ahead: int | None = None,
+    progress: bool = True,
+) -> Generator[tuple[Part, Run | Ended]]:
+    """Trains parts and yields each in order, with its run, or the error if it diverged or was pruned.
 
     Args:
         parts: the trainings; the next are asked for while earlier ones run.
         folder: where their runs go.
         total: their number.
-        jobs: trainings at once.
-        ahead: how many are asked for before the first of them is yielded; all by default. With one job, it is one.
+        backend: where they train, several at once; in this process and one after another if None.
+        ahead: how many are asked for before the first of them is yielded; all by default. In this process, it is one.
         progress: show progress.
 
     Raises:
         UserError: as in `train_all`.
     """
-    require_within("The number of jobs", jobs, 1, MOST_JOBS)
-    if jobs == 1:
+    if backend is None:
         for number, part in enumerate(parts, 1):
             _tell(number, total, part, progress)
-            trained: Run | DivergedError
+            trained: Run | Ended
             try:
                 trained = train_part(part, folder, progress=progress)
-            except DivergedError as error:
+            except (DivergedError, PrunedError) as error:
                 trained = error
             yield part, trained
         return
     make_folder(folder)
     futures: dict[str, Future[None]] = {}
     waiting: deque[Part] = deque()
-    with Pool(folder, jobs, progress=progress) as pool:
+    with Pool(folder, backend, progress=progress) as pool:
 
-        def first() -> tuple[Part, Run | DivergedError]:
+        def first() -> tuple[Part, Run | Ended]:
             part = waiting.popleft()
-            error = pool.outcome(futures[part.name]) if part.name in futures else None
+            error = pool.outcome(futures[part.name]) if part.name in futures else _pruned(part, folder)
             return part, error or Run(folder / part.name, trust=part.recipe.trust)
 
         for number, part in enumerate(parts, 1):
             _tell(number, total, part, progress)
             waiting.append(part)
-            if part.name not in futures and not _is_trained(part, folder):
+            if part.name not in futures and not _is_trained(part, folder) and not _pruned(part, folder):
                 after = futures.get(trained_run(part.recipe))
                 if after is None:
                     load(resolved(part.recipe, folder).data, recipe=part.recipe.name)  # decoded once, by no process
@@ -134,13 +151,22 @@ def train_part(part: Part, folder: Path, *, progress: bool = True) -> Run:
     path, trust = folder / part.name, part.recipe.trust
     if _is_trained(part, folder):
         return Run(path, trust=trust)
+    if early := _pruned(part, folder):
+        raise early
+    callbacks = [Pruner(part.pruning)] if part.pruning else []
     if path.is_dir():
-        completed_budget = resume(path, trust=trust, visible=progress)
+        completed_budget = resume(path, trust=trust, visible=progress, callbacks=callbacks)
     else:
-        completed_budget = start(part.recipe, folder, name=part.name, visible=progress)[1]
+        completed_budget = start(part.recipe, folder, name=part.name, visible=progress, callbacks=callbacks)[1]
     if not completed_budget:
-        raise StoppedError(STOPPED.format(folder=folder))
+        raise _pruned(part, folder) or stopped(folder)
     return Run(path, trust=trust)
+
+
+def _pruned(part: Part, folder: Path) -> PrunedError | None:
+    """Returns the error of a part that was pruned and is not finished; None if it was not, or may not be pruned."""
+    early = pruned(folder / part.name) if part.pruning else None
+    return early if early and not finished(folder / part.name) else None
 
 
 def _is_trained(part: Part, folder: Path) -> bool:
@@ -157,7 +183,10 @@ def _is_trained(part: Part, folder: Path) -> bool:
 
 
 def _require_same(part: Part, run: Run, folder: Path) -> None:
-    expected, trained = build_model(resolved(part.recipe, folder), run.classes).recipe, completed(run.recipe)
+    recipe, trained = part.recipe, completed(run.recipe)
+    if recipe.training.precision == "auto":  # chosen by the machine that trained it
+        recipe = recipe.updated({"training.precision": trained.training.precision})
+    expected = build_model(resolved(recipe, folder), run.classes).recipe
     if expected != trained:
         differing = _differing(expected.model_dump(), trained.model_dump())
         raise UserError(

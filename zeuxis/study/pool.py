@@ -1,154 +1,115 @@
-"""Several trainings at once on one machine: each in a process of its own, with an equal share of the cores.
-
-Threads of this process wait for the processes (`zeuxis.study.worker`). A process that dies, because the system or a
-person killed it, is started once more and goes on from its run folder. Closing its standard input asks a process to
-save and end; so all end with this one, however this one ends.
-"""
+"""Several trainings at once, each in a process that a backend runs (`zeuxis.processes`) and a thread here waits for."""
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from rich.live import Live
 from rich.text import Text
 
-from zeuxis.errors import DivergedError, StoppedError, UserError
+from zeuxis.errors import DivergedError, PrunedError, one_of, require_within
+from zeuxis.processes import Backend, Processes, Task, stopped
 from zeuxis.progress import console, plain, say
-from zeuxis.system import apart, cores_each, ctrl_c_raises, ended_by
+from zeuxis.system import ctrl_c_raises
 
 if TYPE_CHECKING:
     from zeuxis.study.plan import Part
 
-__all__ = ["STOPPED", "Pool"]
+__all__ = ["Pool", "backend_on"]
 
-STOPPED = "Stopped. Run the same command again to continue with the runs in {folder}."
-# Processes for one training: the first, and one more if it dies.
-TRIES = 2
 # Seconds between lines of one training if the output is not a terminal.
 LINE_EVERY = 15.0
+# Largest number of trainings at once.
+MOST_JOBS = 256
+
+
+@contextmanager
+def backend_on(on: str, jobs: int | None, total: int) -> Iterator[Backend | None]:
+    """Yields where trainings run; None for this process, one after another.
+
+    Args:
+        on: `local`, this machine; `ray` or `ray:ADDRESS`, a Ray cluster.
+        jobs: trainings at once; by default one, or as many as the cluster holds.
+        total: number of trainings.
+
+    Raises:
+        UserError: for an unknown name, and as in `zeuxis.cluster.connected`.
+    """
+    if jobs is not None:
+        require_within("The number of jobs", jobs, 1, MOST_JOBS)
+    name, _, address = on.partition(":")
+    if name == "ray":
+        from zeuxis.cluster import connected
+
+        with connected(address, jobs, total) as cluster:
+            yield cluster
+    elif on == "local":
+        yield Processes(jobs) if jobs is not None and jobs > 1 else None
+    else:
+        raise one_of("place to train on", on, ["local", "ray"])
 
 
 class Pool:
-    """Processes that train, at most `jobs` at once. Leaving its block stops those that run, which save first.
+    """Trainings at once. Leaving its block stops those that run, which save first.
 
     Args:
         folder: where the runs go.
-        jobs: number of processes.
+        backend: where the processes run.
         progress: show a line for each training.
     """
 
-    def __init__(self, folder: Path, jobs: int, *, progress: bool = True) -> None:
-        self.folder, self.progress = folder, progress
-        threads = os.environ.get("OMP_NUM_THREADS") or str(cores_each(jobs))
-        self._environment = os.environ | {"OMP_NUM_THREADS": threads}
-        self._threads = ThreadPoolExecutor(jobs)
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._stopping, self._lock = False, threading.Lock()
+    def __init__(self, folder: Path, backend: Backend, *, progress: bool = True) -> None:
+        self.folder, self.backend, self.progress = folder, backend, progress
+        self._threads = ThreadPoolExecutor(backend.jobs)
         self._lines = Lines()
 
     def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._stopping = True
-            for process in self._running.values():
-                _close(process)
+        self.backend.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def submit(self, part: Part, after: Future[None] | None = None) -> Future[None]:
         """Trains a part as soon as a process is free, and another that was submitted before has ended."""
-        return self._threads.submit(self._train, part, after)
+        folder = self.folder.absolute()  # a process on another machine may work elsewhere
+        gpu = part.recipe.training.device not in ("cpu", "mps")
+        task = Task(part.name, folder, pickle.dumps((part, folder, self.progress)), gpu)
+        return self._threads.submit(self._train, task, after)
 
-    def outcome(self, future: Future[None]) -> DivergedError | None:
-        """Waits for a training; returns its error if it diverged.
+    def outcome(self, future: Future[None]) -> DivergedError | PrunedError | None:
+        """Waits for a training; returns its error if it diverged or was pruned.
 
         Raises:
-            UserError: as in `train_part`; if its process died twice; and after Ctrl-C.
+            UserError: as in `train_part`; if its process died too often; and after Ctrl-C.
         """
         try:
             with ctrl_c_raises(), self._lines.shown(self.progress):
                 while not future.done():
                     wait([future], timeout=1.0)
             future.result()
-        except DivergedError as error:
+        except (DivergedError, PrunedError) as error:
             return error
         except KeyboardInterrupt:
-            raise StoppedError(STOPPED.format(folder=self.folder)) from None
+            raise stopped(self.folder) from None
         return None
 
-    def _train(self, part: Part, after: Future[None] | None) -> None:
+    def _train(self, task: Task, after: Future[None] | None) -> None:
         if after is not None:
             wait([after])
-        for tries_left in reversed(range(TRIES)):
-            answer, said, status = self._run(part)
-            if answer is not None:
-                error = pickle.loads(answer)
-                if error is not None:
-                    raise error
-                return
-            reason = f"its process ended ({ended_by(status)}{f': {said}' if said else ''})"
-            if tries_left:
-                say(f"{part.name}: {reason}. It is started once more, from its last checkpoint.")
-        raise UserError(
-            f"The training of {self.folder / part.name} was given up, because {reason}, {TRIES} times. A system ends "
-            "processes when memory is short: try a smaller --jobs. The same command continues where it stopped."
-        )
-
-    def _run(self, part: Part) -> tuple[bytes | None, str, int]:
-        """Runs a process; returns its answer, None if it died, the last line that it said, and its exit status."""
-        with tempfile.TemporaryFile() as answer:
-            process = self._start(part, answer)
-            try:
-                said = self._talk(part, process)
-                status = process.wait()
-            finally:
-                with self._lock:
-                    del self._running[part.name]
-                    _close(process)
-                self._lines.remove(part.name)
-            answer.seek(0)
-            return (answer.read() if status == 0 else None), said, status
-
-    def _start(self, part: Part, answer: IO[bytes]) -> subprocess.Popen[bytes]:
-        with self._lock:
-            if self._stopping:
-                raise StoppedError(STOPPED.format(folder=self.folder))
-            process = subprocess.Popen(
-                [sys.executable, "-m", "zeuxis.study.worker"], stdin=subprocess.PIPE, stdout=answer,
-                stderr=subprocess.PIPE, env=self._environment, **apart(),
-            )  # fmt: skip
-            self._running[part.name] = process
-            return process
-
-    def _talk(self, part: Part, process: subprocess.Popen[bytes]) -> str:
-        """Sends a process its task and shows what it says until it ends; returns the last line."""
-        assert process.stdin is not None and process.stderr is not None
-        with suppress(OSError):  # it has died, or is stopped
-            process.stdin.write(pickle.dumps((part, self.folder, self.progress)))
-            process.stdin.flush()
-        line = ""
-        for raw in process.stderr:
-            line = raw.decode("utf-8", "replace").rstrip() or line
-            self._lines.add(part.name, line)
-        return line
-
-
-def _close(process: subprocess.Popen[bytes]) -> None:
-    with suppress(OSError, ValueError):
-        assert process.stdin is not None
-        process.stdin.close()
+        try:
+            error = self.backend.run(task, partial(self._lines.add, task.name))
+        finally:
+            self._lines.remove(task.name)
+        if error is not None:
+            raise error
 
 
 class Lines:

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, ValidationError
 
-from zeuxis.errors import DivergedError, UserError, one_of, require_within
+from zeuxis.errors import UserError, one_of, require_within
 from zeuxis.evaluation.evaluate import evaluate_cached
 from zeuxis.evaluation.measure import Value, as_text, with_error
 from zeuxis.evaluation.ranking import differ
@@ -30,6 +30,7 @@ from zeuxis.report import reproduction
 from zeuxis.run import Run
 from zeuxis.study.benchmark import recipe_for
 from zeuxis.study.plan import Part, train_each
+from zeuxis.study.pool import backend_on
 from zeuxis.training import finished
 
 __all__ = ["Plan", "read_plan", "reports", "reproduce"]
@@ -144,7 +145,8 @@ def reproduce(
     data: str = "",
     ready: Path | None = None,
     samples: int = 2000,
-    jobs: int = 1,
+    jobs: int | None = None,
+    on: str = "local",
     progress: bool = True,
 ) -> Path:
     """Trains every system of a report, and writes one page in its order; the same call continues where it was stopped.
@@ -157,6 +159,7 @@ def reproduce(
         ready: a folder of runs; a finished one that is named like a system, of the same recipe, is taken from there.
         samples: images that each run generates for the measures.
         jobs: trainings at once.
+        on: where they train, as of `train_all`.
         progress: show progress.
 
     Returns:
@@ -188,9 +191,12 @@ def reproduce(
         return run
 
     runs = {name: measure(name, run) for name, run in ready_runs.items()}
-    with closing(train_each(parts, folder, len(parts), jobs=jobs, progress=progress)) as trainings:
+    with (
+        backend_on(on, jobs, len(parts)) as backend,
+        closing(train_each(parts, folder, len(parts), backend=backend, progress=progress)) as trainings,
+    ):
         for part, trained in trainings:
-            if isinstance(trained, DivergedError):
+            if isinstance(trained, UserError):
                 raise trained
             runs[part.name] = measure(part.name, trained)
     sections = [_section(system, runs[system.name], values, progress) for system in plan.systems]

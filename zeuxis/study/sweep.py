@@ -1,159 +1,37 @@
-"""Sweep: a recipe trained over a range of settings, and the trade-off between two measures.
-
-Settings come from a grid of values, from random sampling, or from Optuna's tree-structured Parzen estimator, which
-samples where earlier trainings did well. A search is a function of its seed and of the measured values, so the same
-command gives the same settings again and continues where it was stopped.
-
-Source: J. Bergstra, R. Bardenet, Y. Bengio and B. Kegl, Algorithms for Hyper-Parameter Optimization, NeurIPS 2011.
-"""
+"""Sweep: a recipe trained over settings (`zeuxis.study.search`), and the trade-off between two measures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from zeuxis.data import load
-from zeuxis.errors import DivergedError, UserError, one_of, require_within
+from zeuxis.errors import PrunedError, UserError, one_of, require_within
 from zeuxis.evaluation.evaluate import applicable, evaluate_cached
 from zeuxis.evaluation.measure import Value, by_name
 from zeuxis.figures.style import write
 from zeuxis.figures.sweep import Setting, sweep_figure
-from zeuxis.files import path_part
+from zeuxis.files import make_folder, path_part
 from zeuxis.models import build_model
+from zeuxis.processes import Backend
 from zeuxis.progress import say
-from zeuxis.recipe import Recipe, parse_override
+from zeuxis.recipe import Recipe
 from zeuxis.report import Comparison, comparison
 from zeuxis.run import Run
-from zeuxis.study.plan import Part, train_each, write_results
+from zeuxis.study.plan import Ended, Part, train_each, write_results
+from zeuxis.study.pool import backend_on
+from zeuxis.study.search import MOST_TRIALS, Axis, Search, Trial, Trials
 from zeuxis.training import resolved
 
-__all__ = ["Axis", "Search", "parse_axis", "settings_of", "sweep"]
+__all__ = ["sweep"]
 
-Search = Literal["grid", "random", "tpe"]
-# Largest end of a range: beyond it, a float cannot tell neighbouring whole numbers apart.
-FURTHEST, MOST_TRIALS = 1e15, 10_000
+# Optuna's record of a search in its folder.
+JOURNAL = "search.journal"
 # Default measures to draw against each other: the first two that apply.
 SHOWN = ("test_mse", "fid", "sharpness", "elbo")
-
-
-class Axis(NamedTuple):
-    """A setting to vary.
-
-    Attributes:
-        key: dotted key, such as `model.kl_weight`.
-        values: values to try; empty for a range.
-        low: lower end of a range.
-        high: upper end of a range, which is sampled on a logarithmic scale where both ends are positive.
-    """
-
-    key: str
-    values: tuple[Any, ...] = ()
-    low: float = 0.0
-    high: float = 0.0
-
-    def sample(self, generator: np.random.Generator) -> Any:
-        """Samples a value."""
-        if self.values:
-            return self.values[int(generator.integers(len(self.values)))]
-        if self.low > 0:
-            value = float(np.exp(generator.uniform(np.log(self.low), np.log(self.high))))
-        else:
-            value = float(generator.uniform(self.low, self.high))
-        return round(value) if self.whole else float(f"{value:.3g}")
-
-    @property
-    def whole(self) -> bool:
-        """Whether the range is one of whole numbers."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
-
-
-def parse_axis(text: str) -> Axis:
-    """Parses `KEY=V1,V2,...` or `KEY=LOW..HIGH`.
-
-    Raises:
-        UserError: for anything else.
-    """
-    key, values = parse_override(text)
-    text = str(values)
-    ends = [parse_override(f"end={end}")[1] for end in text.split("..")]
-    if len(ends) == 2 and all(isinstance(end, int | float) for end in ends):
-        for end in ends:
-            require_within(f"An end of the range of {key}", end, -FURTHEST, FURTHEST)
-        if ends[0] >= ends[1]:
-            raise UserError(f"'{text}' is not a range for {key}; write LOW..HIGH, such as 0.01..10.")
-        return Axis(key, (), *ends)
-    listed = [parse_override(f"value={value}")[1] for value in text.split(",") if value.strip()]
-    if not listed or len(set(map(str, listed))) < len(listed):
-        raise UserError(f"{key} needs different values, such as {key}=1,2,4, not '{text}'.")
-    return Axis(key, tuple(listed))
-
-
-def settings_of(
-    axes: Sequence[Axis], search: Search, trials: int, seed: int, minimised: Mapping[int, float | None], jobs: int = 1
-) -> Iterator[dict[str, Any]]:
-    """Yields settings to train with, one after another.
-
-    Args:
-        axes: the settings to vary.
-        search: the kind of search.
-        trials: number of settings, for a random or tpe search.
-        seed: of the search.
-        minimised: values to minimise, by the number of their settings, None for a failure; read before the next
-            settings are yielded.
-        jobs: how many settings are trained at once.
-
-    Raises:
-        UserError: for a grid over a range, or if Optuna is not installed.
-    """
-    keys = [axis.key for axis in axes]
-    if search == "grid":
-        if ranged := [axis.key for axis in axes if not axis.values]:
-            raise UserError(f"A grid needs values, and {ranged[0]} is a range; list values, or use --search random.")
-        for values in product(*(axis.values for axis in axes)):
-            yield dict(zip(keys, values, strict=True))
-    elif search == "random":
-        generator = np.random.default_rng(seed)
-        for _ in range(trials):
-            yield {axis.key: axis.sample(generator) for axis in axes}
-    else:
-        yield from _estimated(axes, trials, seed, minimised, jobs)
-
-
-def _estimated(
-    axes: Sequence[Axis], trials: int, seed: int, minimised: Mapping[int, float | None], jobs: int
-) -> Iterator[dict[str, Any]]:
-    try:
-        import optuna
-    except ImportError as error:
-        raise UserError("--search tpe needs Optuna: pip install 'zeuxis[search]'; or use --search random.") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # With several at once, a setting that is being trained counts as a bad one: others are tried meanwhile.
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(trials // 3, 3), constant_liar=jobs > 1)
-    study = optuna.create_study(sampler=sampler)
-    asked: dict[int, Any] = {}
-    for number in range(trials):
-        for done in [earlier for earlier in asked if earlier in minimised]:
-            trial, value = asked.pop(done), minimised[done]
-            if value is not None:
-                study.tell(trial, value)
-            else:  # diverged, or could not be measured
-                study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        asked[number] = study.ask()
-        yield {axis.key: _suggested(asked[number], axis) for axis in axes}
-
-
-def _suggested(trial: Any, axis: Axis) -> Any:
-    if axis.values:
-        return trial.suggest_categorical(axis.key, axis.values)
-    if axis.whole:
-        return trial.suggest_int(axis.key, axis.low, axis.high, log=axis.low > 0)
-    return float(f"{trial.suggest_float(axis.key, axis.low, axis.high, log=axis.low > 0):.3g}")
 
 
 def sweep(
@@ -165,7 +43,10 @@ def sweep(
     trials: int = 12,
     shown: Sequence[str] = (),
     samples: int = 2000,
-    jobs: int = 1,
+    jobs: int | None = None,
+    on: str = "local",
+    prune: str = "",
+    storage: str = "",
     progress: bool = True,
 ) -> Comparison:
     """Trains a recipe over settings, measures each run, and draws two measures against each other.
@@ -179,6 +60,10 @@ def sweep(
         shown: two measures; by default the first two of test_mse, fid, sharpness and elbo that apply.
         samples: images that each run generates for the measures.
         jobs: trainings at once. A tpe search knows fewer results when it samples, so its settings depend on `jobs`.
+        on: where they train, as of `train_all`.
+        prune: `asha` or `hyperband`, by which trainings end early that do worse than others; none if empty.
+        storage: where Optuna keeps a search with `prune` or by tpe: a database's address or a file; by default
+            `search.journal` in the folder for `prune`, and in memory without.
         progress: show progress.
 
     Returns:
@@ -199,23 +84,24 @@ def sweep(
     if repeated := {axis.key for axis in axes if sum(other.key == axis.key for other in axes) > 1}:
         raise UserError(f"{repeated.pop()} is varied twice; list all its values in a single --over.")
     _require_buildable(recipe, axes, folder)
-    minimised: dict[int, float | None] = {}
-    measured_runs: list[tuple[dict[str, Any], Run, dict[str, Any]]] = []
-    tried: list[dict[str, Any]] = []
-
-    def parts() -> Iterator[Part]:
-        for settings in settings_of(axes, search, trials, recipe.training.seed, minimised, jobs):
-            tried.append(settings)
-            name = path_part(",".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items()))
-            yield Part(name, recipe.updated(settings))
-
-    total = int(np.prod([len(axis.values) for axis in axes])) if search == "grid" else trials
-    ahead = jobs if search == "tpe" else None
-    with closing(train_each(parts(), folder, total, jobs=jobs, ahead=ahead, progress=progress)) as trainings:
-        for number, (part, run) in enumerate(trainings):
-            minimised[number] = None
-            if isinstance(run, DivergedError):
-                say(f"{part.name} is left out: {run}")
+    if prune and recipe.training.test_every == "never":
+        raise UserError("To prune, trainings must be tested on the way; set training.test_every, now 'never'.")
+    if prune and not storage:
+        storage = str(make_folder(folder).absolute() / JOURNAL)
+    of = f"{recipe.to_toml()} {list(shown)}"
+    searched = Trials(axes, search, trials, recipe.training.seed, prune=prune, storage=storage, of=of)
+    measured_runs: dict[str, tuple[Trial, Run, dict[str, Any]]] = {}
+    pruned_runs: dict[str, tuple[Trial, PrunedError]] = {}
+    with (
+        backend_on(on, jobs, searched.total) as backend,
+        closing(_trained(recipe, searched, folder, backend, progress)) as trainings,
+    ):
+        for trial, name, run in trainings:
+            if isinstance(run, UserError):
+                say(f"{name} is left out: {run}")
+                if isinstance(run, PrunedError):
+                    pruned_runs[name] = (trial, run)
+                searched.tell(trial, None, pruned=isinstance(run, PrunedError))
                 continue
             shown = shown or _default_measures(run)
             better = known[shown[1]].better
@@ -227,28 +113,55 @@ def sweep(
             measured = evaluation["measures"]
             if missing := [measure for measure in shown if measure not in measured]:
                 reason = evaluation["left_out"][missing[0]]
-                say(f"{part.name} is left out: {missing[0]} was not measured, because {reason}.")
+                say(f"{name} is left out: {missing[0]} was not measured, because {reason}.")
+                searched.tell(trial, None)
                 continue
-            minimised[number] = (-1.0 if better == "high" else 1.0) * measured[shown[1]]["value"]
-            if run.name not in {run.name for _, run, _ in measured_runs}:
-                measured_runs.append((tried[number], run, measured))
+            searched.tell(trial, (-1.0 if better == "high" else 1.0) * measured[shown[1]]["value"])
+            measured_runs.setdefault(name, (trial, run, measured))
     if len(measured_runs) < 2:
-        raise UserError("A sweep needs at least two settings; give more values.")
+        reason = f"; {len(pruned_runs)} were pruned" if pruned_runs else ""
+        raise UserError(f"A sweep compares at least two settings, and trained {len(measured_runs)}{reason}. Give more.")
     points = [
-        Setting(run.name.replace(",", "  "), Value(**measured[shown[0]]), Value(**measured[shown[1]]), run)
-        for _, run, measured in measured_runs
+        Setting(name.replace(",", "  "), Value(**measured[shown[0]]), Value(**measured[shown[1]]), run)
+        for name, (_, run, measured) in measured_runs.items()
     ]
     draw = partial(sweep_figure, points, recipe.name, shown[0], shown[1])
-    varied = ", ".join(axis.key for axis in axes)
-    runs = [run for _, run, _ in measured_runs]
     compared = comparison(
-        runs, folder / "sweep.html", samples=samples, labels=[run.name for run in runs],
-        heading=f"{recipe.name} over {varied}", drawn=[draw],
+        [run for _, run, _ in measured_runs.values()], folder / "sweep.html", samples=samples,
+        labels=list(measured_runs), heading=f"{recipe.name} over {', '.join(axis.key for axis in axes)}",
+        notes=[f"{name} was not measured: {reason}" for name, (_, reason) in pruned_runs.items()], drawn=[draw],
     )  # fmt: skip
     write(draw, folder / "sweep.png")
     # After the comparison, which has measured all that applies.
-    write_results([(run, {"settings": settings}) for settings, run, _ in measured_runs], folder / "sweep.json")
+    write_results(
+        [(run, {"settings": trial.settings}) for trial, run, _ in measured_runs.values()]
+        + [
+            (Run(folder / name, trust=recipe.trust), {"settings": trial.settings, "pruned": str(reason)})
+            for name, (trial, reason) in pruned_runs.items()
+        ],
+        folder / "sweep.json",
+    )
     return compared
+
+
+def _trained(
+    recipe: Recipe, searched: Trials, folder: Path, backend: Backend | None, progress: bool
+) -> Generator[tuple[Trial, str, Run | Ended]]:
+    """Trains the trials of a search, and yields each with its name and its run, or why it ended early."""
+    searched.jobs = backend.jobs if backend else 1
+    tried: list[Trial] = []
+
+    def parts() -> Iterator[Part]:
+        for trial in searched:
+            tried.append(trial)
+            name = path_part(",".join(f"{key.rpartition('.')[2]}={value}" for key, value in trial.settings.items()))
+            yield Part(name, recipe.updated(trial.settings), trial.pruning)
+
+    ahead = searched.jobs if searched.search == "tpe" else None
+    trainings = train_each(parts(), folder, searched.total, backend=backend, ahead=ahead, progress=progress)
+    with closing(trainings):
+        for number, (part, run) in enumerate(trainings):
+            yield tried[number], part.name, run
 
 
 def _require_buildable(recipe: Recipe, axes: Sequence[Axis], folder: Path) -> None:

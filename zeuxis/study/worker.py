@@ -1,4 +1,4 @@
-"""A process of `zeuxis.study.pool`: takes a training from its standard input, trains it, and answers how it ended.
+"""A process of `zeuxis.processes`: takes a training from its standard input, trains it, and answers how it ended.
 
 The answer is None or a `UserError`, pickled, on standard output; any other end is a death. When its standard input is
 closed, the training is saved and ends.
@@ -11,11 +11,11 @@ import pickle
 import sys
 import threading
 
-from zeuxis.errors import StoppedError, UserError
+from zeuxis.errors import UserError
 from zeuxis.plugins import load_plugins
+from zeuxis.processes import stopped
 from zeuxis.study.plan import train_part
-from zeuxis.study.pool import STOPPED
-from zeuxis.system import interrupt
+from zeuxis.system import hear_interrupts, interrupt
 from zeuxis.training.callbacks import display
 
 # Seconds between the lines that say how far it is: the other end shows the newest.
@@ -26,6 +26,7 @@ def main() -> None:
     """Trains what standard input says."""
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not stand in the answer
+    hear_interrupts()  # a background job ignores them, and a Ray worker blocks them
     display.LINE_EVERY = LINE_EVERY
     part, folder, progress = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_input, daemon=True).start()
@@ -36,7 +37,7 @@ def main() -> None:
     except UserError as failure:
         error = failure
     except KeyboardInterrupt:  # before the training began, or by a second signal
-        error = StoppedError(STOPPED.format(folder=folder))
+        error = stopped(folder)
     with answer:
         pickle.dump(error, answer)
 
