@@ -17,6 +17,7 @@ from zeuxis.models import build_model
 from zeuxis.progress import say
 from zeuxis.recipe import Recipe
 from zeuxis.run import Run
+from zeuxis.stores import list_below
 from zeuxis.study.pool import STOPPED, Pool
 from zeuxis.training import completed, finished, resolved, resume, start, trained_run
 
@@ -90,6 +91,7 @@ def train_each(
         UserError: as in `train_all`.
     """
     require_within("The number of jobs", jobs, 1, MOST_JOBS)
+    list_below(folder)
     if jobs == 1:
         for number, part in enumerate(parts, 1):
             _tell(number, total, part, progress)
