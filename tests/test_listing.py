@@ -18,6 +18,7 @@ from zeuxis.files import locked
 from zeuxis.listing import entries, entry, prune
 from zeuxis.run import Run
 from zeuxis.training import resume
+from zeuxis.watching import watch
 
 SETTINGS = {"training.test_every": "2 steps", "training.checkpoint_every": "2 steps", "training.log_every": 1}
 
@@ -84,6 +85,50 @@ def test_lists_are_sorted_filtered_and_written_for_programs(runs: Path) -> None:
     assert isinstance(error, UserError) and "Did you mean 'date'" in str(error)
 
 
+def test_the_distance_is_of_the_weights_in_use(runs: Path) -> None:
+    folder = runs / "a-vae"
+    evaluation = {"step": 4, "measures": {"fid": {"value": 2.5}}}
+    (folder / "evaluation.json").write_text(json.dumps(evaluation), "utf-8")
+    assert entry(folder).distance == 2.5
+    resume(folder, {"training.steps": 6}, visible=False)
+    assert entry(folder).distance is None, "it was trained on since it was evaluated"
+    journal = folder / "journal.jsonl"
+    *lines, last = journal.read_text("utf-8").splitlines()
+    journal.write_text("\n".join([*lines, json.dumps(json.loads(last) | {"test/fid": 1.5})]) + "\n", "utf-8")
+    assert entry(folder).distance == 1.5, "of a later test"
+
+
+def test_more_than_the_budget_is_not_a_share_of_it(runs: Path) -> None:
+    recipe = runs / "a-vae" / "recipe.toml"
+    recipe.write_text(recipe.read_text("utf-8").replace("steps = 4", "steps = 3"), "utf-8")
+    assert (entry(runs / "a-vae").state, entry(runs / "a-vae").progress) == ("finished", "4 steps")
+
+
+def test_folders_of_further_runs_are_named(runs: Path) -> None:
+    copytree(runs, runs / "my sweep")
+    sentence = f"{runs / 'my sweep'} holds 2 more runs: zeuxis runs --runs '{runs / 'my sweep'}'"
+    assert call(runs).output.splitlines()[-1] == sentence
+    rename = call(runs, "rename", "a-vae", "my/vae").exception
+    assert str(rename) == "'my/vae' cannot name a run: it has a slash."
+    assert "holds" not in call(runs / "my sweep").output
+
+
+def test_a_printed_command_has_a_name_with_spaces_in_quotes(runs: Path) -> None:
+    assert call(runs, "rename", "a-vae", "my vae").exit_code == 0
+    resumed = CliRunner().invoke(app, ["resume", "my vae", "--steps", "5", "--runs", str(runs)])
+    assert "Next: zeuxis sample 'my vae', zeuxis evaluate 'my vae', zeuxis report 'my vae'" in resumed.output
+    assert watch(runs / "my vae").endswith("Next: zeuxis report 'my vae'")
+
+
+def test_nothing_is_cut_in_a_pipe(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    name = "v" * 100
+    assert call(runs, "rename", "a-vae", name).exit_code == 0
+    assert call(runs, "note", name, "the best of them").exit_code == 0
+    line = next(line for line in call(runs).output.splitlines() if line.startswith(name))
+    assert "4 of 4 steps" in line and line.rstrip().endswith("the best of them")
+
+
 def test_notes_and_stars_are_shown(runs: Path) -> None:
     assert call(runs, "note", "b-gan", "blurred, but whole").exit_code == 0
     assert call(runs, "star", "b-gan").exit_code == 0
@@ -127,4 +172,5 @@ def test_a_pruned_run_is_small_samples_the_same_and_cannot_be_resumed(runs: Path
     assert [path.name for path in (runs / "a-vae" / "checkpoints").iterdir()] == ["best.safetensors"]
     with pytest.raises(UserError, match="holds only its weights"):
         resume(runs / "a-vae", {"training.steps": 9}, visible=False)
-    assert prune(runs / "a-vae") == 0, "there is nothing left to drop"
+    assert "nothing to free" in call(runs, "prune", "a-vae").output
+    assert "can no longer be resumed" in call(runs, "prune", "b-gan").output

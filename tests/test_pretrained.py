@@ -39,6 +39,13 @@ def test_a_pretrained_run_works_at_once(name: str, tmp_path: Path, monkeypatch: 
     assert images.std() > 0.1 and images.std(axis=0).mean() > 0.05, "pictures, and different ones"
 
 
+def test_what_only_reads_copies_nothing(tmp_path: Path) -> None:
+    for command in (["cite"], ["runs", "journal"]):
+        result = CliRunner().invoke(app, [*command, "pretrained/digits-flow", "--runs", str(tmp_path / "runs")])
+        assert result.exit_code == 0 and "flow" in result.output
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_report_of_one_has_its_curves_and_numbers(tmp_path: Path) -> None:
     run = find_run("pretrained/digits-cgan", tmp_path)
     page = run_report(run).read_text("utf-8")

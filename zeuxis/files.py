@@ -40,6 +40,7 @@ __all__ = [
     "is_name",
     "locked",
     "make_folder",
+    "name_fault",
     "path_part",
     "rename_locked",
     "require_place",
@@ -297,13 +298,22 @@ def unfinished(parent: Path) -> Iterator[Path]:
 
 def is_name(text: str) -> bool:
     """Whether text can name a file or folder and is not a path: printable, not hidden, not empty, not too long."""
-    return (
-        text.isprintable()
-        and not text.startswith(".")
-        and not {"/", "\\"} & set(text)
-        and 0 < len(text.encode("utf-8", "surrogatepass")) <= LONGEST
-        and text == allowed_name(text)
-    )
+    return not name_fault(text)
+
+
+def name_fault(text: str) -> str:
+    """Returns why text cannot name a file or folder, in words such as "it has a slash"; empty if it can."""
+    if not text:
+        return "it is empty"
+    if {"/", "\\"} & set(text):
+        return "it has a slash"
+    if text.startswith("."):
+        return "it begins with a dot"
+    if not text.isprintable():
+        return "it has characters that cannot be printed"
+    if len(text.encode("utf-8", "surrogatepass")) > LONGEST:
+        return f"it is longer than {LONGEST} bytes"
+    return "" if text == allowed_name(text) else "this system allows no file of that name"
 
 
 def path_part(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,14 +16,16 @@ from typing import Any
 
 from zeuxis import stores
 from zeuxis.errors import UserError, nearest, quoted
-from zeuxis.files import exists, is_name, locked, write_file
+from zeuxis.files import exists, is_name, locked, name_fault, write_file
 from zeuxis.recipe import run_recipe
 
-__all__ = ["SORTS", "Entry", "annotate", "entries", "entry", "folder_of", "prune", "remove", "rename"]
+__all__ = ["SORTS", "Entry", "annotate", "below", "entries", "entry", "folder_of", "prune", "remove", "rename"]
 
 NOTES = "notes.json"
 # As much of a journal's end as the newest line and the newest test are looked for in.
 TAIL = 2**16
+# The last step may exceed a budget a little; from this share on, more was used than the budget says.
+MORE = 1.02
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Entry:
         budget: the whole budget.
         unit: what the budget counts: epochs, steps or minutes.
         step: of its newest journal line.
-        distance: Frechet distance of its last evaluation, or of its last test; None without either.
+        distance: Frechet distance of its evaluation, if that is of the weights in use, or of its last test; None
+            without either.
         test_mse: test MSE of its last test.
         started: date and time, UTC.
         bytes: its size on disk, or in its store.
@@ -65,7 +69,9 @@ class Entry:
 
     @property
     def progress(self) -> str:
-        """How far it is, such as `2.1 of 50 epochs`."""
+        """How far it is, such as `2.1 of 50 epochs`; a run resumed with a smaller budget may have used more than it."""
+        if self.used > MORE * self.budget:
+            return f"{self.used:.3g} {self.unit}"
         return f"{self.used:.3g} of {self.budget:g} {self.unit}" if self.unit else ""
 
     def row(self) -> dict[str, Any]:
@@ -100,6 +106,16 @@ def entries(runs: Path, *, sort: str = "name", matching: str = "") -> list[Entry
     return sorted(ordered, key=lambda e: not e.star)
 
 
+def below(runs: Path) -> dict[Path, int]:
+    """Returns the folders inside a folder of runs that hold further runs, such as a sweep's, and how many they hold."""
+    found = Counter(path.parent.parent for path in runs.glob("*/*/recipe.toml"))
+    return {
+        folder: count
+        for folder, count in sorted(found.items())
+        if is_name(folder.name) and not exists(folder / "recipe.toml")
+    }
+
+
 def entry(folder: Path) -> Entry:
     """Reads what a list shows of a run."""
     notes = _json(folder / NOTES)
@@ -116,14 +132,22 @@ def entry(folder: Path) -> Entry:
     last = lines[-1] if lines else {"epoch": 0, "step": 0, "seconds": 0}
     unit, budget = recipe.training.budget
     used = recipe.training.used(last)
-    evaluated = _json(folder / "evaluation.json").get("measures", {}).get("fid", {})
-    distance = evaluated.get("value") if isinstance(evaluated, dict) else None
+    distance = _evaluated(folder)
     return Entry(
         folder.name, _state(folder, used, budget), recipe.name, recipe.model.name,
         Path(recipe.data.path).name or recipe.data.source, used, budget, unit, last["step"],
         distance if distance is not None else _newest(lines, "test/fid"), _newest(lines, "test/mse"),
         str(_json(folder / "environment.json").get("started", ""))[:16].replace("T", " "), **more,
     )  # fmt: skip
+
+
+def _evaluated(folder: Path) -> float | None:
+    """The distance of a run's evaluation; None if it is of other weights than those in use."""
+    evaluation, header = _json(folder / "evaluation.json"), _header(folder)
+    # Without a header, as in a store, the weights in use are not known.
+    step_in_use = (header.get("best") or [0.0, header["step"]])[1] if header else evaluation.get("step")
+    fid = evaluation.get("measures", {}).get("fid", {})
+    return fid.get("value") if isinstance(fid, dict) and evaluation.get("step") == step_in_use else None
 
 
 def _state(folder: Path, used: float, budget: float) -> str:
@@ -135,10 +159,10 @@ def _state(folder: Path, used: float, budget: float) -> str:
 
 
 def _header(folder: Path) -> dict[str, Any]:
-    """The counters of a run's newest checkpoint; empty without one."""
+    """The counters of a run's newest checkpoint, or of its only one if it was pruned; empty without one."""
     from safetensors import SafetensorError, safe_open
 
-    for path in sorted((folder / "checkpoints").glob("step-*.safetensors"), reverse=True):
+    for path in sorted((folder / "checkpoints").glob("*.safetensors"), reverse=True):
         try:
             with safe_open(path, framework="numpy") as file:
                 state = json.loads((file.metadata() or {}).get("zeuxis", "{}"))
@@ -208,8 +232,8 @@ def rename(folder: Path, name: str) -> Path:
         UserError: for a name that is taken or not allowed, and for a run that is being trained.
     """
     target = folder.parent / name
-    if not is_name(name):
-        raise UserError(f"'{quoted(name)}' cannot name a run; use letters, digits, '-' and '_'.")
+    if fault := name_fault(name):
+        raise UserError(f"'{quoted(name)}' cannot name a run: {fault}.")
     if exists(target):
         raise UserError(f"{target} exists already; choose another name.")
     _require_idle(folder)

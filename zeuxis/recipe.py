@@ -30,7 +30,7 @@ from pydantic import (
 )
 
 from zeuxis.errors import UserError, nearest, one_of, quoted, shown
-from zeuxis.files import LONGEST, exists, is_name, why
+from zeuxis.files import exists, is_name, name_fault, why
 from zeuxis.plugins import FOLDER, Plugin, load_plugins, read_plugin
 from zeuxis.trust import NOTHING, Call, Code, Trust, made_here
 
@@ -423,10 +423,8 @@ class Recipe(Section):
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
-        if not is_name(name):
-            raise ValueError(
-                f"{shown(name)} cannot name the folder of a run; use letters and digits, at most {LONGEST}, not a path"
-            )
+        if fault := name_fault(name):
+            raise ValueError(f"{shown(name)} cannot name the folder of a run: {fault}")
         return name
 
     @property

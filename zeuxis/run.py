@@ -665,14 +665,20 @@ def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
     return np.asarray(weights @ np.stack([a, b]), np.float32)
 
 
-def find_run(name: str | Path, runs: Path, *, trust: Trust = NOTHING) -> Run:
+def find_run(name: str | Path, runs: Path, *, trust: Trust = NOTHING, copies: bool = True) -> Run:
     """Opens a run by its path or address, by its name below `runs`, or a pretrained one as `pretrained/NAME`.
+
+    Args:
+        name: the path, address or name.
+        runs: the folder of runs.
+        trust: as in `Run`.
+        copies: whether a pretrained run is copied to `runs` first; without, nothing may be written into it.
 
     Raises:
         UserError: if there is none; the message names the nearest.
     """
     if str(name).startswith(pretrained.PREFIX) and not exists(Path(name)):
-        return Run(pretrained.unpack(str(name).removeprefix(pretrained.PREFIX), runs), trust=trust)
+        return Run(pretrained.unpack(str(name).removeprefix(pretrained.PREFIX), runs, copies=copies), trust=trust)
     if is_address(str(name)):
         address, _, name = str(name).rstrip("/").rpartition("/")
         runs = local_folder(address)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from zeuxis.data import SOURCES
 from zeuxis.errors import UserError, shown
-from zeuxis.files import exists, is_name, write_file
+from zeuxis.files import exists, name_fault, write_file
 from zeuxis.recipe import DataOptions
 
 __all__ = ["TEMPLATE", "write_starter"]
@@ -67,8 +68,8 @@ def write_starter(name: str, data: Mapping[str, Any] | None = None, folder: Path
         UserError: if the file exists, for a name that is none, or if the images are not available.
     """
     name = name.removesuffix(".toml")
-    if not is_name(name):
-        raise UserError(f"{shown(name)} cannot name a recipe; use letters, digits, '-' and '_'.")
+    if fault := name_fault(name):
+        raise UserError(f"{shown(name)} cannot name a recipe: {fault}.")
     path = folder / f"{name}.toml"
     if exists(path):
         raise UserError(f"{path} exists already; choose another name, or remove it.")
@@ -81,6 +82,6 @@ def write_starter(name: str, data: Mapping[str, Any] | None = None, folder: Path
     lines.append(f'path = {path_text:<24} # of a folder or zip of images, with source = "folder"')
     flip = collection.channels == 3 and origin.mirrors
     text = TEMPLATE.format(
-        file=path.name, data="\n".join(lines), channels=collection.channels, flip=str(flip).lower()
+        file=quote(path.name), data="\n".join(lines), channels=collection.channels, flip=str(flip).lower()
     )  # fmt: skip
     return write_file(path, text)

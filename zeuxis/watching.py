@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from rich.live import Live
@@ -155,11 +156,11 @@ def watch(folder: Path, *, page: bool = False, every: float = EVERY, say: Callab
                 time.sleep(every)
                 running = run.running
         if running:
-            return f"{run.name} is still being trained; `zeuxis watch {run.name}` shows it again."
+            return f"{run.name} is still being trained; `zeuxis watch {quote(run.name)}` shows it again."
     last = entry(folder)
     how = {"finished": "has used up its budget", "settled": "has settled"}.get(last.state, "was stopped")
-    return f"{run.name} {how} at step {last.step:,} ({last.progress}). Next: zeuxis report {run.name}" + (
-        f", zeuxis resume {run.name}" if last.state == "stopped" else ""
+    return f"{run.name} {how} at step {last.step:,} ({last.progress}). Next: zeuxis report {quote(run.name)}" + (
+        f", zeuxis resume {quote(run.name)}" if last.state == "stopped" else ""
     )
 
 

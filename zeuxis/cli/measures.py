@@ -157,7 +157,7 @@ def cite(
     """Print BibTeX entries: of Zeuxis and, for a run, of the sources of its model, options, data and measures."""
     from zeuxis.report.citing import bibtex
 
-    echo(bibtex(open_run(run, runs, trust) if run else None).rstrip("\n"))
+    echo(bibtex(open_run(run, runs, trust, copies=False) if run else None).rstrip("\n"))
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -80,7 +81,7 @@ def init(
 
     path = write_starter(name, choose(data) if data else None)
     echo(path)
-    say(f"Next: change it in an editor, then zeuxis summary {path}, zeuxis train {path}")
+    say(f"Next: change it in an editor, then zeuxis summary {quote(str(path))}, zeuxis train {quote(str(path))}")
 
 
 @app.command()
@@ -228,4 +229,4 @@ def data_pack(
         echo(f"{note.kind:<11} {note}")
     echo(f"images      {packed.train:,} for training, {packed.test:,} for testing, in {packed.shards:,} shards")
     echo(f"shards      {packed.folder}")
-    say(f"Next: zeuxis train --data {packed.folder}, or copy the folder to a store and give its address.")
+    say(f"Next: zeuxis train --data {quote(str(packed.folder))}, or copy the folder to a store and give its address.")

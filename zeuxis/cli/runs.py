@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from io import StringIO
+from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
-from zeuxis.cli.shared import Out, RunName, RunNames, Runs, app, echo, open_run, runs_app, show
+from zeuxis.cli.shared import Out, RunName, RunNames, Runs, app, columns, echo, open_run, runs_app, show
 from zeuxis.errors import UserError, one_of
 from zeuxis.files import require_place, write_file
 
@@ -51,8 +52,9 @@ def list_runs(
         return
     if not listed:
         echo(f"There are no runs in {runs_dir(runs)}{f' that mention {matching!r}' if matching else ''}.")
+        _name_folders_below(runs_dir(runs))
         return
-    wide = shutil.get_terminal_size().columns >= WIDE
+    wide = columns() >= WIDE
     table = Table(box=None, pad_edge=False)
     for column in ("run", "state", "progress"):
         table.add_column(column, no_wrap=True)
@@ -70,6 +72,16 @@ def list_runs(
     show(table)
     if not wide and any(entry.note for entry in listed):
         echo("\n".join(f"{entry.name}: {entry.note}" for entry in listed if entry.note))
+    _name_folders_below(runs_dir(runs))
+
+
+def _name_folders_below(runs: Path) -> None:
+    """Says which folders inside hold further runs, such as a sweep's."""
+    from zeuxis.listing import below
+
+    for folder, count in below(runs).items():
+        runs_held = "1 more run" if count == 1 else f"{count:,} more runs"
+        echo(f"{folder} holds {runs_held}: zeuxis runs --runs {quote(str(folder))}")
 
 
 @runs_app.command("rm")
@@ -133,7 +145,9 @@ def prune_runs(names: RunNames, runs: Runs = None) -> None:
     from zeuxis.listing import folder_of, prune
 
     for folder in [folder_of(name, runs_dir(runs)) for name in dict.fromkeys(names)]:
-        echo(f"{folder}: {decimal(prune(folder))} freed")
+        freed = prune(folder)
+        kept = "freed; it keeps the weights to sample and measure, and can no longer be resumed"
+        echo(f"{folder}: {f'{decimal(freed)} {kept}' if freed else 'there is nothing to free'}")
 
 
 @runs_app.command("journal")
@@ -144,7 +158,7 @@ def show_journal(
     runs: Runs = None,
 ) -> None:
     """Show the numbers of a training: each one's role, its first, lowest and newest value; or all, as CSV."""
-    run = open_run(name, runs, trust=False)
+    run = open_run(name, runs, trust=False, copies=False)
     if out is not None and not as_csv:
         raise UserError("--out takes the CSV of a journal; add --csv.")
     if as_csv:

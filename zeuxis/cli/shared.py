@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +16,12 @@ from zeuxis.trust import Trust
 __all__ = [
     "Attribute", "Classes", "DataOption", "Epochs", "Form", "Jobs", "Label", "Minutes", "On", "Out", "Pictures",
     "Plugins", "RecipeName", "RunName", "RunNames", "Runs", "Samples", "SamplingOptions", "Seed", "Seeds", "Settings",
-    "Steps", "To", "Track", "Trusted", "app", "budget", "data_app", "echo", "names_in", "open_run", "overrides_of",
-    "print_comparison", "print_table", "recipe_of", "runs_app", "samples_folder", "show",
+    "Steps", "To", "Track", "Trusted", "app", "budget", "columns", "data_app", "echo", "names_in", "open_run",
+    "overrides_of", "print_comparison", "print_table", "recipe_of", "runs_app", "samples_folder", "show",
 ]  # fmt: skip
+
+# Columns of an output that is no terminal.
+UNCUT = 10_000
 
 app = typer.Typer(
     help="A laboratory for generative image models: train VAEs, GANs and flows, watch them learn, compare them.",
@@ -196,12 +200,14 @@ def budget(epochs: float | None, steps: int | None, minutes: float | None) -> di
     return {f"training.{key}": value for key, value in budgets.items()}
 
 
-def open_run(name: str, runs: str | None, trust: bool, settings: list[str] | None = None) -> Any:
+def open_run(
+    name: str, runs: str | None, trust: bool, settings: list[str] | None = None, *, copies: bool = True
+) -> Any:
     from zeuxis import runs_dir
     from zeuxis.recipe import parse_override
     from zeuxis.run import find_run
 
-    run = find_run(name, runs_dir(runs), trust=Trust(trust))
+    run = find_run(name, runs_dir(runs), trust=Trust(trust), copies=copies)
     if settings:
         run.configure(**dict(parse_override(text) for text in settings))
     return run
@@ -216,8 +222,16 @@ def show(renderable: Any) -> None:
 
     output = Literal()
     # A narrower table is unreadable; a narrower terminal wraps its lines instead.
-    output.width = max(output.width, 40)
+    output.width = max(columns(), 40)
     output.print(renderable)
+
+
+def columns() -> int:
+    """The columns of the output; so many that nothing is cut where it is no terminal, unless COLUMNS names them."""
+    from zeuxis.progress import Literal
+
+    output = Literal()
+    return output.width if output.is_terminal or "COLUMNS" in os.environ else UNCUT
 
 
 def print_table(table: Any, to: Form) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -167,7 +168,8 @@ def _done(folder: Path, finished: bool) -> None:
         return
     last = run.journal[-1]
     raise StoppedError(
-        f"Stopped and saved at step {last['step']:,} (epoch {last['epoch']:.3g}). Continue with: zeuxis resume {folder}"
+        f"Stopped and saved at step {last['step']:,} (epoch {last['epoch']:.3g}). Continue with: "
+        f"zeuxis resume {quote(str(folder))}"
     )
 
 
@@ -178,5 +180,5 @@ def _after(run: Any) -> None:
 
     for sentence in training_state(run):
         say(sentence)
-    first = f"zeuxis sample {run.name}" if run.generates else f"zeuxis figures {run.name}"
-    say(f"Next: {first}, zeuxis evaluate {run.name}, zeuxis report {run.name}")
+    first, name = "sample" if run.generates else "figures", quote(run.name)
+    say(f"Next: zeuxis {first} {name}, zeuxis evaluate {name}, zeuxis report {name}")

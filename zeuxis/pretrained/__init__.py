@@ -46,8 +46,13 @@ def cards() -> list[Card]:
     return [Card(path.parent.name, **tomllib.loads(path.read_text("utf-8"))) for path in paths]
 
 
-def unpack(name: str, runs: Path) -> Path:
-    """Returns the folder of a pretrained run below `runs`; copies it there on first use.
+def unpack(name: str, runs: Path, *, copies: bool = True) -> Path:
+    """Returns the folder of a pretrained run below `runs`; copies it there on first use, or returns the package's own.
+
+    Args:
+        name: behind `pretrained/`.
+        runs: the folder of runs.
+        copies: whether it is copied; the package's own folder is only to be read.
 
     Raises:
         UserError: for an unknown name, and if the folder of runs cannot be written.
@@ -56,10 +61,13 @@ def unpack(name: str, runs: Path) -> Path:
     if name not in known:
         raise one_of("pretrained run", name, known)
     folder = runs / f"pretrained-{name}"
+    packaged = Path(__file__).parent / name
     if not folder.is_dir():
+        if not copies:
+            return packaged
         make_folder(runs)
         with unfinished(runs) as aside:
-            copytree(Path(__file__).parent / name, aside / name)
+            copytree(packaged, aside / name)
             (aside / name).rename(folder)
         say(f"{PREFIX}{name} is now the run {folder}.")
     return folder

@@ -18,9 +18,9 @@ from zeuxis.errors import UserError, shown
 from zeuxis.files import (
     WriteError,
     exists,
-    is_name,
     locked,
     make_folder,
+    name_fault,
     rename_locked,
     subfolder,
     sweep,
@@ -357,9 +357,10 @@ def _new_run(runs: Path, name: str, recipe: str, files: Mapping[str, str | bytes
         recipe: the recipe's name.
         files: contents of the first files, by path.
     """
-    if name and not is_name(name):
+    if name and (fault := name_fault(name)):
         raise UserError(
-            f"{shown(name)} cannot name a run, because the name becomes a folder below {runs}; choose another --name."
+            f"{shown(name)} cannot name a run, because the name becomes a folder below {runs}, and {fault}; choose "
+            "another --name."
         )
     if runs.exists() and not runs.is_dir():
         raise UserError(f"Runs cannot be kept in {runs}: it is a file. Choose a folder with --runs.")

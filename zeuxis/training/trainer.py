@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -310,7 +311,7 @@ class Trainer:
         except WriteError as error:
             paths = checkpoints(self.folder / "checkpoints")
             safe = f"Its last good checkpoint, {paths[0].name}, is kept" if paths else "It has no checkpoint yet"
-            hint = f" {safe}. Once it can be written, go on with: zeuxis resume {self.folder}"
+            hint = f" {safe}. Once it can be written, go on with: zeuxis resume {quote(str(self.folder))}"
             raise WriteError(
                 f"Training of {self.folder} stopped at step {self.step}: {error}{hint if self.folder.exists() else ''}"
             ) from error
