@@ -112,11 +112,24 @@ def png_claiming(width: int, height: int) -> bytes:
         (["train", "digits-vae", "--set", "training.best=fid", "--set", "data.flip=true"], "data.flip"),
         (["train", "digits-vae", "--epochs", "1", "--steps", "3"], "--epochs and --steps cannot be combined"),
         (["train", "digits-vae", "--epochs", "0"], "training.epochs should be greater than 0"),
-        (["train", "digits-vae", "--epochs", "many"], "should be a valid number"),
+        (["train", "digits-vae", "--epochs", "many"], "'--epochs': it should be a number, not 'many'."),
         (["train", "digits-vae", "--device", "gpu7"], "write cpu, cuda, mps or auto"),
         (["train", "digits-vae", "--name", "../up"], "cannot name a run"),
         (["train", "digits-vae", "--set", "training.optimizers.generator.learning_rate=1e-3"], "phases are vae"),
-        (["trian", "digits-vae"], "No such command 'trian'"),
+        (["trian", "digits-vae"], "No such command 'trian'. Did you mean 'train'?"),
+        (["ls"], "No such command 'ls'. To list runs: zeuxis runs."),
+        (["data", "list"], "To list data sources: zeuxis data."),
+        (["train", "digits-vae", "--minute", "1"], "No such option: --minute. Did you mean --minutes?"),
+        (["sample", "a", "--lable", "1"], "No such option: --lable. Did you mean --label?"),
+        (["project", "a", "b.png", "--starts", "50"], "'--starts': it should be from 64 to 100,000, not 50."),
+        (
+            ["sweep", "digits-vae", "--over", "a=1,2", "--search", "best"],
+            "'best' is not one of 'grid', 'random', 'tpe'.",
+        ),
+        (["train", "digits-vae", "--set", "kl_weight=2"], "no key 'kl_weight'. Did you mean 'model.kl_weight'?"),
+        (["train", "digits-gan", "--set", "lerning_rate=1"], "Did you mean 'training.optimizer.learning_rate'?"),
+        (["train", "digits-vae", "--set", "training.size=9"], "no key 'training.size'. Did you mean 'data.size'?"),
+        (["sweep", "digits-vae", "--over", "kl_weight=1,2"], "no key 'kl_weight'. Did you mean 'model.kl_weight'?"),
     ],
 )
 def test_recipes_and_settings(fails: Say, arguments: list[str], part: str) -> None:
@@ -154,6 +167,19 @@ def test_no_such_data(fails: Say) -> None:
     assert "Did you mean 'mnist'?" in fails("train", "digits-gan", "--data", "minst")
     assert "neither a data source nor a folder" in fails("data", "info", "/no/such/folder")
     assert "neither a data source nor a folder" in fails("train", "digits-vae", "--data", "", "--steps", "1")
+
+
+def test_images_that_stand_right_there(fails: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    jpeg(tmp_path / "my photos" / "1.png")
+    (tmp_path / "more.zip").write_bytes(b"")
+    sentence = "There is no recipe 'my photos', but a folder of this name: zeuxis train --data 'my photos'."
+    assert sentence in fails("train", "my photos", "--minutes", "1")
+    assert "but a file of this name: zeuxis train --data more.zip." in fails("train", "more")
+    assert "but a file of this name: zeuxis train --data more.zip." in fails("train", "more.zip")
+    assert "Did you mean 'my photos'?" in fails("train", "--data", "My Photos")
+    near = f"Did you mean '{tmp_path / 'my photos'}'?"
+    assert near in fails("train", "--data", tmp_path / "my-photos")
 
 
 def test_colour_images_for_a_grey_recipe(fails: Say, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "PrunedError",
     "StoppedError",
     "UserError",
+    "closest",
     "nearest",
     "one_of",
     "quoted",
@@ -49,14 +50,21 @@ class StoppedError(UserError):
     """A job that the user interrupted and can resume."""
 
 
+def closest(name: str, valid: Iterable[str]) -> str | None:
+    """Returns the valid name that a misspelt or incomplete one is closest to; None if none is close."""
+    by_folded = {valid_name.casefold(): valid_name for valid_name in sorted(set(valid), reverse=True)}
+    folded = name.casefold()
+    # An incomplete name is more likely than a misspelt one.
+    completions = sorted(candidate for candidate in by_folded if len(name) > 3 and candidate.startswith(folded))
+    close = completions or get_close_matches(folded, sorted(by_folded), n=1, cutoff=0.6)
+    return by_folded[close[0]] if close else None
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'?` for the closest valid name, or a list of all of them."""
     names = sorted(set(valid))
-    # An incomplete name is more likely than a misspelt one.
-    completions = [valid_name for valid_name in names if len(name) > 3 and valid_name.startswith(name)]
-    close = completions or get_close_matches(name, names, n=1, cutoff=0.6)
-    if close:
-        return f" Did you mean '{close[0]}'?"
+    if close := closest(name, names):
+        return f" Did you mean '{close}'?"
     return f" Valid: {', '.join(names)}." if names else ""
 
 

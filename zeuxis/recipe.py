@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import (
@@ -29,7 +30,7 @@ from pydantic import (
     model_validator,
 )
 
-from zeuxis.errors import UserError, nearest, one_of, quoted, shown
+from zeuxis.errors import UserError, closest, nearest, one_of, quoted, shown
 from zeuxis.files import exists, is_name, name_fault, why
 from zeuxis.plugins import FOLDER, Plugin, load_plugins, read_plugin
 from zeuxis.trust import NOTHING, Call, Code, Trust, made_here
@@ -606,8 +607,18 @@ def parse_override(text: str) -> tuple[str, Any]:
     return key, parsed["value"] if len(parsed) == 1 else value.strip()
 
 
-def explain(error: ValidationError, where: str, schema: type[BaseModel], prefix: str = "") -> UserError:
-    """Turns pydantic's errors into sentences that name the recipe, the key and the nearest valid key."""
+def explain(
+    error: ValidationError, where: str, schema: type[BaseModel], prefix: str = "", known: Sequence[str] = ()
+) -> UserError:
+    """Turns pydantic's errors into sentences that name the recipe, the key and the nearest valid key.
+
+    Args:
+        error: what pydantic found.
+        where: what was validated, such as `"Recipe NAME"`.
+        schema: its schema.
+        prefix: its dotted key, if it is a part.
+        known: dotted keys that an unknown one may have been meant for, most likely first.
+    """
     sentences = []
     findings = error.errors(include_url=False)
     for item in findings[:MOST_FINDINGS]:
@@ -615,7 +626,7 @@ def explain(error: ValidationError, where: str, schema: type[BaseModel], prefix:
         key = quoted(".".join([*([prefix] if prefix else []), *loc]))
         if item["type"] == "extra_forbidden":
             valid = _fields(schema, loc[:-1])
-            sentences.append(f"{where} has no key '{key}'.{nearest(loc[-1], valid)}")
+            sentences.append(f"{where} has no key '{key}'.{_nearest_key(key, valid, known)}")
         elif item["type"] == "missing":
             sentences.append(f"{where} lacks the key '{key}'.")
         elif item["type"] == "value_error":
@@ -623,11 +634,26 @@ def explain(error: ValidationError, where: str, schema: type[BaseModel], prefix:
             end = "" if message.endswith((".", "?")) else "."
             sentences.append(f"{where}{f': {key}' if key else ''}: {message}{end}")
         else:
-            expected = WANTED.get(item["type"], "{message}").format(message=item["msg"], **item.get("ctx", {}))
-            sentences.append(f"{where}: {key} should be {expected}, not {shown(item['input'])}.")
+            sentences.append(f"{where}: {key} should be {expected(item)}, not {shown(item['input'])}.")
     if len(findings) > MOST_FINDINGS:
         sentences.append(f"There are {len(findings) - MOST_FINDINGS} more such mistakes.")
     return UserError(" ".join(dict.fromkeys(sentences)))
+
+
+def expected(finding: Mapping[str, Any]) -> str:
+    """Returns what a value should be, such as "a whole number", from one of pydantic's findings."""
+    return WANTED.get(finding["type"], "{message}").format(message=finding["msg"], **finding.get("ctx", {}))
+
+
+def _nearest_key(key: str, valid: Sequence[str], known: Sequence[str]) -> str:
+    """Returns a hint at the key that was meant: one of this name elsewhere, else one beside it or elsewhere."""
+    last = key.rpartition(".")[2]
+    elsewhere: dict[str, str] = {}
+    for other in known:
+        if other != key:
+            elsewhere.setdefault(other.rpartition(".")[2], other)
+    found = elsewhere.get(last) or closest(last, valid) or elsewhere.get(closest(last, elsewhere) or "")
+    return f" Did you mean '{found}'?" if found else nearest(last, valid)
 
 
 # How many mistakes one message names.
@@ -722,9 +748,13 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, A
         raise UserError(f"{where} extends itself, or more than {LONGEST_CHAIN} others one after another.")
     if packaged:
         content = (resources.files("zeuxis") / "recipes" / f"{name}.toml").read_bytes()
-    elif name.endswith(".toml") or _real(name):
+    elif name.endswith(".toml") or (_real(name) and not _holds_images(Path(name))):
         content = _content(name, where)
     else:
+        if images := next(filter(_holds_images, (Path(name), Path(f"{name}.zip"))), None):
+            kind = "folder" if images.is_dir() else "file"
+            command = f"zeuxis train --data {quote(str(images))}"
+            raise UserError(f"There is no recipe '{quoted(name)}', but a {kind} of this name: {command}.")
         written = [f"{name}.toml"] if _real(f"{name}.toml") else []
         raise one_of("recipe", name, [*written, *recipe_names()])
     try:
@@ -770,6 +800,13 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, A
 def _real(name: str) -> Path | None:
     """Returns a file's path with links resolved; None if there is no such file."""
     return Path(name).resolve() if exists(Path(name)) and Path(name).is_file() else None
+
+
+def _holds_images(path: Path) -> bool:
+    """Whether there is a folder or a file that may hold images, and is no run."""
+    if not exists(path):
+        return False
+    return not exists(path / "recipe.toml") if path.is_dir() else path.suffix.lower() in (".zip", ".npy", ".npz")
 
 
 def _content(name: str, where: str) -> bytes:
@@ -839,4 +876,18 @@ def _validated(raw: dict[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise explain(error, _named(raw), Recipe) from None
+        raise explain(error, _named(raw), Recipe, known=_keys(raw)) from None
+
+
+def _keys(tree: dict[str, Any]) -> list[str]:
+    """Returns the dotted keys that a recipe may have, short ones first: its own, and those of recipes of its model."""
+    sections = {"data": DataOptions, "training": TrainingOptions, "training.optimizer": OptimizerOptions}
+    keys = {f"{section}.{name}" for section, schema in sections.items() for name in schema.model_fields}
+    model = _table(tree, "model").get("name")
+    keys |= {f"networks.{name}.{key}" for name in _table(tree, "networks") for key in NetworkOptions.model_fields}
+    others = [_read(name, ())[0] for name in recipe_names()]
+    for part, trees in {"networks": [tree], "model": [tree, *others], "training": [tree]}.items():
+        tables = [_table(each, part) for each in trees if _table(each, "model").get("name") == model]
+        keys |= {key for table in tables for key in flat(table, f"{part}.")}
+    keys |= {key.rpartition(".")[0] for key in keys}
+    return sorted(keys, key=lambda key: (key.count("."), key))

@@ -7,7 +7,9 @@ splits are then chosen by index, so they share one cache, and a set may be large
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from zeuxis.data.notes import Note
 from zeuxis.data.records import Stream
 from zeuxis.data.registry import SOURCES, Collection, lookup
 from zeuxis.data.shards import are_shards
-from zeuxis.errors import UserError, nearest, one_of
+from zeuxis.errors import UserError, closest, nearest, one_of
 from zeuxis.recipe import DataOptions
 from zeuxis.stores import is_address
 
@@ -111,7 +113,9 @@ def choose(data: Any) -> dict[str, str]:
         return {"data.source": "hf", "data.path": text.removeprefix("hf:")}
     path = lookup(text) if text.strip() else None  # an empty path would be the current folder
     if path is None:
-        raise UserError(f"'{text}' is neither a data source nor a folder or zip that exists.{nearest(text, SOURCES)}")
+        meant = closest(text, SOURCES) or _closest_path(text)
+        hint = f" Did you mean '{meant}'?" if meant else nearest(text, SOURCES)
+        raise UserError(f"'{text}' is neither a data source nor a folder or zip that exists.{hint}")
     path = path.resolve()
     try:
         str(path).encode()
@@ -120,6 +124,21 @@ def choose(data: Any) -> dict[str, str]:
             f"The path {readable(str(path))} is not UTF-8, so a recipe cannot contain it; rename it, or link to it."
         ) from None
     return {"data.source": "shards" if are_shards(path) else "folder", "data.path": str(path)}
+
+
+def _closest_path(text: str) -> str | None:
+    """Returns the path of the folder, zip or file of arrays that a wrong path is closest to; None if none is close."""
+    with suppress(OSError, ValueError, RuntimeError):  # as in `lookup`
+        path = Path(text).expanduser()
+        beside = [
+            entry.name
+            for entry in os.scandir(path.parent)
+            if not entry.name.startswith(".")
+            and (entry.is_dir() or Path(entry.name).suffix in (".zip", ".npy", ".npz"))
+        ]
+        name = closest(path.name, beside)
+        return str(path.with_name(name)) if name else None
+    return None
 
 
 def choose_classes(text: str, options: DataOptions) -> list[str]:
