@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree, rmtree
 
 import numpy as np
 import pytest
@@ -340,7 +341,7 @@ def test_runs_that_cannot(fails: Say, trained: dict[str, Run]) -> None:
     vae, gan, cgan = (trained[name].path for name in ("vae", "gan", "cgan"))
     assert "is not conditional" in fails("sample", vae, "--label", "7")
     assert "no class '12'" in fails("sample", cgan, "--label", "12")
-    assert "'gan', which cannot encode images" in fails("reconstruct", gan)
+    assert "'gan', which cannot encode images; `zeuxis project` searches latents" in fails("reconstruct", gan)
     assert "is not a latent; give a seed such as 3, or 2 numbers" in fails(
         "interpolate", vae, "--from", "1,2,3", "--to", "4"
     )
@@ -356,6 +357,20 @@ def test_runs_that_cannot(fails: Say, trained: dict[str, Run]) -> None:
     assert "greater than 0" in fails("resume", gan, "--steps", "0")
     assert "--epochs and --minutes cannot be combined" in fails("resume", gan, "--epochs", "9", "--minutes", "1")
     assert "Name two places with --from and --to" in fails("interpolate", vae, "--from", "1")
+
+
+def test_what_fails_makes_no_folder(fails: Say, trained: dict[str, Run], tmp_path: Path) -> None:
+    copy = copytree(trained["cgan"].path, tmp_path / "a copy")
+    for made in ("samples", "exports", "figures"):
+        rmtree(copy / made, ignore_errors=True)
+    before = sorted(copy.rglob("*"))
+    picture, out = jpeg(tmp_path / "a.png", "L"), tmp_path / "out"
+    for place in ([], ["--out", str(out)]):
+        assert "no class '12'" in fails("sample", copy, "--label", "12", *place)
+        assert "no class '12'" in fails("project", copy, picture, "--label", "12", *place)
+        assert "no class 'x'" in fails("interpolate", copy, "--from", "x", "--to", "4", *place)
+        assert "no export format 'onx'" in fails("export", copy, "--to", "onx", *place)
+    assert sorted(copy.rglob("*")) == before and not out.exists()
 
 
 HUGE, LONG, RED = str(10**30), "a" * 5000, "\x1b[31mred"

@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING
@@ -43,6 +43,7 @@ __all__ = [
     "name_fault",
     "path_part",
     "rename_locked",
+    "require_inside",
     "require_place",
     "subfolder",
     "sweep",
@@ -200,6 +201,18 @@ def subfolder(root: Path, name: str) -> Path:
     path = root / name
     try:
         path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"The folder {path} cannot be made: {why(error)}.") from error
+    return require_inside(root, path)
+
+
+def require_inside(root: Path, path: Path) -> Path:
+    """Returns a path in a run, which need not exist yet, so that nothing is made before all else is checked.
+
+    Raises:
+        WriteError: if a link leads out of the run.
+    """
+    try:
         inside = path.resolve().is_relative_to(root.resolve())
     except OSError as error:
         raise WriteError(f"The folder {path} cannot be made: {why(error)}.") from error
@@ -275,7 +288,8 @@ def is_locked(folder: Path) -> bool:
 def unfinished(parent: Path) -> Iterator[Path]:
     """Yields a new, locked folder in `parent`, to be filled and renamed; removes it if it was not renamed.
 
-    First removes the unfinished folders of killed processes.
+    So it does with `parent`, if that was made for it and stays empty. First removes the unfinished folders of killed
+    processes.
 
     Raises:
         WriteError: if it cannot be made.
@@ -284,6 +298,8 @@ def unfinished(parent: Path) -> Iterator[Path]:
         if abandoned.is_dir() and not is_locked(abandoned):
             shutil.rmtree(abandoned, ignore_errors=True)
     with ExitStack() as cleanup:
+        if not exists(parent):
+            cleanup.callback(_remove_empty, parent)
         for attempts_left in reversed(range(5)):
             folder = make_folder(parent / f"{TEMPORARY}{token_hex(4)}")
             cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -294,6 +310,11 @@ def unfinished(parent: Path) -> Iterator[Path]:
                 if not attempts_left:
                     raise
         yield folder
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # it is not empty, or could not be made
+        folder.rmdir()
 
 
 def is_name(text: str) -> bool:

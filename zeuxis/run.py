@@ -447,7 +447,8 @@ class Run:
         """
         model = self.model
         if not isinstance(model, Encodes):
-            raise UserError(f"{self.path} is a '{self.recipe.model.name}', which cannot encode images.")
+            instead = "; `zeuxis project` searches latents of your own pictures" if self.generates else ""
+            raise UserError(f"{self.path} is a '{self.recipe.model.name}', which cannot encode images{instead}.")
         if self.conditional and condition is None:
             raise UserError(f"{self.path} is conditional: encode needs class weights, such as run.condition_of(['7']).")
         pixels = self._pixels(images)

@@ -68,11 +68,11 @@ def project(
 ) -> None:
     """Search the latents whose images are nearest to your own pictures. Writes latents, pictures and a film each."""
     from zeuxis.figures.projection import save_projection
-    from zeuxis.files import make_folder, path_part
+    from zeuxis.files import path_part
     from zeuxis.latent import project as search
 
     opened = open_run(run, runs, trust, settings)
-    root = make_folder(out) if out else samples_folder(opened, "projections")
+    root = out or samples_folder(opened, "projections")
     for path, picture in zip(pictures, opened.read_files(pictures), strict=True):
         found = search(opened, picture, label=label, starts=starts, steps=steps, seed=seed)
         of = f", {found.label}" if found.label else ""

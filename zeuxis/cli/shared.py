@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from zeuxis.errors import UserError
-from zeuxis.files import path_part, subfolder
+from zeuxis.files import path_part, require_inside
 from zeuxis.trust import Trust
 
 __all__ = [
@@ -214,7 +214,8 @@ def open_run(
 
 
 def samples_folder(run: Any, name: str) -> Path:
-    return subfolder(subfolder(run.path, "samples"), path_part(name))
+    """The folder of a run's samples of this name; it is not made before there is something to write."""
+    return require_inside(run.path, run.path / "samples" / path_part(name))
 
 
 def show(renderable: Any) -> None:

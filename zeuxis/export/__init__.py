@@ -53,7 +53,7 @@ def export_folder(run: Run, to: str) -> Path:
     Raises:
         UserError: for an unknown format, and if the run's `exports` is a link that leads out of it.
     """
-    from zeuxis.files import subfolder
+    from zeuxis.files import require_inside
 
     _ = EXPORTERS[to]
-    return subfolder(run.path, "exports") / to
+    return require_inside(run.path, run.path / "exports") / to

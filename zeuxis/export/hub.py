@@ -153,7 +153,6 @@ def pull(name: str, runs: Path, *, revision: str | None = None, token: str | Non
         raise UserError(
             f"{target} exists already; rename it (`zeuxis runs rename`), or pull into another folder: --runs."
         )
-    make_folder(runs)
     with unfinished(runs) as aside, _hub() as api:
         api.snapshot_download(name, revision=revision, local_dir=aside / "got", allow_patterns=FILES, token=token)
         new = make_folder(aside / own)

@@ -26,7 +26,6 @@ def replaced(folder: Path) -> Iterator[Path]:
         raise UserError(f"{folder} is a file; an export is a folder. Choose another place with --out.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).is_file():
         raise UserError(f"{folder} holds other files, which an export would replace. Choose another place with --out.")
-    make_folder(folder.parent)
     with unfinished(folder.parent) as aside:
         filling = make_folder(aside / "new")
         write_file(filling / MARK, "")

@@ -366,25 +366,19 @@ def _new_run(runs: Path, name: str, recipe: str, files: Mapping[str, str | bytes
         raise UserError(f"Runs cannot be kept in {runs}: it is a file. Choose a folder with --runs.")
     if name and (runs / name).exists():
         raise UserError(f"The run {runs / name} already exists; resume it, or choose another --name.")
-    creates_runs = not runs.exists()
-    try:
-        with ExitStack() as stack:
-            try:
-                unnamed = stack.enter_context(unfinished(runs))
-                for file, content in files.items():
-                    make_folder((unnamed / file).parent)
-                    write_file(unnamed / file, content)
-                folder = _placed(unnamed, runs, name, recipe)
-            except WriteError as error:
-                reason = why(error.__cause__ or error)
-                raise WriteError(
-                    f"No run can be started in {runs}: {reason}. Choose another folder with --runs."
-                ) from error
-            yield folder
-    finally:
-        if creates_runs:
-            with suppress(OSError):  # fails if it holds a run
-                runs.rmdir()
+    with ExitStack() as stack:
+        try:
+            unnamed = stack.enter_context(unfinished(runs))
+            for file, content in files.items():
+                make_folder((unnamed / file).parent)
+                write_file(unnamed / file, content)
+            folder = _placed(unnamed, runs, name, recipe)
+        except WriteError as error:
+            reason = why(error.__cause__ or error)
+            raise WriteError(
+                f"No run can be started in {runs}: {reason}. Choose another folder with --runs."
+            ) from error
+        yield folder
 
 
 def _placed(unnamed: Path, runs: Path, name: str, recipe: str) -> Path:
