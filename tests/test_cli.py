@@ -147,6 +147,7 @@ def test_interruption_says_how_to_resume(tmp_path: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 130
+    assert said.count("Stopping after this step, and saving; Ctrl-C again stops at once.\n") == 1
     assert f"zeuxis resume {tmp_path / 'digits-vae-1'}" in said
     assert f"at step {Run(tmp_path / 'digits-vae-1').step:,} (epoch " in said
     assert Run(tmp_path / "digits-vae-1").sample(2).shape == (2, 16, 16, 1)

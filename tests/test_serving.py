@@ -68,7 +68,11 @@ def test_a_conditional_model_is_asked_for_a_class(trained: dict[str, Run]) -> No
     np.testing.assert_array_equal([pixels(i) for i in found["images"]], as_bytes(run.sample(2, label="7")))
     wrong = served.post("/sample", json={"label": "eleven"})
     assert wrong.status_code == 400 and "'eleven'" in wrong.json()["error"]
-    assert served.post("/encode", files=[("images", b"")]).status_code == 404, "it cannot encode"
+    absent = served.post("/encode", files=[("images", b"")])
+    assert absent.status_code == 404 and "the model 'cgan' does not encode images" in absent.json()["error"]
+    unknown = served.get("/smaple").json()["error"]
+    assert unknown.startswith("There is no address /smaple here. There are /, /decode, /interpolate, /sample,")
+    assert served.get("/sample").json() == {"error": "Method Not Allowed."}
 
 
 def test_what_is_refused(trained: dict[str, Run]) -> None:
@@ -78,7 +82,7 @@ def test_what_is_refused(trained: dict[str, Run]) -> None:
         refused = TestClient(build(run, TOKEN), headers=headers).post("/sample", json={})  # type: ignore[arg-type]
         assert refused.status_code == 401 and "Authorization: Bearer" in refused.json()["error"]
     for address, body, status, words in (
-        ("/sample", {"count": MOST_IMAGES + 1}, 422, "less than or equal to 64"),
+        ("/sample", {"count": MOST_IMAGES + 1}, 422, "body.count should be less than or equal to 64, not 65."),
         ("/sample", {"count": 1, "colour": "red"}, 422, "body.colour"),
         ("/sample", {"label": "7"}, 400, "takes no label"),
         ("/decode", {"latents": [[0.0]]}, 400, "and number 0 has 1"),

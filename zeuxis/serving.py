@@ -23,13 +23,15 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zeuxis.data import to_bytes
 from zeuxis.data.pictures import as_arrays, sent_picture
-from zeuxis.errors import UserError, shortened
+from zeuxis.errors import UserError, shortened, shown
 from zeuxis.listening import address_of, listen, require_secret
 from zeuxis.progress import say
+from zeuxis.recipe import WANTED, expected
 from zeuxis.run import Run
 
 __all__ = ["Limited", "build", "serve"]
@@ -130,6 +132,13 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 BEARER = HTTPBearer(auto_error=False, description="the token that `zeuxis serve` printed")
 
 
+# What a model must be able to do for an address to be there.
+LACKING = {
+    "/encode": "encode images", "/classify": "classify images",
+    **dict.fromkeys(("/sample", "/sample.png", "/decode", "/interpolate"), "make images"),
+}  # fmt: skip
+
+
 class UnknownError(Exception):
     """The token is missing or wrong."""
 
@@ -157,11 +166,25 @@ def build(run: Run, token: str) -> ASGIApp:
     async def refused(request: Request, error: UserError) -> Response:
         return JSONResponse({"error": shortened(str(error))}, status_code=400)
 
+    @app.exception_handler(HTTPException)
+    async def absent(request: Request, error: HTTPException) -> Response:
+        address = request.url.path
+        text = f"{error.detail}."
+        if error.status_code == 404:
+            lacking = LACKING.get(address)
+            reason = f": the model '{run.recipe.model.name}' does not {lacking}" if lacking else ""
+            known = ", ".join(sorted(str(path) for path in app.openapi()["paths"]))
+            text = f"There is no address {address} here{reason}. There are {known}, and /docs."
+        return JSONResponse({"error": shortened(text)}, status_code=error.status_code, headers=error.headers)
+
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        return JSONResponse({"error": shortened(f"{place}: {first['msg']}.")}, status_code=422)
+        text = f"{place} should be {expected(first)}, not {shown(first['input'])}."
+        if first["type"] not in WANTED:
+            text = f"{place}: {first['msg']}."
+        return JSONResponse({"error": shortened(text)}, status_code=422)
 
     common: dict[str, Any] = {"responses": REFUSALS, "dependencies": [Depends(known)]}
 
@@ -265,7 +288,8 @@ def serve(run: Run, *, host: str = "127.0.0.1", port: int = 8891, token: str = "
     place = address_of(host, listening)
     say(
         f"{run.name} is at {place}, described at {place}/docs\n\n"
-        f"    curl -H 'Authorization: Bearer {token}' {place}/\n\nCtrl-C ends it."
+        f"    curl -H 'Authorization: Bearer {token}' {place}/\n\n"
+        "The page /docs loads a part of itself from the internet; /openapi.json does not. Ctrl-C ends it."
     )
     config = uvicorn.Config(build(run, token), log_level="error", timeout_graceful_shutdown=2, server_header=False)
     uvicorn.Server(config).run(sockets=[listening])

@@ -192,8 +192,8 @@ def _require_same(part: Part, run: Run, folder: Path) -> None:
     if expected != trained:
         differing = _differing(expected.model_dump(), trained.model_dump())
         raise UserError(
-            f"{run.path} was trained with other settings ({', '.join(differing)}); choose another folder with --out, "
-            "or remove it."
+            f"{run.path} was trained with other settings ({', '.join(differing)}): choose another folder (--out, or "
+            "out= in Python), or remove this one."
         )
 
 

@@ -98,6 +98,8 @@ class Pool:
         except (DivergedError, PrunedError) as error:
             return error
         except KeyboardInterrupt:
+            if self.progress:
+                say("Stopping after the running steps, and saving.")
             raise stopped(self.folder) from None
         return None
 

@@ -27,7 +27,7 @@ def main() -> None:
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not stand in the answer
     hear_interrupts()  # a background job ignores them, and a Ray worker blocks them
-    display.LINE_EVERY = LINE_EVERY
+    display.LINE_EVERY, display.STOPPING = LINE_EVERY, ""  # who started it answers Ctrl-C
     part, folder, progress = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_input, daemon=True).start()
     error: UserError | None = None

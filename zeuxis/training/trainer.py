@@ -338,6 +338,8 @@ def _stop_on_signals(trainer: Trainer) -> Iterator[None]:
     def handle(number: int, frame: Any) -> None:
         set_handlers(previous)
         trainer.stop(signal_name(number))
+        for callback in trainer.callbacks:
+            callback.stopping()
 
     previous = stop_handlers()
     set_handlers(dict.fromkeys(previous, handle))

@@ -70,6 +70,9 @@ class Callback:
     def extended(self, trainer: Trainer) -> None:
         """Called when a training that had ended gets a larger budget."""
 
+    def stopping(self) -> None:
+        """Called at once when a signal asks to stop, in the middle of an iteration: it must do very little."""
+
     def end(self, trainer: Trainer) -> None:
         """Called when training stops, for whatever reason."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress
@@ -23,6 +25,8 @@ LINE_EVERY = 15.0
 BAR, NAME = 24, 24
 # Seconds after which the speed is known well enough to say what the budget takes, and the shortest worth saying.
 TELL_AFTER, WORTH_TELLING = 5.0, 60.0
+# The answer to Ctrl-C; a process that is one of several trainings has none.
+STOPPING = "Stopping after this step, and saving; Ctrl-C again stops at once."
 
 
 class Display(Callback):
@@ -65,6 +69,11 @@ class Display(Callback):
     def warned(self, words: str) -> None:
         if self.visible:
             warn(words)
+
+    def stopping(self) -> None:
+        if self.visible and STOPPING:
+            with suppress(OSError):  # written directly, as the signal may have come while standard error was written
+                os.write(2, f"{chr(10) if self._live else ''}{STOPPING}\n".encode())
 
     def end(self, trainer: Trainer) -> None:
         self._bar.stop()
