@@ -25,7 +25,7 @@ from zeuxis.figures import draw_all
 from zeuxis.models import MODELS
 from zeuxis.models.losses import LOSSES
 from zeuxis.report.citing import bibtex, references, uses
-from zeuxis.report.table import Table, render
+from zeuxis.report.table import Table, brief, render
 from zeuxis.run import Run
 from zeuxis.training.optimizers import OPTIMIZERS
 
@@ -183,3 +183,18 @@ def test_figures_as_vector_graphics(trained: dict[str, Run], form: str, start: b
     paths = draw_all(trained["vae"], only=["samples", "losses"], form=form, progress=False)
     assert [path.suffix for path in paths.values()] == [f".{form}"] * 2
     assert all(path.read_bytes().startswith(start) for path in paths.values())
+
+
+def test_a_small_table_has_the_main_measures_or_those_that_are_named() -> None:
+    def row(name: str, better: str, *values: float) -> Row:
+        cells = tuple(Cell(Value(value, 0.25, 10), 1, False) for value in values)
+        return Row(name, "", better, None, cells)
+
+    rows = (row("psnr", "high", 20, 30), row("test_mse", "low", 0.5, 0.25), row("fid", "low", 3, 4))
+    table = Table(("a", "b"), ((0,), (0,)), rows, "")
+    assert brief(table) == [
+        ("", "fid ↓", "test mse ↓"),
+        ("a", "3 ± 0.25", "0.5 ± 0.25"),
+        ("b", "4 ± 0.25", "0.25 ± 0.25"),
+    ]
+    assert brief(table, ["psnr"]) == [("", "psnr ↑"), ("a", "20 ± 0.25"), ("b", "30 ± 0.25")]

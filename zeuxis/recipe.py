@@ -881,7 +881,11 @@ def _validated(raw: dict[str, Any]) -> Recipe:
 
 def _keys(tree: dict[str, Any]) -> list[str]:
     """Returns the dotted keys that a recipe may have, short ones first: its own, and those of recipes of its model."""
-    sections = {"data": DataOptions, "training": TrainingOptions, "training.optimizer": OptimizerOptions}
+    sections: dict[str, type[Section]] = {
+        "data": DataOptions,
+        "training": TrainingOptions,
+        "training.optimizer": OptimizerOptions,
+    }
     keys = {f"{section}.{name}" for section, schema in sections.items() for name in schema.model_fields}
     model = _table(tree, "model").get("name")
     keys |= {f"networks.{name}.{key}" for name in _table(tree, "networks") for key in NetworkOptions.model_fields}

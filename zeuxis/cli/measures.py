@@ -32,6 +32,7 @@ from zeuxis.cli.shared import (
     names_in,
     open_run,
     overrides_of,
+    print_brief,
     print_comparison,
     print_table,
     show,
@@ -210,6 +211,8 @@ def benchmark(
         names_in(models), data, folder, minutes=minutes, images=images, seeds=seeds, samples=samples, size=size,
         settings=overrides, trust=Trust(trust), jobs=jobs, on=on,
     )  # fmt: skip
+    if to is None:
+        print_brief(compared.table)
     print_comparison(compared, to)
 
 
@@ -269,6 +272,8 @@ def sweep(
         search=search.value, trials=trials, shown=names_in(measures), samples=samples, jobs=jobs, on=on,
         prune=prune.value if prune else "", storage=storage,
     )  # fmt: skip
+    if to is None:
+        print_brief(compared.table, names_in(measures))
     print_comparison(compared, to)
 
 

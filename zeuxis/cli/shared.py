@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,7 @@ __all__ = [
     "Attribute", "Classes", "DataOption", "Epochs", "Form", "Jobs", "Label", "Minutes", "On", "Out", "Pictures",
     "Plugins", "RecipeName", "RunName", "RunNames", "Runs", "Samples", "SamplingOptions", "Seed", "Seeds", "Settings",
     "Steps", "To", "Track", "Trusted", "app", "budget", "columns", "data_app", "echo", "names_in", "open_run",
-    "overrides_of", "print_comparison", "print_table", "recipe_of", "runs_app", "samples_folder", "show",
+    "overrides_of", "print_brief", "print_comparison", "print_table", "recipe_of", "runs_app", "samples_folder", "show",
 ]  # fmt: skip
 
 # Columns of an output that is no terminal.
@@ -243,6 +244,21 @@ def print_table(table: Any, to: Form) -> None:
     echo(render(table, to))
     if to is Form.csv:
         say(table.methods)
+
+
+def print_brief(table: Any, names: Sequence[str] = ()) -> None:
+    """Prints a few measures of each run: those of these names, or the main ones."""
+    from rich.table import Table
+
+    from zeuxis.report.table import brief
+
+    heads, *lines = brief(table, names)
+    shown = Table(box=None, pad_edge=False)
+    for number, head in enumerate(heads):
+        shown.add_column(head, justify="right" if number else "left", no_wrap=True)
+    for line in lines:
+        shown.add_row(*line)
+    show(shown)
 
 
 def print_comparison(compared: Any, to: Form | None) -> None:

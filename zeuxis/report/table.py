@@ -22,7 +22,10 @@ from zeuxis.evaluation.measure import ARROWS, as_text, error_as_text
 from zeuxis.evaluation.ranking import Cell, Row
 from zeuxis.run import Run
 
-__all__ = ["FORMATS", "Table", "methods", "render"]
+__all__ = ["FORMATS", "Table", "brief", "methods", "render"]
+
+# The measures that say most, and how many of them stand in a small table.
+MAIN, MOST_BRIEF = ("fid", "test_mse", "sharpness", "elbo"), 3
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,19 @@ def render(table: Table, form: str) -> str:
     if form not in FORMATS:
         raise one_of("format of tables", form, FORMATS)
     return FORMATS[form](table)
+
+
+def brief(table: Table, names: Sequence[str] = ()) -> list[tuple[str, ...]]:
+    """Returns a few measures as text: a heading, then for each run its label and its values with their errors.
+
+    Args:
+        table: the measures.
+        names: the measures to take; by default those of `MAIN` that it has.
+    """
+    rows = [row for name in names or MAIN for row in table.rows if row.name == name][:MOST_BRIEF]
+    heads = [row.name.replace("_", " ") + ARROWS[row.better] for row in rows]
+    columns = [[_in_words(cell, "{}") for cell in row.cells] for row in rows]
+    return [("", *heads), *zip(table.labels, *columns, strict=True)]
 
 
 def _latex(table: Table) -> str:
