@@ -7,16 +7,14 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
-import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -402,7 +400,7 @@ def test_what_is_not_there_is_a_sentence(tmp_path: Path, folder: Path) -> None:
         load(DataOptions(source="shards"), progress=False)
     with pytest.raises(UserError, match=r"'ftp://' is no store that can be read"):
         load(options("ftp://host/shards"), progress=False)
-    with pytest.raises(UserError, match="would be written into the recipe"):
+    with pytest.raises(UserError, match="would be written into files"):
         load(options("s3://key:secret@bucket/shards"), progress=False)
     assert choose(str(folder / "train-1.tar"))["data.source"] == "shards"
 
@@ -446,36 +444,13 @@ def test_a_read_that_fails_is_tried_again(folder: Path, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], str]:
-    """A store on loopback; copies a folder there and returns its address."""
+def bucket(s3: Any) -> Callable[[Path], str]:
+    """A bucket; copies a folder there and returns its address."""
     fs = pytest.importorskip("pyarrow.fs", reason="zeuxis[shards] is not installed")
-    program = shutil.which("moto_server")
-    if program is None:
-        pytest.skip("moto_server is not installed (pip install 'moto[server]', in an environment of its own)")
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [program, "-H", "127.0.0.1", "-p", str(port)]
-    with (tmp_path / "moto.log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    request.addfinalizer(server.wait)
-    request.addfinalizer(server.terminate)  # the last that is added comes first
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    for _ in range(300):
-        with closing(socket.socket()) as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.1)
-    store = fs.S3FileSystem(endpoint_override=os.environ["AWS_ENDPOINT_URL"], allow_bucket_creation=True)
-    store.create_dir("pictures")
+    s3.create_dir("pictures")
 
     def copied(folder: Path) -> str:
-        fs.copy_files(str(folder), f"pictures/{folder.name}", destination_filesystem=store)
+        fs.copy_files(str(folder), f"pictures/{folder.name}", destination_filesystem=s3)
         return f"s3://pictures/{folder.name}/"
 
     return copied

@@ -35,8 +35,17 @@ __version__ = "0.1.0"
 
 
 def runs_dir(given: str | Path | None = None) -> Path:
-    """The folder that holds runs: the one given, else `ZEUXIS_RUNS`, else `runs` here."""
-    return Path(given or os.environ.get("ZEUXIS_RUNS") or "runs")
+    """The folder that holds runs: the one given, else `ZEUXIS_RUNS`, else `runs` here.
+
+    For an address in a store, such as `s3://bucket/runs`, it is the folder that stands for it on this machine
+    (`zeuxis.stores`).
+    """
+    chosen = given or os.environ.get("ZEUXIS_RUNS") or "runs"
+    if "://" in str(chosen):
+        from zeuxis.stores import local_folder
+
+        return local_folder(str(chosen))
+    return Path(chosen)
 
 
 def train(
@@ -69,7 +78,7 @@ def train(
         minutes: train for this long.
         seed: of weights, batches and latents.
         settings: further recipe settings, such as `{"model.latent": 8}`.
-        runs: folder for runs.
+        runs: folder for runs, or an address in a store such as `s3://bucket/runs`.
         name: name of the run's folder.
         trust: import modules that the recipe inherits from elsewhere, or that a run names which it builds on.
         progress: show what happens.

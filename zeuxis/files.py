@@ -33,6 +33,7 @@ __all__ = [
     "TEMPORARY",
     "LockedError",
     "WriteError",
+    "cache_dir",
     "exists",
     "first_line",
     "is_locked",
@@ -69,6 +70,14 @@ class WriteError(UserError):
 
 class LockedError(UserError):
     """A folder that another process has locked."""
+
+
+def cache_dir() -> Path:
+    """Returns the directory of decoded images and of copies from stores: `ZEUXIS_CACHE`, else the platform's cache."""
+    from platformdirs import user_cache_path
+
+    variable = os.environ.get("ZEUXIS_CACHE")
+    return Path(variable).expanduser() if variable else user_cache_path("zeuxis", False)
 
 
 def first_line(error: BaseException) -> str:

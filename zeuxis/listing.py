@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from zeuxis import stores
 from zeuxis.errors import UserError, nearest, quoted
-from zeuxis.files import exists, is_locked, is_name, locked, write_file
+from zeuxis.files import exists, is_name, locked, write_file
 from zeuxis.recipe import run_recipe
 
 __all__ = ["SORTS", "Entry", "annotate", "entries", "entry", "folder_of", "prune", "remove", "rename"]
@@ -41,7 +42,7 @@ class Entry:
         distance: Frechet distance of its last evaluation, or of its last test; None without either.
         test_mse: test MSE of its last test.
         started: date and time, UTC.
-        bytes: its size on disk.
+        bytes: its size on disk, or in its store.
         star: whether it is starred.
         note: what the user wrote about it.
     """
@@ -87,6 +88,7 @@ def entries(runs: Path, *, sort: str = "name", matching: str = "") -> list[Entry
         sort: one of `SORTS`.
         matching: keep those whose name, recipe, model, data, state or note contains this text.
     """
+    stores.refresh(runs)
     folders = sorted(path.parent for path in runs.glob("*/recipe.toml")) if runs.is_dir() else []
     found = [entry(folder) for folder in folders]
     text = matching.lower()
@@ -103,7 +105,8 @@ def entry(folder: Path) -> Entry:
     notes = _json(folder / NOTES)
     more: dict[str, Any] = {
         "star": notes.get("star") is True, "note": str(notes.get("note", "")),
-        "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()),
+        "bytes": stores.bytes_elsewhere(folder)
+        + sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()),
     }  # fmt: skip
     try:
         recipe = run_recipe(folder)
@@ -124,7 +127,7 @@ def entry(folder: Path) -> Entry:
 
 
 def _state(folder: Path, used: float, budget: float) -> str:
-    if is_locked(folder):
+    if stores.in_use(folder):
         return "running"
     if used >= 0.999 * budget:
         return "finished"
@@ -186,7 +189,7 @@ def folder_of(name: str, runs: Path) -> Path:
     Raises:
         UserError: if there is none of this name.
     """
-    if not is_name(name) or not exists(runs / name / "recipe.toml"):
+    if not is_name(name) or not exists(stores.at_hand(runs / name) / "recipe.toml"):
         known = [path.parent.name for path in runs.glob("*/recipe.toml")] if runs.is_dir() else []
         raise UserError(f"There is no run '{quoted(name)}' in {runs}.{nearest(name, known)}")
     return runs / name
@@ -209,9 +212,9 @@ def rename(folder: Path, name: str) -> Path:
         raise UserError(f"'{quoted(name)}' cannot name a run; use letters, digits, '-' and '_'.")
     if exists(target):
         raise UserError(f"{target} exists already; choose another name.")
-    with locked(folder):
-        pass
+    _require_idle(folder)
     folder.rename(target)
+    stores.rename(folder, target)
     return target
 
 
@@ -223,10 +226,17 @@ def remove(folders: Iterable[Path]) -> None:
     """
     chosen = list(folders)
     for folder in chosen:
-        with locked(folder):
-            pass
+        _require_idle(folder)
     for folder in chosen:
+        stores.remove(folder)
         shutil.rmtree(folder)
+
+
+def _require_idle(folder: Path) -> None:
+    """Raises a `LockedError` for a run that is being trained."""
+    stores.require_free(folder)
+    with locked(folder):
+        pass
 
 
 def prune(folder: Path) -> int:
@@ -236,6 +246,7 @@ def prune(folder: Path) -> int:
     """
     from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, checkpoints
 
+    stores.require_free(folder)
     with locked(folder):
         place = folder / "checkpoints"
         before = sum(path.stat().st_size for path in place.glob("*"))

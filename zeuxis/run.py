@@ -29,6 +29,7 @@ from zeuxis.models.conditions import of_numbers
 from zeuxis.nets import summary
 from zeuxis.progress import TROUBLE, say
 from zeuxis.recipe import ModelChoice, Recipe, run_recipe
+from zeuxis.stores import at_hand, is_address, local_folder
 from zeuxis.threads import paced, threads
 from zeuxis.training.changing import CHANGES
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights
@@ -116,7 +117,7 @@ class Run:
     """
 
     def __init__(self, path: str | Path, *, trust: Trust = NOTHING) -> None:
-        self.path, self.trust = Path(path), trust
+        self.path, self.trust = at_hand(Path(path)), trust
         missing = [name for name in ("recipe.toml", "environment.json") if not (self.path / name).is_file()]
         if missing:
             kind = "not a run" if self.path.is_dir() else "not a folder"
@@ -665,13 +666,16 @@ def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
 
 
 def find_run(name: str | Path, runs: Path, *, trust: Trust = NOTHING) -> Run:
-    """Opens a run by its path, by its name below `runs`, or a pretrained one as `pretrained/NAME`.
+    """Opens a run by its path or address, by its name below `runs`, or a pretrained one as `pretrained/NAME`.
 
     Raises:
         UserError: if there is none; the message names the nearest.
     """
     if str(name).startswith(pretrained.PREFIX) and not exists(Path(name)):
         return Run(pretrained.unpack(str(name).removeprefix(pretrained.PREFIX), runs), trust=trust)
+    if is_address(str(name)):
+        address, _, name = str(name).rstrip("/").rpartition("/")
+        runs = local_folder(address)
     candidates = [path for path in (Path(name), runs / name) if exists(path)]
     if candidates:
         # Another folder of the same name, such as the training images, must not hide the run.

@@ -16,10 +16,10 @@ from rich.live import Live
 from rich.text import Text
 
 from zeuxis.curves import Curves, thinned
-from zeuxis.files import is_locked
 from zeuxis.listing import entry
 from zeuxis.progress import Literal, fitted, plain, status
 from zeuxis.recipe import run_recipe
+from zeuxis.stores import in_use
 from zeuxis.system import ctrl_c_raises
 from zeuxis.training.journal import read_warnings
 
@@ -51,8 +51,8 @@ class Watched:
 
     @property
     def running(self) -> bool:
-        """Whether a process trains it."""
-        return is_locked(self.folder)
+        """Whether a process trains it, here or, if it is in a store, elsewhere."""
+        return in_use(self.folder)
 
     def read(self) -> bool:
         """Reads what was added to the journal; returns whether there was anything."""

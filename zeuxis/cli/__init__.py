@@ -27,7 +27,11 @@ UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 def main() -> NoReturn:
     """Runs the command line and exits with its code; a user's mistake prints a sentence and exits with code 2."""
     try:
-        code = app(standalone_mode=False)
+        try:
+            code = app(standalone_mode=False)
+        finally:
+            if "zeuxis.stores" in sys.modules:
+                sys.modules["zeuxis.stores"].finish()
     except UsageError as error:
         usage = StringIO()
         error.show(usage)

@@ -38,7 +38,12 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="override any recipe key, such as training.batch_size=64"),
 ]
-Runs = Annotated[Path | None, typer.Option(help="folder of runs [default: runs, or ZEUXIS_RUNS]")]
+Runs = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER", help="folder of runs, or one in a store: s3://BUCKET/PATH [default: runs, or ZEUXIS_RUNS]"
+    ),
+]
 DataOption = Annotated[
     str | None,
     typer.Option(
@@ -191,7 +196,7 @@ def budget(epochs: float | None, steps: int | None, minutes: float | None) -> di
     return {f"training.{key}": value for key, value in budgets.items()}
 
 
-def open_run(name: str, runs: Path | None, trust: bool, settings: list[str] | None = None) -> Any:
+def open_run(name: str, runs: str | None, trust: bool, settings: list[str] | None = None) -> Any:
     from zeuxis import runs_dir
     from zeuxis.recipe import parse_override
     from zeuxis.run import find_run

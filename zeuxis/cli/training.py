@@ -137,12 +137,13 @@ def demo(
     minutes: Annotated[
         float | None, typer.Option(min=0.01, max=1000, help="training time of the three models together [default: 2.7]")
     ] = None,
-    runs: Annotated[Path, typer.Option(help="folder for the demo's runs")] = Path("demo"),
+    runs: Annotated[str, typer.Option(metavar="FOLDER", help="folder for the demo's runs")] = "demo",
 ) -> None:
     """Train three small models on digits and compare them."""
+    from zeuxis import runs_dir
     from zeuxis.demo import run_demo
 
-    echo(run_demo(runs, minutes=minutes))
+    echo(run_demo(runs_dir(runs), minutes=minutes))
 
 
 def _launch(processes: int) -> None:

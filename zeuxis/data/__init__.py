@@ -5,7 +5,7 @@ from zeuxis.data.cache import TO_COLOUR
 from zeuxis.data.dataset import Dataset, choose, choose_classes, combinations, load
 from zeuxis.data.notes import Note
 from zeuxis.data.pictures import read_pictures
-from zeuxis.data.registry import SOURCES, Collection, cache_dir, data_dir, source
+from zeuxis.data.registry import SOURCES, Collection, data_dir, source
 from zeuxis.data.streaming import batches_of
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "Dataset",
     "Note",
     "batches_of",
-    "cache_dir",
     "choose",
     "choose_classes",
     "combinations",

@@ -17,9 +17,9 @@ import psutil
 from PIL import Image
 
 from zeuxis.data.files import CHANGES, SIZE, limits, readable
-from zeuxis.data.registry import Collection, cache_dir
+from zeuxis.data.registry import Collection
 from zeuxis.errors import UserError
-from zeuxis.files import make_folder, write_file
+from zeuxis.files import cache_dir, make_folder, write_file
 
 __all__ = ["ARRAYS", "arrays", "store"]
 

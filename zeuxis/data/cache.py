@@ -28,9 +28,9 @@ from PIL import Image, UnidentifiedImageError
 
 from zeuxis.data.files import CHANGES, SIZE, size_words, transparent
 from zeuxis.data.notes import Note, Tally
-from zeuxis.data.registry import Collection, cache_dir
+from zeuxis.data.registry import Collection
 from zeuxis.errors import UserError
-from zeuxis.files import unfinished, unlock, why, write_file
+from zeuxis.files import cache_dir, unfinished, unlock, why, write_file
 from zeuxis.progress import bar, say
 from zeuxis.recipe import DataOptions, Size
 

@@ -20,9 +20,10 @@ from zeuxis.data.files import readable
 from zeuxis.data.notes import Note
 from zeuxis.data.records import Stream
 from zeuxis.data.registry import SOURCES, Collection, lookup
-from zeuxis.data.shards import are_shards, is_address
+from zeuxis.data.shards import are_shards
 from zeuxis.errors import UserError, nearest, one_of
 from zeuxis.recipe import DataOptions
+from zeuxis.stores import is_address
 
 __all__ = ["Dataset", "choose", "choose_classes", "combinations", "load"]
 

@@ -18,11 +18,12 @@ from zeuxis.data.files import MAX_BYTES, decode, readable, row_image, surveyed
 from zeuxis.data.labels import LABEL_COLUMNS, label_of
 from zeuxis.data.records import Record, Shards
 from zeuxis.data.registry import Collection, lookup, source
-from zeuxis.data.shards import BUFFER, is_address
+from zeuxis.data.shards import BUFFER
 from zeuxis.data.streams import streamed
 from zeuxis.errors import UserError, one_of
 from zeuxis.files import first_line
 from zeuxis.recipe import DataOptions, Section
+from zeuxis.stores import is_address
 
 # Names of the parts of a published split, the preferred first.
 TRAIN, TEST = ("train", "training"), ("test", "validation", "valid", "val")

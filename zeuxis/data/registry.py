@@ -22,7 +22,7 @@ from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions, Section, explain
 from zeuxis.registry import Registry
 
-__all__ = ["SOURCES", "Collection", "Source", "cache_dir", "data_dir", "source"]
+__all__ = ["SOURCES", "Collection", "Source", "data_dir", "source"]
 
 
 @dataclass(frozen=True)
@@ -166,14 +166,6 @@ def data_dir() -> Path:
 
     variable = os.environ.get("ZEUXIS_DATA")
     return Path(variable).expanduser() if variable else user_data_path("zeuxis", False)
-
-
-def cache_dir() -> Path:
-    """Returns the directory of decoded images: `ZEUXIS_CACHE`, else the platform's cache directory."""
-    from platformdirs import user_cache_path
-
-    variable = os.environ.get("ZEUXIS_CACHE")
-    return Path(variable).expanduser() if variable else user_cache_path("zeuxis", False)
 
 
 def locate(path: str) -> Path:

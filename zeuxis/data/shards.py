@@ -28,19 +28,22 @@ from zeuxis.data.labels import LABEL_COLUMNS, label_of
 from zeuxis.data.records import CutError, Record, Shards
 from zeuxis.data.registry import Collection, locate, source
 from zeuxis.data.streams import Count, streamed
-from zeuxis.errors import UserError, nearest, one_of, quoted
+from zeuxis.errors import UserError, one_of, quoted
 from zeuxis.files import first_line, why
 from zeuxis.recipe import DataOptions, Section
+from zeuxis.stores import arrow, connect, is_address, reached
 
+<<<<<<< HEAD
 __all__ = [
     "BUFFER", "INDEX", "STORES", "ShardOptions", "Storage", "are_shards", "is_address", "parquet_records",
     "tar_records",
 ]  # fmt: skip
+=======
+__all__ = ["BUFFER", "INDEX", "ShardOptions", "Storage", "are_shards", "tar_records"]
+>>>>>>> f8049ad7d09b9ce07e9af93ddc2744224da4907a
 
 FORMATS = (".tar", ".parquet")
 INDEX = "index.json"
-# Stores whose addresses are understood.
-STORES = ("s3", "gs", "gcs", "abfs", "abfss")
 # Words in the path of a shard that is held out.
 TEST = {"test", "val", "valid", "validation"}
 BUFFER = 4096
@@ -67,11 +70,6 @@ def shards(options: DataOptions, own: ShardOptions) -> Collection:
         raise UserError("The data source 'shards' needs a path: --data PATH or s3://BUCKET/PATH, or data.path.")
     files = Files(Storage(options.path), own)
     return streamed(files, options, own.buffer, files.count)
-
-
-def is_address(text: str) -> bool:
-    """Whether text is an address in a store, such as `s3://bucket/shards`."""
-    return "://" in text
 
 
 def are_shards(path: Path) -> bool:
@@ -106,27 +104,17 @@ class Storage:
             stats = [(p.relative_to(self._local).as_posix(), p.stat()) for p in below if p.is_file()]
             self.files = {name: (s.st_size, str(s.st_mtime_ns)) for name, s in stats}
             return
-        scheme = path.partition("://")[0].lower()
-        if scheme not in STORES:
-            raise UserError(f"'{quoted(scheme)}://' is no store that can be read.{nearest(scheme, STORES)}")
-        if "@" in path.split("/")[2]:
-            raise UserError(
-                "An address with a key or password in it would be written into the recipe; set them in the environment "
-                "instead, such as AWS_ACCESS_KEY_ID."
-            )
         self._local = None
-        fs = _arrow("addresses such as s3://").fs
-        try:
-            self._system, root = fs.FileSystem.from_uri(path)
-            found = self._system.get_file_info(fs.FileSelector(root.rstrip("/"), recursive=True, allow_not_found=True))
-            found = found or [self._system.get_file_info(root)]
+        self._system, place = connect(path)
+        fs = arrow("addresses such as s3://").fs
+        with reached(path):
+            found = self._system.get_file_info(fs.FileSelector(place, recursive=True, allow_not_found=True))
+            found = found or [self._system.get_file_info(place)]
             files = [info for info in found if info.is_file]
-        except Exception as error:  # stores have errors of their own
-            raise UserError(f"'{path}' cannot be reached: {first_line(error)}") from error
         if not files:
             raise UserError(f"There is nothing at '{path}'.")
-        single = len(files) == 1 and files[0].path == root
-        self._root = posixpath.dirname(root) if single else root.rstrip("/")
+        single = len(files) == 1 and files[0].path == place
+        self._root = posixpath.dirname(place) if single else place
         self.files = {f.path.removeprefix(f"{self._root}/"): (f.size, str(f.mtime_ns)) for f in files}
 
     def open(self, name: str) -> AbstractContextManager[BinaryIO]:
@@ -277,15 +265,15 @@ def _record(
 
 def parquet_records(file: BinaryIO, own: ShardOptions, name: str, *, images: bool) -> Iterator[Record]:
     """Yields the rows of a parquet file."""
-    arrow = _arrow("parquet files")
+    library = arrow("parquet files")
     import pyarrow.parquet
 
     try:
         table = pyarrow.parquet.ParquetFile(file)
-    except arrow.ArrowInvalid as error:
+    except library.ArrowInvalid as error:
         raise CutError(f"is not a complete parquet file ({first_line(error)})") from error
     schema = table.schema_arrow
-    image = _image_column(arrow, schema, own.image, name)
+    image = _image_column(library, schema, own.image, name)
     if own.label and own.label not in schema.names:
         raise one_of(f"column of {name}", own.label, schema.names)
     label = own.label or next((column for column in LABEL_COLUMNS if column in schema.names), "")
@@ -309,12 +297,12 @@ def _cell(contents: Any, i: int) -> bytes:
     return row_image(value.get("bytes") if isinstance(value, dict) else value)
 
 
-def _image_column(arrow: Any, schema: Any, asked: str, name: str) -> str:
+def _image_column(library: Any, schema: Any, asked: str, name: str) -> str:
     """Returns the column that was asked for, else the first of bytes, or of a structure with bytes."""
     if asked and asked not in schema.names:
         raise one_of(f"column of {name}", asked, schema.names)
     for field in schema:
-        kind, types = field.type, arrow.types
+        kind, types = field.type, library.types
         inner = next((f.type for f in kind if f.name == "bytes"), kind) if types.is_struct(kind) else kind
         if (types.is_binary(inner) or types.is_large_binary(inner)) and asked in ("", field.name):
             return str(field.name)
@@ -330,12 +318,3 @@ def _class_names(schema: Any, label: str) -> Sequence[str]:
         known = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
         return [readable(str(name)) for name in known]
     return []
-
-
-def _arrow(what: str) -> Any:
-    try:
-        import pyarrow
-        import pyarrow.fs
-    except ImportError as error:
-        raise UserError(f"To read {what}, Zeuxis needs the library pyarrow: pip install 'zeuxis[shards]'.") from error
-    return pyarrow

@@ -22,9 +22,9 @@ from zeuxis.data.files import decode, readable, surveyed
 from zeuxis.data.labels import in_order
 from zeuxis.data.notes import Note, of_left_out
 from zeuxis.data.records import CutError, Image, Record, Shards, Stream, attempted, is_test
-from zeuxis.data.registry import Collection, cache_dir
+from zeuxis.data.registry import Collection
 from zeuxis.errors import UserError, one_of
-from zeuxis.files import WriteError, make_folder, unfinished, unlock, why, write_file
+from zeuxis.files import WriteError, cache_dir, make_folder, unfinished, unlock, why, write_file
 from zeuxis.progress import bar, say
 from zeuxis.recipe import DataOptions
 

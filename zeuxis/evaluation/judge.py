@@ -27,12 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from zeuxis.data import from_unit, load, on_white
-from zeuxis.data.registry import cache_dir
 from zeuxis.errors import StoppedError, UserError
 from zeuxis.evaluation.efficientnet import EfficientNet
 from zeuxis.evaluation.features import JUDGES, FeatureJudge
 from zeuxis.evaluation.judges import judges
-from zeuxis.files import WriteError, make_folder, path_part, unfinished
+from zeuxis.files import WriteError, cache_dir, make_folder, path_part, unfinished
 from zeuxis.models import HasFeatures
 from zeuxis.nets import Shape
 from zeuxis.nets.photographs import installed

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zeuxis.files import is_locked
 from zeuxis.progress import in_words
 from zeuxis.run import Run
+from zeuxis.stores import in_use
 from zeuxis.training.monitors import too_early
 
 __all__ = ["training_state", "verdict"]
@@ -95,7 +95,7 @@ def training_state(run: Run) -> list[str]:
         )
     elif run.step != last["step"]:
         which = f"which had the lowest {options.watched} in the tests" if options.watched else "the newest saved"
-        state = "is" if is_locked(run.path) else "ended"
+        state = "is" if in_use(run.path) else "ended"
         sentences.append(
             f"The weights of step {run.step:,} are used, {which}; training {state} at step {last['step']:,}."
         )

@@ -14,12 +14,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from zeuxis.data.download import fetch
-from zeuxis.data.registry import cache_dir
 from zeuxis.errors import UserError
 from zeuxis.export import EXPORTERS, Layout
 from zeuxis.export.onnx import to_onnx
 from zeuxis.export.parts import asked_for
-from zeuxis.files import write_file
+from zeuxis.files import cache_dir, write_file
 from zeuxis.models.base import LearnsPrior
 from zeuxis.run import Run
 

@@ -18,6 +18,7 @@ from zeuxis.processes import Backend, stopped
 from zeuxis.progress import say
 from zeuxis.recipe import Recipe
 from zeuxis.run import Run
+from zeuxis.stores import list_below
 from zeuxis.study.pool import Pool, backend_on
 from zeuxis.study.pruning import Pruner, Pruning, pruned
 from zeuxis.training import completed, finished, resolved, resume, start, trained_run
@@ -107,6 +108,7 @@ def train_each(
     Raises:
         UserError: as in `train_all`.
     """
+    list_below(folder)
     if backend is None:
         for number, part in enumerate(parts, 1):
             _tell(number, total, part, progress)

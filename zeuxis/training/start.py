@@ -32,6 +32,7 @@ from zeuxis.models import MODELS, Model, build_model
 from zeuxis.plugins import FOLDER
 from zeuxis.progress import say, warn
 from zeuxis.recipe import Recipe, recipe_names, run_recipe
+from zeuxis.stores import at_hand
 from zeuxis.training.callbacks import Callback, standard_callbacks
 from zeuxis.training.changing import CHANGES, changed, record
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights, tidy
@@ -165,7 +166,7 @@ def resume(
     Raises:
         UserError: if the run is finished, its checkpoints are damaged, or its data has changed.
     """
-    with joined() as share, locked(folder) if share.main else nullcontext():
+    with joined() as share, locked(at_hand(folder)) if share.main else nullcontext():
         if share.main:
             sweep(folder)
             tidy(subfolder(folder, "checkpoints"))
@@ -291,7 +292,8 @@ def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dic
         return recipe, {}
     run_name = trained_run(recipe)
     key = f"model.{kind.trained_option}"
-    folders = [folder for folder in (Path(run_name), runs / run_name) if run_name and exists(folder / "recipe.toml")]
+    named = (Path(run_name), runs / run_name) if run_name else ()
+    folders = [folder for folder in named if exists(at_hand(folder) / "recipe.toml")]
     if not folders:
         known = run_name.rpartition("-")[0]
         first = known if known in recipe_names() else "mnist-vae-z16"

@@ -9,6 +9,7 @@ from zeuxis.training.callbacks.average import MovingAverage
 from zeuxis.training.callbacks.base import CALLBACKS, Callback
 from zeuxis.training.callbacks.display import Display
 from zeuxis.training.callbacks.live import LiveDisplay, in_notebook
+from zeuxis.training.callbacks.mirroring import Mirror
 from zeuxis.training.callbacks.monitors import Warnings
 from zeuxis.training.callbacks.rates import Rates
 from zeuxis.training.callbacks.records import Records
@@ -49,6 +50,7 @@ def standard_callbacks(model: Model, *, visible: bool = True, more: Sequence[Cal
         *named,
         *more,
         Checkpoints(),
+        Mirror(),
         LiveDisplay() if visible and in_notebook() else Display(visible=visible),
     ]
     return [callback for callback in callbacks if callback.everywhere or share().main]
