@@ -33,14 +33,7 @@ from zeuxis.files import first_line, why
 from zeuxis.recipe import DataOptions, Section
 from zeuxis.stores import arrow, connect, is_address, reached
 
-<<<<<<< HEAD
-__all__ = [
-    "BUFFER", "INDEX", "STORES", "ShardOptions", "Storage", "are_shards", "is_address", "parquet_records",
-    "tar_records",
-]  # fmt: skip
-=======
-__all__ = ["BUFFER", "INDEX", "ShardOptions", "Storage", "are_shards", "tar_records"]
->>>>>>> f8049ad7d09b9ce07e9af93ddc2744224da4907a
+__all__ = ["BUFFER", "INDEX", "ShardOptions", "Storage", "are_shards", "parquet_records", "tar_records"]
 
 FORMATS = (".tar", ".parquet")
 INDEX = "index.json"
