@@ -32,7 +32,7 @@ __all__ = ["compared", "counted", "obstacle"]
 
 ROOT = Path(__file__).parents[1]
 FILE = Path(__file__).with_suffix(".json")
-RECIPES = ("mnist-vae-z2", "mnist-gan", "mnist-cgan", "mnist-wgan-gp", "modern-gan-28")
+RECIPES = ("mnist-vae-z2", "mnist-gan", "mnist-cgan", "mnist-wgan-gp", "modern-gan-28", "modern-flow-28")
 TOLERANCE = 0.03
 # One thread, one order of sets, and kernels without fused multiply-adds, which Valgrind computes number by number, a
 # hundred times as slowly as a product and a sum.
