@@ -91,8 +91,8 @@ def training_state(run: Run) -> list[str]:
         )
     if run.generates and last["step"] < FEW_STEPS:
         sentences.append(
-            f"It was trained for only {last['step']} steps. Before some {FEW_STEPS}, samples are mostly noise; resume the run "
-            "with a larger budget."
+            f"It was trained for only {last['step']} steps. Before some {FEW_STEPS}, samples are mostly noise; resume "
+            "the run with a larger budget."
         )
     if not run.trained:
         sentences.append(
