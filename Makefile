@@ -67,7 +67,7 @@ docs: .venv/installed
 course: .venv/installed
 	$(BIN)/python docs/make_course.py
 
-# Training speed beside Keras, plain PyTorch and pythae, each in an environment of its own: benchmarks/results.json.
+# Training speed beside Keras, plain PyTorch, pythae and JAX, each in an environment of its own: benchmarks/results.json.
 bench: .venv/installed
 	$(BIN)/python -m benchmarks
 

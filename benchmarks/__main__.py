@@ -1,8 +1,9 @@
 """Compares the training speed of Zeuxis with that of other libraries on the networks of the reports.
 
-    python -m benchmarks --peer keras          # or torch, a plain PyTorch loop, or pythae
+    python -m benchmarks --peer keras          # or torch, a plain PyTorch loop, pythae or jax
     make bench                                 # all of them
     python -m benchmarks --device cuda         # against plain PyTorch on a GPU, with captured steps
+    python -m benchmarks --device cuda --digits --out gpu      # ten recipes on the digits; the pages stay as they are
 
 Each worker is a separate process that trains the same network with the same batch size on the same images: Zeuxis in
 both precisions, the others in float32, their default. The workers take turns, a round each. Results are medians over
@@ -27,7 +28,7 @@ from matplotlib.figure import Figure
 from benchmarks.documents.gallery import write_small
 from benchmarks.documents.page import PAGE, publish
 from benchmarks.peers.environments import interpreter, write_images
-from benchmarks.speed.worker import BATCHES, PLAINER, RESULTS, Worker
+from benchmarks.speed.worker import BATCHES, ON_DIGITS, PLAINER, RESULTS, TEN, Worker
 from zeuxis.figures.style import INK, LINES, heading, new_figure
 from zeuxis.models import build_model
 from zeuxis.recipe import load_recipe
@@ -35,16 +36,16 @@ from zeuxis.training.hardware import describe_machine
 from zeuxis.training.optimizers import optimizer_of
 
 HERE = Path(__file__).parent
-PEERS = ("keras", "torch", "pythae")
+PEERS = ("keras", "torch", "pythae", "jax")
 VAES_ALONE = {"pythae"}
-ANY_DEVICE = {"torch"}
+ON_GPU = ("torch", "torch-compiled")
 PRECISIONS = ("float32", "bfloat16")
 WARM, ROUNDS, SECONDS = 3, 5, 3.0
 
 
-def described(name: str, images: Path, device: str = "cpu") -> dict[str, Any]:
+def described(name: str, images: Path, device: str = "cpu", settings: Sequence[str] = ()) -> dict[str, Any]:
     """Returns a recipe as a task for workers of any library: sizes as numbers, one stack of layers per network."""
-    overrides = [f"training.batch_size={BATCHES[name]}", f"training.device={device}", *PLAINER.get(name, ())]
+    overrides = [f"training.batch_size={TEN[name]}", f"training.device={device}", *PLAINER.get(name, ()), *settings]
     if device == "cuda":
         overrides.append("training.capture=true")
     recipe = load_recipe(name, overrides)
@@ -57,6 +58,8 @@ def described(name: str, images: Path, device: str = "cpu") -> dict[str, Any]:
         layers = [" ".join(str(sizes.get(word, word)) for word in text.split()) for text in network.layers]
         if network.heads:  # the VAE's mean and log-variance, as one layer
             layers.append(f"dense {2 * options.latent}")
+        if part == "discriminator" and layers[-1] == "sigmoid":  # its loss takes logits
+            layers.pop()
         networks[part] = {"layers": layers, "shape": list(model.net(part).input_shape)}
     optimizer = optimizer_of(recipe)[1]
     return {
@@ -75,8 +78,9 @@ def measure(task: dict[str, Any], peers: Sequence[str], folder: Path, seconds: f
         precision: [sys.executable, "-m", "benchmarks.speed.ours", path, precision] for precision in PRECISIONS
     }
     for peer in peers:
-        python = sys.executable if peer == "torch" else interpreter(peer)
-        commands[peer] = [python, HERE / "speed" / f"with_{peer}.py", path]
+        library, *words = peer.split("-")
+        python = sys.executable if library == "torch" else interpreter(library)
+        commands[peer] = [python, HERE / "speed" / f"with_{library}.py", path, *words]
     workers = {name: Worker(words, folder / f"{name}.log") for name, words in commands.items()}
     steps = {}
     for name, worker in workers.items():
@@ -101,6 +105,12 @@ def measure(task: dict[str, Any], peers: Sequence[str], folder: Path, seconds: f
     ]  # fmt: skip
 
 
+def is_fastest(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> bool:
+    """Returns whether no other peer of this recipe is faster beside ours: the one that counts."""
+    same = [other for other in rows if all(other[name] == row[name] for name in ("recipe", "device", "precision"))]
+    return bool(row["ratio"] == min(other["ratio"] for other in same))
+
+
 def chart(rows: list[dict[str, Any]], hardware: str) -> Figure:
     """Returns a chart of the ratios: bars for bfloat16, grouped by recipe, with ticks for float32."""
     recipes = list(dict.fromkeys(row["recipe"] for row in rows))
@@ -116,6 +126,8 @@ def chart(rows: list[dict[str, Any]], hardware: str) -> Figure:
                 continue
             ax.barh(y, row["ratio"], height * 0.9, color=LINES[i])
             text = f" {row['ratio']:.1f}   {row['images_per_second']:,.0f} to {row['peer_images_per_second']:,.0f}"
+            if is_fastest(row, rows):
+                text += "   fastest peer"
             ax.text(row["ratio"], y, text, va="center", fontsize=8.5, color=INK)
         ax.barh(0, 0, color=LINES[i], label=f"against {peer}")
     ax.plot([], [], color=INK, lw=2, label="ours in float32")
@@ -133,32 +145,36 @@ def chart(rows: list[dict[str, Any]], hardware: str) -> Figure:
 def main() -> None:
     """Reads the command line, measures, and writes the results and the chart."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("--peer", choices=PEERS, action="append", help="may be repeated; default: all")
-    parser.add_argument("--recipe", choices=BATCHES, action="append", help="may be repeated; default: all")
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda, on which only plain PyTorch is a peer")
+    parser.add_argument("--peer", choices=sorted({*PEERS, *ON_GPU}), action="append", help="may be repeated")
+    parser.add_argument("--recipe", choices=TEN, action="append", help="may be repeated; default: five, or ten")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda, on which only PyTorch is a peer")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="length of a round")
+    parser.add_argument("--digits", action="store_true", help="train ten recipes on the digits, which need no data set")
+    parser.add_argument("--out", type=Path, help="folder for results and pictures; default: those of the documentation")
     arguments = parser.parse_args()
+    settings = ON_DIGITS if arguments.digits else ()
+    results = arguments.out / RESULTS.name if arguments.out else RESULTS
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
-    if RESULTS.exists():  # results that are not measured again are kept
-        rows = {_key(row): row for row in json.loads(RESULTS.read_text("utf-8"))}
+    if results.exists():  # results that are not measured again are kept
+        rows = {_key(row): row for row in json.loads(results.read_text("utf-8"))}
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for name in arguments.recipe or BATCHES:
-            recipe = load_recipe(name)
-            images = folder / f"{recipe.data.source}.npz"
+        for name in arguments.recipe or (TEN if arguments.digits else BATCHES):
+            recipe = load_recipe(name, settings)
+            images = folder / f"{recipe.data.source}-{recipe.data.size.setting}-{recipe.data.channels}.npz"
             if not images.exists():
                 write_images(images, recipe)
-            peers = [
-                peer
-                for peer in arguments.peer or PEERS
-                if (recipe.model.name == "vae" or peer not in VAES_ALONE)
-                and (arguments.device == "cpu" or peer in ANY_DEVICE)
-            ]
-            for row in measure(described(name, images, arguments.device), peers, folder, arguments.seconds):
+            peers = arguments.peer or (PEERS if arguments.device == "cpu" else ON_GPU)
+            peers = [peer for peer in peers if recipe.model.name == "vae" or peer not in VAES_ALONE]
+            for row in measure(described(name, images, arguments.device, settings), peers, folder, arguments.seconds):
                 rows[_key(row)] = row
                 print(json.dumps(row), flush=True)
-    RESULTS.write_text(json.dumps(list(rows.values()), indent=1) + "\n", "utf-8")
+    page = arguments.out or PAGE
+    page.mkdir(parents=True, exist_ok=True)
+    results.write_text(json.dumps(list(rows.values()), indent=1) + "\n", "utf-8")
+    recipes, known = list(TEN), list(dict.fromkeys([*PEERS, *ON_GPU]))
     on_device = [row for row in rows.values() if row["device"] == arguments.device]
+    on_device.sort(key=lambda row: (recipes.index(row["recipe"]), known.index(row["peer"])))
     name = "speed" if arguments.device == "cpu" else f"speed-{arguments.device}"
     publish(
         name,
@@ -166,14 +182,15 @@ def main() -> None:
             {
                 "recipe": row["recipe"], "batch": row["batch"], "peer": row["peer"], "ours in": row["precision"],
                 "images/s": f"{row['images_per_second']:,.0f}", "the peer's": f"{row['peer_images_per_second']:,.0f}",
-                "ratio": f"{row['ratio']:.2f}",
+                "ratio": f"**{row['ratio']:.2f}**" if is_fastest(row, on_device) else f"{row['ratio']:.2f}",
             }
             for row in on_device
         ],
+        page,
     )  # fmt: skip
     machine = describe_machine(torch.device(arguments.device))
     hardware = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
-    write_small(lambda: chart(on_device, hardware), PAGE / f"{name}.png")
+    write_small(lambda: chart(on_device, hardware), page / f"{name}.png")
 
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:

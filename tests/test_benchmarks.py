@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -62,6 +64,51 @@ def test_workers_train_in_rounds(benchmarks: ModuleType, tmp_path: Path) -> None
     assert worker.train(1) > 0 and worker.train(5) > 0
     worker.close()
     assert worker.process.returncode == 0
+
+
+LEARN = """
+import json, sys, jax, with_jax
+task = with_jax.read_task()
+state, step = with_jax.trainer(task)
+counts = {name: sum(leaf.size for leaf in jax.tree.leaves(net[0])) for name, net in state["networks"].items()}
+losses, data = [], with_jax.batches(task)
+for _ in range(int(sys.argv[2])):
+    state, loss = step(state, *next(data))
+    losses.append(float(loss))
+data.close()
+print(json.dumps([counts, losses]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mnist-vae-z2", "mnist-gan", "mnist-cgan", "faces-gan-64", "faces-dcgan-64"])
+def test_jax_trains_the_same_network(benchmarks: ModuleType, tmp_path: Path, name: str) -> None:
+    """As many parameters in each network, and a loss that falls on four images."""
+    python = ROOT / ".peers" / "jax" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("JAX is not installed: python -m benchmarks --peer jax")
+    task = benchmarks.described(name, tmp_path / "images.npz") | {"batch": 4}
+    recipe = load_recipe(name, task["overrides"])
+    model = build_model(recipe, tuple(map(str, range(10))) if task["conditional"] else None)
+    size, channels = int(recipe.data.size.setting), recipe.data.channels
+    images = np.random.default_rng(0).integers(0, 256, (4, size, size, channels), np.uint8)
+    np.savez(tmp_path / "images.npz", train=images, labels=np.arange(4))
+    path = tmp_path / "task.json"
+    path.write_text(json.dumps(task), "utf-8")
+    speed = ROOT / "benchmarks" / "speed"
+    work = [python, "-c", LEARN, path, "12"]
+    output = subprocess.run(work, env=os.environ | {"PYTHONPATH": str(speed)}, capture_output=True, check=True).stdout
+    counts, losses = json.loads(output)
+    assert counts == {each: sum(p.numel() for p in model.net(each).parameters()) for each in task["networks"]}
+    assert np.isfinite(losses).all() and np.mean(losses[-3:]) < losses[0], "the discriminator's, or the VAE's"
+
+
+def test_the_fastest_peer_counts(benchmarks: ModuleType) -> None:
+    rows = [
+        {"recipe": recipe, "device": "cpu", "precision": "float32", "peer": peer, "ratio": ratio}
+        for recipe, peer, ratio in (("a", "keras", 1.2), ("a", "jax", 1.1), ("b", "keras", 1.3))
+    ]
+    assert [benchmarks.is_fastest(row, rows) for row in rows] == [False, True, True]
 
 
 def test_what_a_peer_made_is_measured_as_a_run_is(benchmarks: ModuleType, tmp_path: Path) -> None:

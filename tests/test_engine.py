@@ -318,7 +318,8 @@ def test_one_list_holds_all_that_takes_part() -> None:
     model = build_model(load_recipe("digits-gan"))
     names = [type(callback).__name__ for callback in standard_callbacks(model, visible=False)]
     assert names == [
-        "MovingAverage", "Testing", "Watch", "Records", "Warnings", "Snapshots", "Rates", "Checkpoints", "Display",
+        "MovingAverage", "Testing", "Watch", "Records", "Warnings", "Snapshots", "Rates", "Checkpoints",
+        "Mirror", "Display",
     ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from zeuxis.cli import app
 from zeuxis.data import choose
 from zeuxis.errors import UserError
 from zeuxis.guide import groups, origin_in_words
+from zeuxis.models import build_model
 from zeuxis.recipe import load_recipe, recipe_names
 from zeuxis.report import run_report
 from zeuxis.run import Run
@@ -135,17 +136,18 @@ def test_training_says_what_the_budget_takes(
     now = 100.0
     monkeypatch.setattr(display, "time", SimpleNamespace(perf_counter=lambda: now))
 
-    def told(budget: tuple[str, float], began: float) -> str:
+    def told(budget: tuple[str, float], began: float, each: int = 1) -> str:
         nonlocal now
         shown = Display()
         trainer = SimpleNamespace(
             images=0, progress=began, step=0, epoch=0.0, complete=False, folder=Path("run"), spent=(budget[0], 0.0),
-            options=SimpleNamespace(budget=budget),
+            options=SimpleNamespace(budget=budget), model=build_model(load_recipe("digits-vae"), None),
         )  # fmt: skip
         shown.begin(trainer)  # type: ignore[arg-type]
         now += 30  # the first iteration is slow, and does not count
         for _ in range(100):
             trainer.progress += 0.0001
+            trainer.step += each
             shown.iterated(trainer)  # type: ignore[arg-type]
             now += 1
         shown.end(trainer)  # type: ignore[arg-type]
@@ -154,7 +156,9 @@ def test_training_says_what_the_budget_takes(
     first = told(("epochs", 60.0), 0.0)
     assert first.count("The whole budget of 60 epochs takes about 2.8 hours at this speed.") == 1
     assert "The rest takes about 83 minutes at this speed." in told(("steps", 1000), 0.5)
-    assert "budget" not in told(("minutes", 30.0), 0.0)
+    assert told(("minutes", 30.0), 0.0) == ""
+    few = told(("minutes", 30.0), 0.99)
+    assert "30 minutes are about 100 steps" in few and "--minutes 90 or more" in few
 
 
 def test_choose_is_what_init_takes(pictures: Path) -> None:

@@ -203,7 +203,7 @@ def test_a_reader_finds_a_whole_run_wherever_an_upload_is_cut(
         seen.append(step)
         if pushed:
             break
-    assert pushed and seen == sorted(seen) and {2, 4} == set(seen) and len(seen) > 5
+    assert pushed and seen == sorted(seen) and {2, 4} == set(seen) and seen.count(2) >= 3
 
 
 def test_failures_are_said_once_and_the_training_goes_on(

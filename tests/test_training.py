@@ -426,8 +426,8 @@ ema = 0.99
 }
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_stopped_and_resumed_equals_never_interrupted_in_either_precision(precision: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_stopped_and_resumed_equals_never_interrupted_in_any_precision(precision: str, tmp_path: Path) -> None:
     class Stops(Callback):
         def iterated(self, trainer: Trainer) -> None:
             if trainer.step == 4:
@@ -440,6 +440,9 @@ def test_stopped_and_resumed_equals_never_interrupted_in_either_precision(precis
     first, second = (weights(run) for run in runs)
     assert all(torch.equal(first[name], second[name]) for name in second)
     assert runs[0].recipe.training.precision == precision
+    if precision == "float16":  # the scale was halved before the stop, and would start anew without its state
+        np.testing.assert_array_equal(runs[0].series("vae/loss_scale")[1], runs[1].series("vae/loss_scale")[1])
+        assert runs[1].series("vae/loss_scale")[1][-1] < 2**16
 
 
 def test_a_run_records_its_threads(tmp_path: Path) -> None:

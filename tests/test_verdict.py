@@ -136,6 +136,7 @@ def test_the_state_of_a_training_names_budget_and_weights(tmp_path: Path) -> Non
     run = zeuxis.train("digits-vae", steps=8, settings=settings, runs=tmp_path, progress=False)
     whole = training_state(run)
     assert all("are trained" not in sentence for sentence in whole)
+    assert any(sentence.startswith("It was trained for only 8 steps.") for sentence in whole)
     recipe = (run.path / "recipe.toml").read_text("utf-8").replace("steps = 8", "steps = 80")
     (run.path / "recipe.toml").write_text(recipe, "utf-8")
     sentence = training_state(Run(run.path))[0]

@@ -58,7 +58,8 @@ def choose_recipe(
     time = minutes or DEFAULT_MINUTES
     sides = [int(side) for side in re.findall(r"\d+", collection.sizes)]
     smallest = min(sides, default=32)
-    side = max(s for s in SIZES if s == SIZES[0] or (s <= max(smallest, 16) * 1.5 and MINUTES[s] <= time))
+    held = [s for s in SIZES if s == SIZES[0] or s <= max(smallest, 16) * 1.5]
+    side = max(s for s in held if MINUTES[s] <= time)
     chosen = size_of(size) if size is not None else Size(side, side)
     require_size(chosen)
     conditional = bool(options.numbers or options.attributes) or _has_classes(collection.labels, collection.classes)
@@ -86,12 +87,19 @@ def choose_recipe(
     )  # fmt: skip
     sentences = (
         f"{collection.count:,} images of {collection.sizes} pixels, {kind}, {asked}. Chosen: a flow with a U-Net "
-        f"at {chosen} pixels, for {time:g} minutes{'' if minutes else ' (--minutes changes that)'}"
+        f"at {chosen} pixels{'' if size else _reason(side, held)}, for {time:g} minutes"
+        f"{'' if minutes else ' (--minutes changes that)'}"
         f"{'' if size else '; --size asks for another size'}. Ctrl-C stops at any time and keeps what is trained."
     )
     if collection.transparent and options.channels != 4:
         sentences += " Some images are transparent, and lose that; --set data.channels=4 keeps it."
     return recipe, sentences
+
+
+def _reason(side: int, held: list[int]) -> str:
+    """Returns why a side was chosen, of those that the images have."""
+    larger = next((s for s in held if s > side), None)
+    return f" (the time allows no more; {larger} from {MINUTES[larger]:g} minutes on)" if larger else ""
 
 
 def _every(minutes: float) -> str:

@@ -36,7 +36,7 @@ __all__ = ["Cluster", "connected"]
 # Times that Ray runs a task again: machines of a cluster come and go.
 RETRIES = 3
 # Seconds between messages of a task; until a cluster answers, or is given up; and until a task that waits is told of.
-EVERY, REACHED, CONNECTED, LATE = 0.5, 5.0, 30.0, 20.0
+EVERY, REACHED, CONNECTED, LATE = 0.5, 5.0, 60.0, 20.0
 # Seconds for which a task that is run again waits for the process of a machine that was cut off, which then ends.
 PATIENCE = 120.0
 # Settings of Ray: it reports nothing to its makers, and prints nothing to our standard output.

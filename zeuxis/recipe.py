@@ -339,9 +339,10 @@ class TrainingOptions(Section):
     patience: int = Field(
         5, ge=1, le=10**9, description="successive tests without improvement before `until` stops training"
     )
-    precision: Literal["float32", "bfloat16", "auto"] = Field(
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "auto",
-        description="of matrix products in training; all else is float32; auto: bfloat16 if the hardware has it",
+        description="of matrix products in training; all else is float32; auto: bfloat16 if the hardware has it, "
+        "float16 with scaled losses on GPUs that only have that",
     )
     threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         "auto", description="CPU threads; auto: as many as run fastest; a number: results repeat bit for bit"

@@ -543,7 +543,7 @@ class Copy:
     def _send(self, contents: set[tuple[int, str]], sources: Mapping[tuple[int, str], Path]) -> None:
         """Writes those contents that the store lacks, or has cut ones of."""
         present = self._objects()
-        missing = [(size, sha) for size, sha in contents if present.get(sha) != size]
+        missing = sorted((size, sha) for size, sha in contents if present.get(sha) != size)
         for size, sha in missing:
             if (size, sha) not in sources:
                 raise StoreError(f"The object {sha} of '{self.address}' is missing, and this machine does not have it.")

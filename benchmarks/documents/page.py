@@ -21,9 +21,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def publish(name: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Prints a table and writes it to the file that the performance page includes."""
+def publish(name: str, rows: Sequence[dict[str, Any]], folder: Path = PAGE) -> None:
+    """Prints a table and writes it to a file, by default to the one that the performance page includes."""
     text = table(rows)
-    PAGE.mkdir(parents=True, exist_ok=True)
-    (PAGE / f"{name}.md").write_text(text, "utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(text, "utf-8")
     print(f"{name}\n{text}", flush=True)

@@ -1,11 +1,14 @@
 """The task's networks in a plain PyTorch loop: modules of torch.nn, batches by index, one Adam per network, float32.
 
+    python with_torch.py TASK.json [compiled]      # compiled: each network by torch.compile
+
 As in PyTorch's own tutorial on GANs, fakes are generated once for both networks, and the generator's loss is propagated
 back through the whole discriminator, with gradients of its parameters.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -84,6 +87,8 @@ def main() -> None:
     answers, task = claim_output(), read_task()
     device = task["device"]
     networks = {name: network(described).to(device) for name, described in task["networks"].items()}
+    if "compiled" in sys.argv[2:]:
+        networks = {name: torch.compile(net) for name, net in networks.items()}
     adam = {
         name: torch.optim.Adam(net.parameters(), lr=task["rate"], betas=tuple(task["betas"]))
         for name, net in networks.items()

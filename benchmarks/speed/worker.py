@@ -11,6 +11,10 @@ BENCHMARKS = Path(__file__).parents[1]
 RESULTS = BENCHMARKS / "results.json"
 # Recipes of the reports, at the batch sizes of the comparison.
 BATCHES = {"mnist-vae-z2": 128, "mnist-gan": 256, "mnist-cgan": 64, "faces-gan-64": 64, "faces-dcgan-64": 64}
+# Recipes of the comparison on a GPU.
+TEN = BATCHES | {"mnist-vae-z16": 128, "mnist-dcgan": 128, "digits-vae": 32, "digits-gan": 32, "digits-cgan": 32}
+# Settings that train any recipe on the images that come with the package.
+ON_DIGITS = ("data.source=digits", "data.convert=true")
 # Settings that switch off what the other libraries do not have.
 PLAINER = {"faces-gan-64": ("model.instance_noise=0",)}
 

@@ -8,7 +8,7 @@ from typing import Any
 from zeuxis.progress import in_words
 from zeuxis.run import Run
 from zeuxis.stores import in_use
-from zeuxis.training.monitors import too_early
+from zeuxis.training.monitors import FEW_STEPS, too_early
 
 __all__ = ["training_state", "verdict"]
 
@@ -88,6 +88,11 @@ def training_state(run: Run) -> list[str]:
         sentences.append(
             f"{used:.3g} of the recipe's {whole:g} {unit} are trained; at this speed the rest takes "
             f"{in_words(60 * minutes)}."
+        )
+    if run.generates and last["step"] < FEW_STEPS:
+        sentences.append(
+            f"It was trained for only {last['step']} steps. Before some {FEW_STEPS}, samples are mostly noise; resume "
+            "the run with a larger budget."
         )
     if not run.trained:
         sentences.append(

@@ -180,11 +180,11 @@ class Adversarial(Model):
         share = 0.5 if options.merged_batches else 1.0
         terms: dict[str, Tensor | Weighted] = {name: Weighted(loss, share) for name, loss in losses.items()}
         if in_this_update:
-            terms |= self._penalties(on_real["real"], real, on_fake["real"], fake)
+            terms |= self._penalties(iteration, on_real["real"], real, on_fake["real"], fake)
         if options.gradient_penalty:
             t = torch.rand(len(real), *[1] * (real.dim() - 1), generator=iteration.generator, device=real.device)
             between = torch.lerp(real.detach(), fake.detach(), t).requires_grad_(True)
-            slope = squared_gradient(self.score(between, condition)["real"], between)
+            slope = squared_gradient(self.score(between, condition)["real"], between, iteration.loss_scale)
             # The square root has no derivative at 0, where the gradient may well be at first.
             terms["gradient_penalty"] = Weighted(((slope + 1e-12).sqrt() - 1).square().mean(), options.gradient_penalty)
         return terms, on_real, on_fake
@@ -198,16 +198,18 @@ class Adversarial(Model):
         on_real = self.score(self.seen(iteration, real), condition)["real"]
         on_fake = self.score(self.seen(iteration, fake), condition)["real"]
         interval = self.options.lazy_penalties
-        penalties = self._penalties(on_real, real, on_fake, fake)
+        penalties = self._penalties(iteration, on_real, real, on_fake, fake)
         return {name: Weighted(term.value, interval * term.weight) for name, term in penalties.items()}
 
-    def _penalties(self, on_real: Tensor, real: Tensor, on_fake: Tensor, fake: Tensor) -> dict[str, Weighted]:
+    def _penalties(
+        self, iteration: Iteration, on_real: Tensor, real: Tensor, on_fake: Tensor, fake: Tensor
+    ) -> dict[str, Weighted]:
         """Returns R1 and R2, if the options ask for them, from samples and their scores."""
-        options, penalties = self.options, {}
+        options, penalties, scale = self.options, {}, iteration.loss_scale
         if options.r1_penalty:
-            penalties["r1"] = Weighted(squared_gradient(on_real, real).mean(), options.r1_penalty / 2)
+            penalties["r1"] = Weighted(squared_gradient(on_real, real, scale).mean(), options.r1_penalty / 2)
         if options.r2_penalty:
-            penalties["r2"] = Weighted(squared_gradient(on_fake, fake).mean(), options.r2_penalty / 2)
+            penalties["r2"] = Weighted(squared_gradient(on_fake, fake, scale).mean(), options.r2_penalty / 2)
         return penalties
 
     def generator_loss(
@@ -245,7 +247,15 @@ class Adversarial(Model):
             iteration.log("accuracy_fake", (fake < loss.threshold).float().mean(), "accuracy")
 
 
-def squared_gradient(scores: Tensor, samples: Tensor) -> Tensor:
-    """Returns the squared norm, `(B,)`, of the gradient of each sample's score with respect to the sample."""
-    (slope,) = torch.autograd.grad(scores.mean(dim=1).sum(), samples, create_graph=True)
+def squared_gradient(scores: Tensor, samples: Tensor, scale: float = 1.0) -> Tensor:
+    """Returns the squared norm, `(B,)`, of the gradient of each sample's score with respect to the sample.
+
+    Args:
+        scores: `(B, K)`, of which the mean is taken.
+        samples: `(B, *)`.
+        scale: that the score is multiplied by for the backward pass, so that float16 can hold its gradient.
+    """
+    total = scores.mean(dim=1).sum()
+    (slope,) = torch.autograd.grad(total if scale == 1 else total * scale, samples, create_graph=True)
+    slope = slope if scale == 1 else slope / scale
     return slope.square().flatten(1).sum(1)

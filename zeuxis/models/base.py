@@ -111,6 +111,7 @@ class Iteration:
         epoch: epochs trained so far, with the fraction; a tensor, `()`, so that a captured iteration sees it change.
         generator: samples all random numbers of the losses, on the device.
         device: of all tensors.
+        loss_scale: that the loss will be multiplied by, as gradients inside a loss should be; 1 except in float16.
     """
 
     epoch: Tensor
@@ -121,6 +122,7 @@ class Iteration:
     _batch: Batch | None = None
     _memo: dict[str, tuple[Any, frozenset[str]]] = field(default_factory=dict)
     logged: dict[str, tuple[Tensor, Role]] = field(default_factory=dict)
+    loss_scale: float = 1.0
 
     @property
     def is_read(self) -> bool:

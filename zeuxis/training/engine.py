@@ -7,6 +7,13 @@
 
 A phase updates only its own networks; gradients pass through the others without changing them. After an update, shared
 values that were computed through the updated networks are dropped.
+
+In float16, numbers below 6e-8 are 0 and numbers above 65,504 infinite. So the loss is multiplied by a scale before the
+backward pass, and the mean gradient divided by it. If a gradient is not finite, the step is skipped and the scale
+halved; after many steps without that it is doubled (`torch.amp.GradScaler`). Each optimiser has its own scale.
+Gradients are averaged over the processes before they are divided, so all of them skip the same steps.
+
+Source: P. Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.2.
 """
 
 from __future__ import annotations
@@ -46,12 +53,22 @@ class Update:
         parameters: of the networks that the phase updates.
         optimizer: None to compute gradients without changing any parameter.
         clip: largest norm of the gradient, to which it is clipped; 0 for no clipping.
+        scaler: scales the loss, for training in float16; None for the other formats.
+
+    Attributes:
+        scale: that the next loss is multiplied by.
+        skips: how many steps were skipped, because a gradient was not finite.
     """
 
     def __init__(
-        self, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer | None = None, clip: float = 0.0
+        self,
+        parameters: Sequence[nn.Parameter],
+        optimizer: torch.optim.Optimizer | None = None,
+        clip: float = 0.0,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> None:
-        self.parameters, self.optimizer, self.clip = list(parameters), optimizer, clip
+        self.parameters, self.optimizer, self.clip, self.scaler = list(parameters), optimizer, clip, scaler
+        self.scale, self.skips = scaler.get_scale() if scaler else 1.0, 0
         # The recipe's learning rate; a schedule multiplies it.
         self.full_rate = float(optimizer.param_groups[0]["lr"]) if optimizer else 0.0
         self.rate = self.full_rate
@@ -70,12 +87,17 @@ class Update:
         if self.optimizer is None:
             return {}
         state: dict[str, Any] = {prefix: type(self.optimizer).__name__}
+        if self.scaler:
+            state[f"scale/{prefix}"] = self.scaler.state_dict()
         for index, entries in self.optimizer.state_dict()["state"].items():
             state |= {f"{prefix}/{index}/{key}": value for key, value in entries.items() if value is not None}
         return state
 
     def restore(self, checkpoint: Checkpoint, prefix: str) -> None:
         """Restores the optimiser's state from a checkpoint; does nothing if the checkpoint is of another optimiser."""
+        if self.scaler and (scaling := checkpoint.state.get(f"scale/{prefix}")):
+            self.scaler.load_state_dict(scaling)
+            self.scale = self.scaler.get_scale()
         # Early versions had only AdamW and did not store its name.
         if self.optimizer is None or checkpoint.state.get(prefix, "AdamW") != type(self.optimizer).__name__:
             return
@@ -99,17 +121,27 @@ class Update:
 
     def backward(self, loss: Tensor, batches: int) -> None:
         """Adds the gradient of one batch's loss, divided by the number of batches that are accumulated."""
-        (loss / batches if batches > 1 else loss).backward(inputs=self.parameters)  # type: ignore[no-untyped-call]
+        loss = loss / batches if batches > 1 else loss
+        loss = self.scaler.scale(loss) if self.scaler else loss
+        loss.backward(inputs=self.parameters)  # type: ignore[no-untyped-call]
 
     def step(self, measure: bool, share: Share) -> Tensor | None:
         """Updates the parameters; returns the gradient's norm before clipping if it was computed, else None."""
         norm = None
         share.average([p.grad for p in self.parameters if p.grad is not None])
+        if self.scaler and self.optimizer:
+            self.scaler.unscale_(self.optimizer)
         if measure or self.clip:
             norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         if norm is not None and self.clip:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
-        if self.optimizer:
+        if self.scaler and self.optimizer:
+            before = self.scale
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.scale = self.scaler.get_scale()
+            self.skips += self.scale < before
+        elif self.optimizer:
             self.optimizer.step()
         return norm
 
@@ -138,8 +170,10 @@ def iterate(
     for phase in phases:
         update = updates[phase.optimizer]
         for parts in iterations[: phase.repeat]:
+            skips = update.skips
             update.clear()
             for iteration in parts:
+                iteration.loss_scale = update.scale
                 terms = phase.loss(iteration)
                 loss = total(terms)
                 update.backward(loss, len(parts))
@@ -154,6 +188,11 @@ def iterate(
             norm = update.step(norms, share)
             if norm is not None:
                 numbers.append(Number(f"{phase.name}/gradient_norm", norm, "gradient"))
+            if update.scaler:
+                scaling = {"loss_scale": update.scale, "skipped": float(update.skips - skips)}
+                for name, number in scaling.items():
+                    kept = torch.tensor(number, device=loss.device)
+                    numbers.append(Number(f"{phase.name}/{name}", kept, "diagnostic"))
             for other in (iteration for parts in iterations for iteration in parts):
                 other.forget(phase.updates)
     return numbers

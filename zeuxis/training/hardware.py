@@ -45,11 +45,17 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """Returns the precision of this name; `auto` is bfloat16 on NVIDIA GPUs and processors that support it."""
+    """Returns the precision of this name.
+
+    `auto` is bfloat16 on NVIDIA GPUs and processors that support it, float16 on NVIDIA GPUs that only have products of
+    float16 (from Volta on; earlier ones compute them slowly), else float32.
+    """
     if name != "auto":
         return name
     if device.type == "cuda":
         has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        if not has_bfloat16 and torch.cuda.get_device_capability(device) >= (7, 0):
+            return "float16"
     else:
         capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
         has_bfloat16 = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))

@@ -13,13 +13,15 @@ from math import isfinite
 from statistics import fmean
 from typing import Any
 
-__all__ = ["Monitors", "not_finite", "too_early"]
+__all__ = ["FEW_STEPS", "Monitors", "not_finite", "too_early"]
 
 Line = dict[str, Any]
 Roles = Mapping[str, str]
 # Lines that must agree before a warning: 300 steps, with ten steps per line. A discriminator is always ahead for the
 # first hundred or so, before the generator has learned anything.
 WINDOW = 30
+# Steps before which what a model generates is mostly noise or one blur, whatever the model.
+FEW_STEPS = 300
 
 
 def not_finite(line: Line) -> str | None:

@@ -107,7 +107,9 @@ def build_updates(model: Model) -> dict[str, Update]:
         kind, options = optimizer_of(recipe, name)
         parameters = [p for network in phase.updates for p in model.networks[network].parameters()]
         optimizer = kind.make(parameter_groups(parameters, options), options, recipe.training.capture)
-        updates[name] = Update(parameters, optimizer, options.clip)
+        reduced = {model.net(network).precision for network in phase.updates}
+        scaler = torch.amp.GradScaler(parameters[0].device.type) if torch.float16 in reduced else None
+        updates[name] = Update(parameters, optimizer, options.clip, scaler)
     return updates
 
 

@@ -84,6 +84,11 @@ class Trainer:
         self._images_before = 0
         self._before = (0.0, 0, 0.0)
         self._ending, self._stop = False, ""
+        if self.options.capture and any(update.scaler for update in self.updates.values()):
+            raise UserError(
+                "training.capture repeats the same operations in every step, and float16 skips some; set "
+                "training.precision=float32, or leave capture off."
+            )
         captures = self.options.capture and self.share.size == 1  # messages between processes are not recorded
         self._captured = Captured(self._run, lambda: graph_on(device, self.generator)) if captures else None
         self._require_several()
@@ -204,15 +209,22 @@ class Trainer:
         iterations = [
             [self._iteration(rows, self._next_batch) for _ in range(self.options.accumulate)] for _ in range(repeats)
         ]
+        skips = self._skips
         norms = (self.step + 1) % self.options.log_every == 0 or self.step == 0
         with self.share.drawing(rows):
             numbers = self._captured(due, iterations) if self._captured else self._run(due, iterations, norms)
         self.share.average([number.value for number in numbers])
         # A captured iteration always measures the gradients' norms.
         self.numbers = [number for number in numbers if norms or number.role != "gradient"]
+        if self._skips > skips:  # what overflowed in float16 changed nothing
+            self.numbers = [number for number in self.numbers if number.value.isfinite()]
         self.step += 1
         self.tests, self.saving = {}, False
         return self.numbers
+
+    @property
+    def _skips(self) -> int:
+        return sum(update.skips for update in self.updates.values())
 
     def _run(
         self, phases: Sequence[Phase], iterations: Sequence[Sequence[Iteration]], norms: bool = True

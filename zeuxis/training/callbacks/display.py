@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from contextlib import suppress
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, Progress
 
 from zeuxis.errors import quoted
+from zeuxis.models import Generates
 from zeuxis.progress import Words, console, fitted, in_words, say, status, warn
 from zeuxis.training.callbacks.base import Callback
 from zeuxis.training.journal import Line
+from zeuxis.training.monitors import FEW_STEPS
 
 if TYPE_CHECKING:
     from zeuxis.training.trainer import Trainer
@@ -40,8 +43,9 @@ class Display(Callback):
     def begin(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._start = (time.perf_counter(), trainer.images, trainer.progress)
-        self._measured: tuple[float, float] | None = None  # time and progress after the first iteration, which is slow
-        self._told = trainer.spent[0] == "minutes"
+        # Time, progress and step after the first iteration, which is slow.
+        self._measured: tuple[float, float, int] | None = None
+        self._told = False
         self._last_line = time.perf_counter()
         self._bar = Progress(
             Words("{task.description}", style="bold"),
@@ -79,19 +83,28 @@ class Display(Callback):
         self._bar.stop()
 
     def _tell_budget(self, now: float) -> None:
-        """Says once how long the budget takes, at the speed of the first seconds."""
+        """Says once how long the budget takes, or what a time is too short for, at the speed of the first seconds."""
         if self._told or not self.visible:
             return
         trainer = self._trainer
         if self._measured is None:
-            self._measured = (now, trainer.progress)
-        time_before, progress = self._measured
+            self._measured = (now, trainer.progress, trainer.step)
+        time_before, progress, step = self._measured
         if now - time_before < TELL_AFTER or trainer.progress <= progress:
             return
         self._told = True
-        seconds = (now - time_before) * (1 - trainer.progress) / (trainer.progress - progress)
-        if seconds > WORTH_TELLING:
-            unit, budget = trainer.options.budget
+        left = (1 - trainer.progress) / (trainer.progress - progress)
+        seconds = (now - time_before) * left
+        unit, budget = trainer.options.budget
+        if unit == "minutes":
+            steps = trainer.step + round((trainer.step - step) * left)
+            if steps < FEW_STEPS and isinstance(trainer.model, Generates):
+                say(
+                    f"At this speed {budget:g} minutes are about {steps} steps, and before {FEW_STEPS} a model draws "
+                    f"little but noise. Give it --minutes {math.ceil(budget * FEW_STEPS / max(steps, 1))} or more, or "
+                    f"a smaller --size."
+                )
+        elif seconds > WORTH_TELLING:
             whole = "The rest" if self._start[2] else f"The whole budget of {budget:g} {unit}"
             say(
                 f"{whole} takes about {in_words(seconds)} at this speed. Ctrl-C stops at any time and keeps what is "

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Records", "note"]
 
+# A loss whose scale has been halved so often, from 65,536, does not overflow because of its scale.
+LEAST_SCALE = 2.0**-24
+
 
 class Records(Callback):
     """Writes journal lines: means of the numbers since the previous line, tests, rates and costs."""
@@ -36,6 +39,9 @@ class Records(Callback):
             self._last |= {name: line[name] for name in line if trainer.journal.roles.get(name) in ("rate", "cost")}
 
     def iterated(self, trainer: Trainer) -> None:
+        for phase, update in trainer.updates.items():
+            if update.scale < LEAST_SCALE:
+                raise DivergedError(_divergence(trainer, f"{phase}/loss_scale"))
         for name, value, role in trainer.numbers:
             total, count, _ = self._sums.get(name, (0.0, 0, role))
             self._sums[name] = (value + total, count + 1, role)
@@ -79,9 +85,11 @@ def _divergence(trainer: Trainer, term: str) -> str:
     checkpoint_text = f"Its last good checkpoint, {saved[0].name}, is kept." if saved else "There is no checkpoint yet."
     update = trainer.updates.get(term.partition("/")[0])
     rate = update.full_rate if update else next(iter(trainer.updates.values())).full_rate
+    what = "whatever its scale, it overflows" if term.endswith("/loss_scale") else "became NaN or infinite"
+    wider = ", or training.precision=float32" if update and update.scaler else ""
     message = (
-        f"Training of {trainer.folder} stopped at step {trainer.step}: the term {term} became NaN or infinite. "
-        f"{checkpoint_text} Try a lower learning rate (training.optimizer.learning_rate={rate / 4:g})."
+        f"Training of {trainer.folder} stopped at step {trainer.step}: the term {term} {what}. {checkpoint_text} Try a "
+        f"lower learning rate (training.optimizer.learning_rate={rate / 4:g}){wider}."
     )
     note(trainer, message)
     return message
