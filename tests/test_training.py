@@ -740,6 +740,23 @@ def test_monitors_see_a_collapsed_posterior() -> None:
     assert any("collapsed" in words for line in lines(0.7, 0.01, WINDOW) for words in monitors(line))
 
 
+def test_monitors_do_not_advise_what_is_set_already() -> None:
+    def said(accuracy: float, kl: float, **options: object) -> str:
+        monitors = Monitors([], ROLES, options=options)
+        return " ".join(words for line in lines(accuracy, kl, WINDOW) for words in monitors(line))
+
+    assert said(0.7, 0.01, kl_weight=2.0, kl_warmup=0.0, free_bits=0.0).endswith(
+        "Try a model.kl_weight below 2, model.kl_warmup, or model.free_bits."
+    )
+    assert "a model.kl_warmup of more than 6 epochs, or model.free_bits" in said(
+        0.7, 0.01, kl_weight=2.0, kl_warmup=6.0, free_bits=0.0
+    )
+    assert "Try" not in said(0.7, 0.01), "nothing is known to help"
+    winning = said(1.0, 5.0, merged_batches=True, label_smoothing=0.0, loss={"name": "bce"})
+    assert "merged_batches" not in winning and "Try model.label_smoothing=0.1, dropout" in winning
+    assert "smoothing" not in said(1.0, 5.0, label_smoothing=0.0, loss={"name": "hinge"}), "it has no labels"
+
+
 def test_monitors_say_when_it_is_too_early() -> None:
     said = too_early(lines(1.0, 0.008, WINDOW - 1), ROLES)
     assert said is not None and f"there are {WINDOW - 1}" in said
