@@ -13,6 +13,7 @@ import sys
 import time
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -752,9 +753,11 @@ def test_monitors_do_not_advise_what_is_set_already() -> None:
         0.7, 0.01, kl_weight=2.0, kl_warmup=6.0, free_bits=0.0
     )
     assert "Try" not in said(0.7, 0.01), "nothing is known to help"
-    winning = said(1.0, 5.0, merged_batches=True, label_smoothing=0.0, loss={"name": "bce"})
+    winning = said(1.0, 5.0, merged_batches=True, label_smoothing=0.0, loss=SimpleNamespace(name="least-squares"))
     assert "merged_batches" not in winning and "Try model.label_smoothing=0.1, dropout" in winning
-    assert "smoothing" not in said(1.0, 5.0, label_smoothing=0.0, loss={"name": "hinge"}), "it has no labels"
+    assert "smoothing" not in said(1.0, 5.0, label_smoothing=0.0, loss=SimpleNamespace(name="hinge")), (
+        "it has no labels"
+    )
 
 
 def test_monitors_say_when_it_is_too_early() -> None:

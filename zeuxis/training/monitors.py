@@ -42,7 +42,7 @@ def discriminator_wins(lines: list[Line], roles: Roles, options: Options) -> tup
         accuracy = fmean(shares) if shares else 0.0
         if len(shares) >= WINDOW and accuracy > 0.97:
             ways = ["dropout in the discriminator", f"a lower training.optimizers.{phase}.learning_rate"]
-            if options.get("label_smoothing") == 0 and LOSSES[options["loss"]["name"]].labels:
+            if options.get("label_smoothing") == 0 and LOSSES[options["loss"].name].labels:
                 ways.insert(0, "model.label_smoothing=0.1")
             if options.get("merged_batches") is False:
                 ways.insert(0, "model.merged_batches=true")

@@ -20,7 +20,7 @@ class Warnings(Callback):
 
     def begin(self, trainer: Trainer) -> None:
         self.monitors = Monitors(
-            trainer.journal.lines, trainer.journal.roles, trainer.model.healthy, trainer.model.options.model_dump()
+            trainer.journal.lines, trainer.journal.roles, trainer.model.healthy, dict(trainer.model.options)
         )
 
     def logged(self, trainer: Trainer, line: Line) -> None:
