@@ -379,7 +379,7 @@ def test_everything_that_changes_an_image_is_told(tmp_path: Path) -> None:
 
 def test_all_that_are_scaled_down_are_counted_and_an_example_is_named_once(tmp_path: Path) -> None:
     for i, size in enumerate([(8, 8), (9, 9), (12, 9), (30, 8)]):
-        write(tmp_path / "set" / f"{i}.png", saved(Image.new("RGB", size), "PNG"))
+        write(tmp_path / "set" / f"of-size-{i}.png", saved(Image.new("RGB", size), "PNG"))
     flat(tmp_path / "set", 30)
     notes = read(tmp_path / "set").notes
     scaled = next(note for note in notes if "scaled down" in note.what)
