@@ -200,6 +200,9 @@ def test_a_page_draws_the_models_images_by_itself(name: str, tmp_path: Path, mon
         page.keyboard.press("ArrowRight")
         page.get_by_role("button", name="New one").click()
         assert all(url.startswith((address, "blob:")) for url in asked), asked
+        assert page.text_content("#across") == ("direction 1" if run.latents(1).shape[1] > 2 else "latent 1")
+        page.goto((tmp_path / "page" / "index.html").as_uri())
+        page.get_by_text("open http://localhost:8000").wait_for()
         browser.close()
         server.shutdown()
 

@@ -14,9 +14,10 @@ from zeuxis.errors import UserError
 from zeuxis.evaluation import nearest_images
 from zeuxis.figures import draw_all, kinds
 from zeuxis.figures.codes import sweep
-from zeuxis.figures.export import whole_rows
+from zeuxis.figures.export import save_images, whole_rows
 from zeuxis.figures.prior import aggregate_posterior
 from zeuxis.figures.side_by_side import side_by_side
+from zeuxis.figures.style import fitting
 from zeuxis.latent import attribute_direction
 from zeuxis.run import Run
 
@@ -225,6 +226,28 @@ def test_the_aggregate_posterior_is_drawn_from_each_posterior(trained: dict[str,
     z = (encoded - posterior.mean.numpy()) / np.exp(posterior.logvar.numpy() / 2)
     assert abs(z.mean()) < 0.2
     assert 0.85 < z.std() < 1.15
+
+
+def test_long_names_are_wrapped_and_shortened() -> None:
+    assert fitting("daisy", 9, 3) == "daisy"
+    assert fitting("Große Blüten im Garten", 9, 3) == "Große\nBlüten im\nGarten"
+    assert fitting("Große Blüten im Garten", 16) == "Große Blüten im…" and fitting("Rindfleisch", 6) == "Rindf…"
+    lines = fitting("a b c d e f g h i j k l m n o p q r s t u v w", 9, 3).splitlines()
+    assert len(lines) == 3 and max(map(len, lines)) <= 9 and lines[-1].endswith("…")
+
+
+def test_a_grid_names_its_rows_beside_enlarged_pictures(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((3, 16, 16, 1))
+    plain, named = (
+        Image.open(save_images(images, tmp_path / name, 1, rows)).convert("RGB")
+        for name, rows in (("plain", ()), ("named", ("picture", "reconstruction", "edit")))
+    )
+    assert plain.width == 64 and named.height == 3 * 128 + 2 * 8, "enlarged by 8"
+    margin = np.asarray(named)[:, : named.width - 128]
+    for third in np.array_split(margin, 3):
+        assert (third < 200).any(), "a name"
+    right = np.asarray(named)[:128, -128:, 0]
+    assert np.array_equal(right, right[::8, ::8].repeat(8, 0).repeat(8, 1)), "each pixel is a square"
 
 
 def test_runs_side_by_side(trained: dict[str, Run], more: dict[str, Run], tmp_path: Path) -> None:

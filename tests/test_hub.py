@@ -20,7 +20,7 @@ pytest.importorskip("huggingface_hub", reason="zeuxis[hub] is not installed")
 from zeuxis.errors import UserError
 from zeuxis.evaluation.evaluate import evaluate
 from zeuxis.export import export
-from zeuxis.export.hub import pull, push
+from zeuxis.export.hub import card, pull, push
 from zeuxis.run import Run
 
 COMMIT, PLACE = "1" * 40, "/{repo_id}/resolve/{revision}/{filename}"
@@ -121,6 +121,8 @@ def test_the_card_tells_what_is_known(trained: dict[str, Run], tmp_path: Path) -
     text = (tmp_path / "hub" / "README.md").read_text("utf-8")
     header = yaml.safe_load(text.split("---")[1])
     assert header["library_name"] == "zeuxis" and "gan" in header["tags"] and "license" not in header
+    assert header["pipeline_tag"] == "unconditional-image-generation"
+    assert "pipeline_tag" not in yaml.safe_load(card(trained["cgan"]).split("---")[1])
     assert "their licence: CC BY 4.0" in text and "| fid | " in text and f"seed {run.recipe.training.seed}" in text
     assert (tmp_path / "hub" / "samples.png").stat().st_size > 1000 and "(losses.png)" in text
 

@@ -24,6 +24,7 @@ from zeuxis.data import Dataset, choose, choose_classes, load
 from zeuxis.data import cache as cache_module
 from zeuxis.data import files as files_module
 from zeuxis.data.files import Archive, decode
+from zeuxis.data.notes import Note, in_sentences
 from zeuxis.data.registry import SOURCES
 from zeuxis.errors import UserError
 from zeuxis.figures.datasheet import datasheet
@@ -374,6 +375,19 @@ def test_everything_that_changes_an_image_is_told(tmp_path: Path) -> None:
     assert set(dataset.left_out) == {"clip.mp4", "note.txt", ".hidden.png", "x.png"}
     assert said(read(tmp_path / "set")) == said(dataset), "the cache keeps them"
     assert dataset.describe()["notes"] == [str(note) for note in dataset.notes]
+
+
+def test_all_that_are_scaled_down_are_counted_and_an_example_is_named_once(tmp_path: Path) -> None:
+    for i, size in enumerate([(8, 8), (9, 9), (12, 9), (30, 8)]):
+        write(tmp_path / "set" / f"of-size-{i}.png", saved(Image.new("RGB", size), "PNG"))
+    flat(tmp_path / "set", 30)
+    notes = read(tmp_path / "set").notes
+    scaled = next(note for note in notes if "scaled down" in note.what)
+    assert scaled.count == 2, "9x9, and 12x9 of which 9x9 are used; 30x8 is only cropped"
+    several = [Note("cropped", 2, "not square", "a.png (3x4)", 9), Note("converted", 3, "turned grey", "a.png", 9)]
+    assert in_sentences(several) == [
+        "2 of 9 images are not square, such as a.png (3x4).", "3 of 9 images are turned grey.",
+    ]  # fmt: skip
 
 
 def test_names_of_classes_are_no_formulas(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import unicodedata
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from zeuxis.figures import draw_all
 from zeuxis.models import MODELS
 from zeuxis.models.losses import LOSSES
 from zeuxis.report.citing import bibtex, references, uses
-from zeuxis.report.table import Table, brief, render
+from zeuxis.report.table import Table, _machines, brief, render
 from zeuxis.run import Run
 from zeuxis.training.optimizers import OPTIMIZERS
 
@@ -58,15 +59,15 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *w
 
 def test_every_format_holds_the_values_and_marks_the_best(table: Table) -> None:
     latex = render(table, "latex")
-    assert r"fid $\downarrow$ & \textbf{1.234} $\pm$ 0.1 & 12,346 $\pm$ 1,234 & -- \\" in latex
-    assert r"elbo $\uparrow$ & $-$99.5 & $-$4.25 $\pm$ 0.5 & $\geq$ $-$1e$-$07 $\pm$ 0.5 \\" in latex
+    assert r"FID $\downarrow$ & \textbf{1.23} $\pm$ 0.10 & 12,300 $\pm$ 1,200 & -- \\" in latex
+    assert r"ELBO $\uparrow$ & $-$99.5 & $-$4.25 $\pm$ 0.50 & $\geq$ 0.00 $\pm$ 0.50 \\" in latex
     assert r"50 \% of\_\{x\}\textasciicircum{}2 \& more\textasciitilde{}\#1 \textbackslash{}" in latex
     markdown = render(table, "markdown").splitlines()
-    assert markdown[2] == "| fid ↓ | **1.234** ± 0.1 | 12,346 ± 1,234 | – |"
+    assert markdown[2] == "| FID ↓ | **1.23** ± 0.10 | 12,300 ± 1,200 | – |"
     assert len(re.findall(r"(?<!\\)\|", markdown[0])) == 5, "a bar in a name is no border"
     assert markdown[-1] == table.methods
     page = render(table, "html")
-    assert "<td>fid ↓</td><td><b>1.234</b> ± 0.1</td><td>12,346 ± 1,234</td><td>–</td>" in page
+    assert "<td>FID ↓</td><td><b>1.23</b> ± 0.10</td><td>12,300 ± 1,200</td><td>–</td>" in page
     assert "&lt;a|b&gt;" in page and "<a|b>" not in page
     records = json.loads(render(table, "json"))
     assert records["methods"] == table.methods
@@ -83,6 +84,23 @@ def test_every_format_holds_the_values_and_marks_the_best(table: Table) -> None:
     assert [(row["run"], float(row["value"]), row["seeds"]) for row in rows] == [
         (record["run"], record["value"], " ".join(map(str, record["seeds"]))) for record in records["values"]
     ]
+
+
+def test_a_table_for_readers_leaves_out_what_describes_the_images_alone(table: Table) -> None:
+    floor = Row("fid_floor", "real images", "", None, (Cell(Value(1.0), None, False),) * 3)
+    longer = replace(table, rows=(*table.rows, floor, floor._replace(name="ms_ssim")))
+    assert "FID floor" not in render(longer, "markdown") and "fid_floor" in render(longer, "csv")
+    assert "MS-SSIM" in render(longer, "latex")
+    chosen = render(longer, "markdown", ["fid_floor", "elbo"])
+    assert [line.split(" ")[1] for line in chosen.splitlines()[2:4]] == ["ELBO", "FID"] and "| FID ↓" not in chosen
+
+
+def test_machines_are_named_once(trained: dict[str, Run]) -> None:
+    one, two, gpu = (Run(trained["vae"].path) for _ in range(3))
+    for run, facts in ((one, {"threads": 1}), (two, {"threads": 2}), (gpu, {"gpu": "One GPU"})):
+        run.__dict__["environment"] = {**trained["vae"].environment, "processor": "CPU", "gpu": None, **facts}
+    assert _machines([two, one, gpu, one]) == ["CPU, 1 or 2 threads", "One GPU"]
+    assert _machines([one]) == ["CPU, 1 thread"]
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
@@ -123,8 +141,11 @@ def test_compare_prints_the_table_of_its_report(
     out, said = call(capsys, monkeypatch, *words, "--to", "markdown")
     assert out.startswith("| measure | digits-vae | digits-gan |") and "Holm's correction" in out
     assert str(tmp_path / "c.html") in "".join(said.split())
+    assert "FID floor" not in out and "| Recall" in out
+    only = call(capsys, monkeypatch, *words, "--to", "markdown", "--only", "fid,fid_floor")[0]
+    assert re.findall(r"^\| (FID\w*(?: floor)?)", only, flags=re.M) == ["FID", "FID floor"]
     page = (tmp_path / "c.html").read_text("utf-8")
-    fid = re.search(r"^\| fid ↓ \| \**([\d.,]+)", out, flags=re.M)
+    fid = re.search(r"^\| FID ↓ \| \**([\d.,]+)", out, flags=re.M)
     assert fid and fid[1] in page
 
 

@@ -49,7 +49,7 @@ def test_what_only_reads_copies_nothing(tmp_path: Path) -> None:
 def test_a_report_of_one_has_its_curves_and_numbers(tmp_path: Path) -> None:
     run = find_run("pretrained/digits-cgan", tmp_path)
     page = run_report(run).read_text("utf-8")
-    assert "Losses" in page and 'id="measured"' in page and "times that of real images" in page
+    assert "Losses" in page and 'id="measured"' in page and "as other real images are" in page
 
 
 def test_unknown_names_are_told_and_others_are_listed(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -738,6 +739,25 @@ def test_monitors_see_a_collapsed_posterior() -> None:
     assert not any(Monitors([], ROLES)(line) for line in lines(0.7, 0.01, WINDOW)), "one line is not enough"
     monitors = Monitors([], ROLES)
     assert any("collapsed" in words for line in lines(0.7, 0.01, WINDOW) for words in monitors(line))
+
+
+def test_monitors_do_not_advise_what_is_set_already() -> None:
+    def said(accuracy: float, kl: float, **options: object) -> str:
+        monitors = Monitors([], ROLES, options=options)
+        return " ".join(words for line in lines(accuracy, kl, WINDOW) for words in monitors(line))
+
+    assert said(0.7, 0.01, kl_weight=2.0, kl_warmup=0.0, free_bits=0.0).endswith(
+        "Try a model.kl_weight below 2, model.kl_warmup, or model.free_bits."
+    )
+    assert "a model.kl_warmup of more than 6 epochs, or model.free_bits" in said(
+        0.7, 0.01, kl_weight=2.0, kl_warmup=6.0, free_bits=0.0
+    )
+    assert "Try" not in said(0.7, 0.01), "nothing is known to help"
+    winning = said(1.0, 5.0, merged_batches=True, label_smoothing=0.0, loss=SimpleNamespace(name="least-squares"))
+    assert "merged_batches" not in winning and "Try model.label_smoothing=0.1, dropout" in winning
+    assert "smoothing" not in said(1.0, 5.0, label_smoothing=0.0, loss=SimpleNamespace(name="hinge")), (
+        "it has no labels"
+    )
 
 
 def test_monitors_say_when_it_is_too_early() -> None:

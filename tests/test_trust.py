@@ -23,10 +23,10 @@ from zeuxis.evaluation.evaluate import evaluate
 from zeuxis.evaluation.frechet import Moments, extrapolated, frechet_between, frechet_distance
 from zeuxis.evaluation.kernel import kernel_distance, squared_discrepancy
 from zeuxis.evaluation.likelihood import bits, bounds, latents
-from zeuxis.evaluation.measure import Material, Value, jackknife
+from zeuxis.evaluation.measure import Material, Value, jackknife, with_error
 from zeuxis.evaluation.memorisation import copying, nearer, tails
 from zeuxis.evaluation.neighbourhoods import neighbourhoods
-from zeuxis.evaluation.ranking import mean_ranks, pooled, ranked
+from zeuxis.evaluation.ranking import mean_ranks, pooled, ranked, unvaried
 from zeuxis.evaluation.reconstruction import errors, fidelity
 from zeuxis.evaluation.similarity import ms_ssim, ssim
 from zeuxis.evaluation.smoothness import path_length
@@ -519,4 +519,30 @@ def test_repeats_are_pooled_with_the_spread_between_them() -> None:
     assert alike is not None and alike["measures"]["fid"]["stderr"] == pytest.approx(0.6 / np.sqrt(2))
     assert pooled([found(9.0), None]) is None and pooled([found(9.0)]) == found(9.0)
     same = pooled([found(9.0, 0.0), found(9.0, 0.0)])
-    assert same is not None and same["measures"]["fid"]["stderr"] is None
+    assert same is not None and same["measures"]["fid"]["stderr"] == 0
+    rounded = pooled([found(0.2, 0.0), found(0.2 + 3e-17, 1e-18)])
+    assert rounded is not None and with_error(Value(**rounded["measures"]["fid"])) == "0.2 ± 0"
+    assert not ranked([same, pooled([found(10.0, 0.0), found(10.0, 0.0)])])[0].cells[0].best
+
+
+def test_one_image_for_all_latents_is_never_the_best() -> None:
+    def found(length: float, support: float) -> dict[str, object]:
+        return {"measures": {"path_length": Value(length, 0.1, 100)._asdict(), "support": Value(support)._asdict()}}
+
+    rows = {row.name: row for row in ranked([found(2.0, 1.00004), found(20.0, 40.0), found(30.0, 40.0)])}
+    assert not any(cell.best for cell in rows["path_length"].cells)
+    assert unvaried(list(rows.values()), ["a", "b", "c"]) == ["a"]
+    rows = {row.name: row for row in ranked([found(2.0, 2.5), found(20.0, 40.0)])}
+    assert rows["path_length"].cells[0].best and not unvaried(list(rows.values()), ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "text"),
+    [
+        (82.31, 15.2, "82 ± 15"), (1.2345, 0.1, "1.23 ± 0.10"), (12345.6, 1234.0, "12,300 ± 1,200"),
+        (-1e-7, 0.5, "0.00 ± 0.50"), (9.413e-7, 6.3e-8, "9.413e-07 ± 6.3e-08"), (5.0, 0.0996, "5.00 ± 0.10"),
+        (8.5, None, "8.5"), (0.98, 0.0, "0.98 ± 0"),
+    ],
+)  # fmt: skip
+def test_a_value_has_the_digits_of_its_error(value: float, stderr: float | None, text: str) -> None:
+    assert with_error(Value(value, stderr)) == text

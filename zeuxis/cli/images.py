@@ -94,7 +94,7 @@ def reconstruct(
         again = opened.reconstruct(images, opened.condition_for(images, label))
         errors = np.square(images - again).mean(axis=(1, 2, 3))
         folder = out or samples_folder(opened, "pictures")
-        grid = save_images(np.concatenate([images, again]), folder, columns=len(images))
+        grid = save_images(np.concatenate([images, again]), folder, len(images), ("picture", "reconstruction"))
         echo("\n".join([*(f"{path}: MSE {e:.6f}" for path, e in zip(pictures, errors, strict=True)), str(grid)]))
         return
     if label is not None:
@@ -103,7 +103,7 @@ def reconstruct(
     error = mean_squared_error(all_images, opened.reconstruct(all_images, opened.condition(labels)))
     images, labels = opened.test_images(n)
     both = np.concatenate([images, opened.reconstruct(images, opened.condition(labels))])
-    grid = save_images(both, out or samples_folder(opened, "reconstructions"), columns=len(images))
+    grid = save_images(both, out or samples_folder(opened, "reconstructions"), len(images), ("image", "reconstruction"))
     echo(f"test MSE {error:.6f} over {len(all_images):,} images\n{grid}")
 
 

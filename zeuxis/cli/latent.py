@@ -116,7 +116,7 @@ def edit(
     images = opened.read_files(pictures)
     shown, edited = move(opened, images, attributes=attributes, along=along, label=label)
     rows = np.concatenate([images, shown, edited])
-    echo(save_images(rows, out or samples_folder(opened, "edits"), columns=len(images)))
+    echo(save_images(rows, out or samples_folder(opened, "edits"), len(images), ("picture", "reconstruction", "edit")))
 
 
 def _steps(text: str, example: str) -> tuple[str, float]:

@@ -15,6 +15,7 @@ from zeuxis.cli.shared import (
     Jobs,
     Minutes,
     On,
+    Only,
     Out,
     Plugins,
     RecipeName,
@@ -36,6 +37,7 @@ from zeuxis.cli.shared import (
     print_comparison,
     print_table,
     show,
+    table_rows,
 )
 from zeuxis.errors import UserError
 from zeuxis.files import path_part
@@ -84,7 +86,7 @@ def evaluate(
 
     from zeuxis.evaluation.evaluate import evaluate as measure
     from zeuxis.evaluation.features import JUDGES, judge_by_name
-    from zeuxis.evaluation.measure import ARROWS, as_text, by_name, error_as_text
+    from zeuxis.evaluation.measure import ARROWS, Value, by_name, error_as_text, figure_as_text
     from zeuxis.evaluation.verdict import training_state, verdict
 
     names = names_in(only)
@@ -105,8 +107,7 @@ def evaluate(
         from zeuxis.evaluation.ranking import ranked
         from zeuxis.report.table import Table as Measures
 
-        rows = [row for row in ranked([evaluation]) if not names or row.name in names]
-        print_table(Measures.of([[opened]], [opened.name], rows, samples, seed), to)
+        print_table(Measures.of([[opened]], [opened.name], ranked([evaluation]), samples, seed), to, names)
         return
     sentences = [*verdict(opened, evaluation), *training_state(opened)]
     echo("\n".join([*sentences, ""]) if sentences else "")
@@ -120,7 +121,8 @@ def evaluate(
         error = error_as_text(value["stderr"]) if value["stderr"] is not None else ""
         definition = definitions[name]
         table.add_row(
-            name + ARROWS[definition.better], ("≥ " if value.get("at_least") else "") + as_text(value["value"]), error,
+            name + ARROWS[definition.better],
+            ("≥ " if value.get("at_least") else "") + figure_as_text(Value(**value)), error,
             f"{value['n']:,}" if value["n"] else "", definition.gives[name],
         )  # fmt: skip
     show(table)
@@ -168,6 +170,7 @@ def compare(
     samples: Samples = 2000,
     out: Out = None,
     to: To = None,
+    only: Only = "",
     runs: Runs = None,
     trust: Trusted = False,
     plugin: Plugins = None,
@@ -175,8 +178,9 @@ def compare(
     """Compare runs in a report: one self-contained HTML file."""
     from zeuxis.study import compare as side_by_side
 
+    chosen = table_rows(only, to)
     opened = [open_run(name, runs, trust) for name in names]
-    print_comparison(side_by_side(opened, out, seeds=seeds, samples=samples), to)
+    print_comparison(side_by_side(opened, out, seeds=seeds, samples=samples), to, chosen)
 
 
 @app.command()
@@ -195,6 +199,7 @@ def benchmark(
     on: On = "local",
     out: Annotated[Path | None, typer.Option(help="folder for runs and report [default: RUNS/benchmark-DATA]")] = None,
     to: To = None,
+    only: Only = "",
     runs: Runs = None,
     trust: Trusted = False,
     plugin: Plugins = None,
@@ -204,6 +209,7 @@ def benchmark(
     from zeuxis.recipe import parse_override
     from zeuxis.study import benchmark as run_benchmark
 
+    chosen = table_rows(only, to)
     folder = out or runs_dir(runs) / path_part(f"benchmark-{Path(data).stem}")
     overrides: dict[str, Any] = dict(parse_override(text) for text in settings or [])
     overrides["plugins"] = [*overrides.get("plugins", []), *map(str, plugin or ())]
@@ -213,7 +219,7 @@ def benchmark(
     )  # fmt: skip
     if to is None:
         print_brief(compared.table)
-    print_comparison(compared, to)
+    print_comparison(compared, to, chosen)
 
 
 @app.command()
@@ -251,6 +257,7 @@ def sweep(
     on: On = "local",
     out: Annotated[Path | None, typer.Option(help="folder for runs and report [default: RUNS/sweep-RECIPE]")] = None,
     to: To = None,
+    only: Only = "",
     runs: Runs = None,
     trust: Trusted = False,
     plugin: Plugins = None,
@@ -267,6 +274,7 @@ def sweep(
     from zeuxis.study import parse_axis
     from zeuxis.study import sweep as run_sweep
 
+    chosen = table_rows(only, to)
     compared = run_sweep(
         loaded, [parse_axis(text) for text in over], out or runs_dir(runs) / f"sweep-{loaded.name}",
         search=search.value, trials=trials, shown=names_in(measures), samples=samples, jobs=jobs, on=on,
@@ -274,7 +282,7 @@ def sweep(
     )  # fmt: skip
     if to is None:
         print_brief(compared.table, names_in(measures))
-    print_comparison(compared, to)
+    print_comparison(compared, to, chosen)
 
 
 @app.command()

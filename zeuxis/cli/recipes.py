@@ -13,7 +13,6 @@ import typer
 from zeuxis.cli.shared import (
     DataOption,
     Minutes,
-    Out,
     Plugins,
     Settings,
     Trusted,
@@ -169,12 +168,14 @@ def data_info(
     ] = "64",
     fit: Annotated[Fit, typer.Option(help="what happens to images of another shape, as data.fit")] = Fit.crop,
     path: Annotated[str, typer.Option(help="folder or archive, for a source that reads one")] = "",
-    out: Out = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the sample sheet [default: NAME-sheet.png in the current folder]")
+    ] = None,
     plugin: Plugins = None,
 ) -> None:
-    """Describe a data set and draw a sample sheet. Prints counts, sizes and classes or attributes."""
+    """Describe a data set. Prints counts, sizes and classes or attributes, and writes a sample sheet, a picture."""
     from zeuxis.data import TO_COLOUR, choose, load
-    from zeuxis.data.notes import LONGEST
+    from zeuxis.data.notes import LONGEST, in_sentences
     from zeuxis.figures.datasheet import datasheet
     from zeuxis.recipe import DataOptions
     from zeuxis.sizing import size_of
@@ -200,12 +201,12 @@ def data_info(
         lines.append("attributes  " + ", ".join(f"{name} {share:.0%}" for name, share in shares))
     # The sheet is always in colour, so for an all-grey set the note about the conversion says nothing.
     notes = [note for note in dataset.notes if not (note.what == TO_COLOUR and dataset.source["channels"] == 1)]
-    lines += [f"{note.kind:<11} {note}" for note in notes]
+    lines += [f"{note.kind:<11} {words}" for note, words in zip(notes, in_sentences(notes), strict=True)]
     lines += [f"            {name[:LONGEST]}: {reason}" for name, reason in list(dataset.left_out.items())[:SHOWN]]
     if len(dataset.left_out) > SHOWN:
         lines.append(f"            and {len(dataset.left_out) - SHOWN:,} more")
     sheet = datasheet(dataset, out or Path(path_part(f"{Path(data).stem}-sheet.png")))
-    lines.append(f"sheet       {sheet}")
+    lines.append(f"sheet       {sheet}{'' if out else ', written to the current folder; --out names another place'}")
     echo("\n".join(lines))
 
 

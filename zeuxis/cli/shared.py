@@ -15,10 +15,11 @@ from zeuxis.files import path_part, require_inside
 from zeuxis.trust import Trust
 
 __all__ = [
-    "Attribute", "Classes", "DataOption", "Epochs", "Form", "Jobs", "Label", "Minutes", "On", "Out", "Pictures",
+    "Attribute", "Classes", "DataOption", "Epochs", "Form", "Jobs", "Label", "Minutes", "On", "Only", "Out", "Pictures",
     "Plugins", "RecipeName", "RunName", "RunNames", "Runs", "Samples", "SamplingOptions", "Seed", "Seeds", "Settings",
     "Steps", "To", "Track", "Trusted", "app", "budget", "columns", "data_app", "echo", "names_in", "open_run",
     "overrides_of", "print_brief", "print_comparison", "print_table", "recipe_of", "runs_app", "samples_folder", "show",
+    "table_rows",
 ]  # fmt: skip
 
 # Columns of an output that is no terminal.
@@ -100,6 +101,7 @@ class Form(StrEnum):
 
 
 To = Annotated[Form | None, typer.Option("--to", help="print the table of measures in this format")]
+Only = Annotated[str, typer.Option(metavar="NAMES", help="rows of that table: measures, separated by commas")]
 Out = Annotated[Path | None, typer.Option(help="where to write")]
 Track = Annotated[
     str, typer.Option(metavar="NAMES", help="trackers that follow it: tensorboard, mlflow, wandb, separated by commas")
@@ -236,12 +238,27 @@ def columns() -> int:
     return output.width if output.is_terminal or "COLUMNS" in os.environ else UNCUT
 
 
-def print_table(table: Any, to: Form) -> None:
+def table_rows(only: str, to: Form | None) -> list[str]:
+    """The measures that --only names, checked before anything is trained or measured."""
+    from zeuxis.errors import one_of
+    from zeuxis.evaluation.measure import by_name
+
+    names = names_in(only)
+    if unknown := [name for name in names if name not in by_name()]:
+        raise one_of("measure", unknown[0], by_name())
+    if names and to is None:
+        raise UserError("--only chooses rows of the table that --to prints; add --to markdown, or drop --only.")
+    return names
+
+
+def print_table(table: Any, to: Form, only: Sequence[str] = ()) -> None:
     """Prints a table of measures; CSV has no place for the methods, which standard error shows."""
     from zeuxis.progress import say
     from zeuxis.report.table import render
 
-    echo(render(table, to))
+    if missing := [name for name in only if name not in {row.name for row in table.rows}]:
+        say(f"Not in the table, because it was not measured: {', '.join(missing)}.")
+    echo(render(table, to, only))
     if to is Form.csv:
         say(table.methods)
 
@@ -261,14 +278,14 @@ def print_brief(table: Any, names: Sequence[str] = ()) -> None:
     show(shown)
 
 
-def print_comparison(compared: Any, to: Form | None) -> None:
+def print_comparison(compared: Any, to: Form | None, only: Sequence[str] = ()) -> None:
     """Prints the path of a report or, if a format is named, its table of measures."""
     from zeuxis.progress import say
 
     if to is None:
         echo(compared.path)
         return
-    print_table(compared.table, to)
+    print_table(compared.table, to, only)
     say(str(compared.path))
 
 

@@ -341,7 +341,7 @@ def tell(tally: Tally, name: str, image: Prepared, options: DataOptions) -> None
             "stretch": ("stretched", f"the whole is stretched to {size}"),
         }[options.fit]
         tally.add(kind, f"not {shape}: {what}", f"{name} ({width}x{height})")
-    if (max if options.fit == "pad" else min)(width / stored.width, height / stored.height) >= 2:
+    if (max if options.fit == "pad" else min)(width / stored.width, height / stored.height) > 1:
         tally.add("converted", f"scaled down to {stored}", f"{name} ({width}x{height})")
     if image.grey != (options.channels == 1):
         tally.add("converted", TO_COLOUR if image.grey else TO_GREY, name)

@@ -19,7 +19,7 @@ import numpy as np
 from zeuxis.data.arrays import store
 from zeuxis.data.cache import Decoded, decoded
 from zeuxis.data.files import readable
-from zeuxis.data.notes import Note
+from zeuxis.data.notes import Note, in_sentences
 from zeuxis.data.records import Stream
 from zeuxis.data.registry import SOURCES, Collection, lookup
 from zeuxis.data.shards import are_shards
@@ -85,7 +85,7 @@ class Dataset:
             "attributes": list(self.attribute_names),
             "factors": list(self.factor_names),
             "numbers": [list(scale) for scale in self.scales],
-            "notes": [str(note) for note in self.notes],
+            "notes": in_sentences(self.notes),
             "sizes": self.source["sizes"],
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Note", "Tally", "of_left_out"]
+__all__ = ["Note", "Tally", "in_sentences", "of_left_out"]
 
 # Characters of an example that are shown; the name of a file in a zip may have 65,535.
 LONGEST = 300
@@ -32,11 +32,16 @@ class Note:
     noun: str = "image"
 
     def __str__(self) -> str:
+        return self.in_words()
+
+    def in_words(self, *, example: bool = True) -> str:
+        """Returns the note as a sentence, with or without its example."""
         of = f" of {self.total:,}" if self.total else ""
         plural = "s" if (self.total or self.count) != 1 else ""
         verb = "is" if self.count == 1 else "are"
-        example = self.example if len(self.example) < LONGEST else f"{self.example[:LONGEST]}..."
-        return f"{self.count:,}{of} {self.noun}{plural} {verb} {self.what}, such as {example}."
+        named = self.example if len(self.example) < LONGEST else f"{self.example[:LONGEST]}..."
+        such_as = f", such as {named}" if example else ""
+        return f"{self.count:,}{of} {self.noun}{plural} {verb} {self.what}{such_as}."
 
 
 class Tally:
@@ -53,6 +58,16 @@ class Tally:
     def notes(self, total: int = 0, noun: str = "image") -> list[Note]:
         """Returns a note for each kind, in the order of their first images."""
         return [Note(kind, n, what, first, total, noun) for (kind, what), (n, first) in self._counts.items()]
+
+
+def in_sentences(notes: Iterable[Note]) -> list[str]:
+    """Returns notes as sentences that name an example at the first of its notes, and again where it is the only one."""
+    named, sentences = set[str](), []
+    for note in notes:
+        file = note.example.partition(" (")[0]
+        sentences.append(note.in_words(example=note.count == 1 or file not in named))
+        named.add(file)
+    return sentences
 
 
 def of_left_out(files: Mapping[str, str], used: Iterable[str] = ()) -> list[Note]:

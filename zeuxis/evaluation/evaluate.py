@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from zeuxis.errors import UserError, one_of, quoted, require_within
 from zeuxis.evaluation.judge import Judge, RandomFeatures, find_judge, find_or_train_judge, judge_name, judged
-from zeuxis.evaluation.measure import Material, Value, by_name, measures
+from zeuxis.evaluation.measure import ROUNDING, Material, Value, by_name, measures
 from zeuxis.evaluation.people import GIVES, figures_of
 from zeuxis.files import why, write_file
 from zeuxis.progress import bar, say
@@ -212,8 +212,8 @@ def _measured(
 
 
 def _honest(figure: Value) -> Value:
-    """Returns the figure without its standard error if that is not finite, or 0, which would claim certainty."""
-    known = figure.stderr is not None and 0 < figure.stderr < math.inf
+    """Returns the figure without its standard error if that is not finite, or 0 up to rounding: a false certainty."""
+    known = figure.stderr is not None and ROUNDING * abs(figure.value) < figure.stderr < math.inf
     return figure if known else figure._replace(stderr=None)
 
 

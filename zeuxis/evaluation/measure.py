@@ -20,6 +20,7 @@ from zeuxis.run import Run
 
 __all__ = [
     "ARROWS",
+    "ROUNDING",
     "Figures",
     "Material",
     "Measure",
@@ -27,6 +28,7 @@ __all__ = [
     "as_text",
     "by_name",
     "error_as_text",
+    "figure_as_text",
     "has_classifier",
     "has_judge",
     "jackknife",
@@ -49,10 +51,24 @@ T = TypeVar("T")
 ARROWS = {"low": " ↓", "high": " ↑", "": ""}
 
 
+# A spread below this share of the value comes from rounding, not from what was measured.
+ROUNDING = 1e-9
+# Decimal places from which a figure is written with an exponent.
+DECIMALS = 6
+
+
 def with_error(value: Value) -> str:
     """Returns a measured value as text, with its standard error if that is known."""
     error = f" ± {error_as_text(value.stderr)}" if value.stderr is not None else ""
-    return ("≥ " if value.at_least else "") + as_text(value.value) + error
+    return ("≥ " if value.at_least else "") + figure_as_text(value) + error
+
+
+def figure_as_text(value: Value) -> str:
+    """Returns a figure as text, to the last digit that its standard error is written with; else as `as_text`."""
+    places = _places(value.stderr) if value.stderr else None
+    if places is None or places > DECIMALS:
+        return as_text(value.value)
+    return _fixed(value.value, places)
 
 
 def as_text(value: float) -> str:
@@ -61,8 +77,18 @@ def as_text(value: float) -> str:
 
 
 def error_as_text(error: float) -> str:
-    """Returns a standard error as text with two significant digits, or as an integer from 100 on."""
-    return f"{error:.2g}" if error < 99.5 else f"{error:,.0f}"
+    """Returns a standard error as text with two significant digits."""
+    return "0" if error == 0 else f"{error:.2g}" if _places(error) > DECIMALS else _fixed(error, _places(error))
+
+
+def _places(error: float) -> int:
+    """Returns the decimal places of an error's second significant digit; negative from 100 on."""
+    return 1 - int(f"{error:.1e}".partition("e")[2])
+
+
+def _fixed(value: float, places: int) -> str:
+    """Returns a number rounded to decimal places, without a sign where it becomes 0."""
+    return f"{round(value, places) + 0.0:,.{max(places, 0)}f}"
 
 
 class Value(NamedTuple):

@@ -11,6 +11,9 @@ p-values, one for each other run, are corrected by Holm: from the smallest, they
 runs there are. There is no correction across rows: each is a question of its own, and of twenty rows without a
 difference one is marked on average.
 
+A run that makes one image for all latents (`support` below 2) is never marked: its one image may lie among the real
+ones, and a way between two of its samples has no length.
+
 Sources: B. L. Welch, The generalization of "Student's" problem when several different population variances are
 involved, Biometrika 34, 1947; S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal
 of Statistics 6, 1979.
@@ -24,19 +27,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import ttest_ind_from_stats
 
-from zeuxis.evaluation.measure import Value, measures
+from zeuxis.evaluation.measure import ROUNDING, Value, measures
 
-__all__ = ["Cell", "Row", "differ", "mean_ranks", "pooled", "ranked"]
+__all__ = ["Cell", "Row", "differ", "mean_ranks", "pooled", "ranked", "unvaried"]
 
 LEVEL = 0.05
+# Below this support, all samples are one image.
+VARIED = 2
 
 
 class Cell(NamedTuple):
-    """One run in a row: its value, its rank from 1, and whether the test says that it is better than all others."""
+    """One run in a row: its value, its rank from 1, whether the test says that it is better than all others, and
+    whether the run's samples vary."""
 
     value: Value | None
     rank: int | None
     best: bool
+    varied: bool = True
 
 
 class Row(NamedTuple):
@@ -65,10 +72,8 @@ def pooled(evaluations: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any]
         if len(values) == len(present) and len({value.features for value in values}) == 1:
             figures = np.array([value.value for value in values])
             measuring = np.square([value.stderr or 0.0 for value in values]).mean()
-            spread = max(figures.var(ddof=1), measuring)
-            stderr = (
-                float(np.sqrt(spread / len(figures))) if spread else None
-            )  # equal values without errors: nothing is known of the spread
+            spread = max(figures.var(ddof=1), measuring) ** 0.5
+            stderr = float(spread / len(figures) ** 0.5) if spread > ROUNDING * abs(figures.mean()) else 0.0
             bound = any(value.at_least for value in values)
             n = len(figures)
             measures[name] = Value(float(figures.mean()), stderr, n, values[0].features, bound, groups=n)._asdict()
@@ -78,6 +83,8 @@ def pooled(evaluations: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any]
 def ranked(evaluations: Sequence[Mapping[str, Any] | None]) -> list[Row]:
     """Arranges evaluations in rows by measure; distances in different features go into different rows."""
     rows = []
+    supports = [_value(evaluation, "support") for evaluation in evaluations]
+    varied = [support is None or support.at_least or support.value >= VARIED for support in supports]
     for measure in measures():
         if measure.name == "parameters":  # costs have their own table
             continue
@@ -85,8 +92,14 @@ def ranked(evaluations: Sequence[Mapping[str, Any] | None]) -> list[Row]:
             values = [_value(evaluation, name) for evaluation in evaluations]
             for features in dict.fromkeys(value.features for value in values if value):
                 in_space = [value if value and value.features == features else None for value in values]
-                rows.append(Row(name, meaning, measure.better, features, _cells(in_space, measure.better)))
+                rows.append(Row(name, meaning, measure.better, features, _cells(in_space, measure.better, varied)))
     return rows
+
+
+def unvaried(rows: Sequence[Row], labels: Sequence[str]) -> list[str]:
+    """Returns the labels of the runs whose samples are all one image."""
+    columns = zip(labels, zip(*(row.cells for row in rows), strict=True), strict=False)
+    return [label for label, cells in columns if not all(cell.varied for cell in cells)]
 
 
 def mean_ranks(rows: Sequence[Row]) -> list[float | None]:
@@ -101,7 +114,7 @@ def mean_ranks(rows: Sequence[Row]) -> list[float | None]:
 
 
 def differ(first: Value, second: Value) -> bool:
-    """Whether two values differ by Welch's test at 5 %; False where the error of one is unknown."""
+    """Whether two values differ by Welch's test at 5 %; False where the error of one is unknown or 0."""
     return _differs(first, [second])
 
 
@@ -110,26 +123,28 @@ def _value(evaluation: Mapping[str, Any] | None, name: str) -> Value | None:
     return Value(**figure) if figure else None
 
 
-def _cells(values: Sequence[Value | None], better: str) -> tuple[Cell, ...]:
+def _cells(values: Sequence[Value | None], better: str, varied: Sequence[bool]) -> tuple[Cell, ...]:
     sign = {"low": 1.0, "high": -1.0}.get(better)
     cells = []
     for i, value in enumerate(values):
         others = [other for j, other in enumerate(values) if other and j != i]
         if value is None or sign is None or not others:
-            cells.append(Cell(value, None, False))
+            cells.append(Cell(value, None, False, varied[i]))
             continue
         rank = 1 + sum(sign * other.value < sign * value.value for other in others)
         leads = all(sign * other.value > sign * value.value for other in others)
-        cells.append(Cell(value, rank, leads and _differs(value, others)))
+        cells.append(Cell(value, rank, varied[i] and leads and _differs(value, others), varied[i]))
     return tuple(cells)
 
 
 def _differs(value: Value, others: Sequence[Value]) -> bool:
-    """Whether a value differs from all others by Welch's test at Holm's levels; False where an error is unknown."""
+    """Whether a value differs from all others by Welch's test at Holm's levels; False where an error is unknown or 0.
+
+    Repeats that happen to be equal say nothing of the spread.
+    """
     stats = [(v.value, v.stderr or 0.0, v.groups or v.n) for v in (value, *others)]
-    if any(v.stderr is None for v in (value, *others)) or min(n for *_, n in stats) < 2:
+    if min(min(stderr, n - 1) for _, stderr, n in stats) <= 0:
         return False
     this, *rest = [(mean, stderr * n**0.5, n) for mean, stderr, n in stats]
-    with np.errstate(divide="ignore", invalid="ignore"):  # errors of 0
-        p = sorted(float(ttest_ind_from_stats(*this, *other, equal_var=False).pvalue) for other in rest)
+    p = sorted(float(ttest_ind_from_stats(*this, *other, equal_var=False).pvalue) for other in rest)
     return all(p_value <= LEVEL / (len(p) - i) for i, p_value in enumerate(p))

@@ -13,7 +13,7 @@ from zeuxis.training.monitors import FEW_STEPS, too_early
 __all__ = ["training_state", "verdict"]
 
 # Up to which multiple of the floor samples are called so; beyond the last, they are far from the images.
-CLOSENESS = ((1.3, "as close to the images as the training images are"), (3.0, "close to the images"),
+CLOSENESS = ((1.3, "as close to the images as other real images are"), (3.0, "close to the images"),
              (10.0, "some way from the images"))  # fmt: skip
 # From this share of the distance of noise on, nothing has been learned.
 LIKE_NOISE = 0.6
@@ -73,6 +73,8 @@ def _distance(values: Mapping[str, float]) -> list[str]:
             f"that of real images. {NO_COPIES if values.get('copying_features', 1.0) < 0.6 else LOOK}"
         ]
     closeness = next((words for most, words in CLOSENESS if ratio <= most), "far from the images")
+    if ratio <= 1:
+        return [f"The samples are {closeness}: their distances are {distance:.3g} and {floor:.3g}."]
     return [f"The samples are {closeness}: their distance is {ratio:.2g} times that of real images."]
 
 

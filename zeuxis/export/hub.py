@@ -70,7 +70,9 @@ def card(run: Run) -> str:
     what = f"{data['train_images']:,} images for training"
     parameters = sum(table["total"] for table in run.summary["networks"].values())
     lines = [
-        "---", "library_name: zeuxis", "pipeline_tag: unconditional-image-generation", "tags:",
+        # The hub has no task for images of a class, and models that generate nothing have another.
+        "---", "library_name: zeuxis",
+        *["pipeline_tag: unconditional-image-generation"] * (run.generates and not run.conditional), "tags:",
         *[f"- {tag}" for tag in ("zeuxis", "image-generation", recipe.model.name)], "---", "",
         f"# {run.name}", "", f"{recipe.description or 'An image model'}.", "",
     ]  # fmt: skip

@@ -49,8 +49,8 @@ def to_web(run: Run, folder: Path, layout: Layout) -> list[str]:
     write_file(folder / "index.html", page)
     size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
     return [
-        *lines, f"index.html: {size:.0f} MB with the runtime. Show it with any static server, such as: "
-        "python -m http.server --directory FOLDER",
+        *lines, f"index.html: {size:.0f} MB with the runtime. It must come from a server, such as: "
+        "python -m http.server --directory FOLDER, then open http://localhost:8000",
     ]  # fmt: skip
 
 

@@ -7,10 +7,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from zeuxis.figures.registry import figure
-from zeuxis.figures.style import INK, LINES, PAPER, new_figure, show_tiles, title
+from zeuxis.figures.style import INK, LINES, PAPER, fitting, new_figure, show_tiles, title
 from zeuxis.run import Run
 
 COLUMNS, ROWS, MOST = 4, 4, 20
+# Characters of a class on an axis.
+LONGEST = 16
 
 
 @figure(
@@ -35,8 +37,10 @@ def confusion(run: Run) -> Figure:
     left, right = fig.subplots(1, 2, width_ratios=(1.25, 1))
     left.imshow(shares, cmap=LinearSegmentedColormap.from_list("share", [PAPER, LINES[0]]), vmin=0, vmax=100)
     left.grid(visible=False)
-    left.set_xticks(range(len(names)), labels=names, rotation=0 if max(map(len, names)) < 4 else 30)
-    left.set_yticks(range(len(names)), labels=names)
+    ticks = [fitting(name, LONGEST) for name in names]
+    turned = {"rotation": 30, "ha": "right"} if max(map(len, names)) >= 4 else {}
+    left.set_xticks(range(len(names)), labels=ticks, parse_math=False, **turned)
+    left.set_yticks(range(len(names)), labels=ticks, parse_math=False)
     if len(names) <= MOST:
         for (i, j), share in np.ndenumerate(shares):
             if share >= 0.05:

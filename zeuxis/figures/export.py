@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from matplotlib.font_manager import findfont
+from PIL import Image, ImageDraw, ImageFont
 
 from zeuxis.data import to_bytes
 from zeuxis.errors import UserError
-from zeuxis.figures.style import sheet
+from zeuxis.figures.style import MUTED, PAPER, sheet
 from zeuxis.files import make_folder, path_part, require_place, subfolder, sweep, write_file, write_one_of_many
 from zeuxis.progress import bar, say
 from zeuxis.run import Run
@@ -37,6 +38,8 @@ __all__ = ["save_images", "save_samples", "whole_rows", "write_zip"]
 
 # In the grid, images are enlarged by a whole number to at least this many pixels a side.
 LEGIBLE = 64
+# The same in a grid whose rows have names, in letters of this many pixels.
+LEGIBLE_BESIDE_NAMES, LETTERS = 128, 14
 # Without a number of columns, the grid shows the first images, up to this many pixels: about 7,000 small ones.
 GRID_PIXELS = 32_000_000
 OURS = re.compile(r"\d{4,}\.png")
@@ -107,13 +110,14 @@ def save_samples(
     return _grid([folder / name for name in names], folder, 0)
 
 
-def save_images(images: np.ndarray, folder: Path, columns: int = 0) -> Path:
+def save_images(images: np.ndarray, folder: Path, columns: int = 0, rows: Sequence[str] = ()) -> Path:
     """Writes any images into a folder that then contains only these, and a grid beside it, which enlarges small images.
 
     Args:
         images: `(N, H, W, C)` in 0..1.
         folder: where to write `0000.png`, ..., created if needed; the grid is `FOLDER-grid.png`.
         columns: of the grid; if 0, it is about square, and shows only the first of very many images.
+        rows: names of the grid's rows, at its left.
 
     Returns:
         The path of the grid.
@@ -126,7 +130,7 @@ def save_images(images: np.ndarray, folder: Path, columns: int = 0) -> Path:
     paths = [folder / name for name in names]
     with _writers() as write:
         write(paths, images)
-    return _grid(paths, folder, columns)
+    return _grid(paths, folder, columns, rows)
 
 
 def write_zip(folder: Path, target: Path) -> Path:
@@ -268,15 +272,28 @@ def _write_pictures(paths: Sequence[Path], pixels: np.ndarray) -> None:
         write_one_of_many(path, content.getvalue())
 
 
-def _grid(paths: Sequence[Path], folder: Path, columns: int) -> Path:
+def _grid(paths: Sequence[Path], folder: Path, columns: int, rows: Sequence[str] = ()) -> Path:
     """Arranges pictures in a grid beside their folder; small ones are enlarged."""
     height, width = _picture(paths[0]).shape[:2]
-    zoom = -(-LEGIBLE // min(height, width))
+    zoom = -(-(LEGIBLE_BESIDE_NAMES if rows else LEGIBLE) // min(height, width))
     limit = len(paths) if columns else max(GRID_PIXELS // (zoom**2 * (height + 1) * (width + 1)), 1)
     tiles = np.stack([_picture(path) for path in paths[:limit]])
     enlarged = tiles.repeat(zoom, axis=1).repeat(zoom, axis=2)
     grid = Image.fromarray(sheet(enlarged, columns or whole_rows(len(tiles)), gap=zoom))
-    return write_file(_beside(folder, "grid.png"), grid.save)
+    return write_file(_beside(folder, "grid.png"), (_with_names(grid, rows) if rows else grid).save)
+
+
+def _with_names(grid: Image.Image, rows: Sequence[str]) -> Image.Image:
+    """Returns a grid with the names of its rows at the left, in the letters of the figures."""
+    font = ImageFont.truetype(findfont("DejaVu Sans"), LETTERS)
+    margin = round(max(font.getlength(name) for name in rows)) + 2 * LETTERS
+    page = Image.new("RGB", (margin + grid.width, grid.height), PAPER)
+    page.paste(grid, (margin, 0))
+    draw = ImageDraw.Draw(page)
+    for i, name in enumerate(rows):
+        middle = (i + 0.5) * grid.height / len(rows)
+        draw.text((margin - LETTERS, middle), name, fill=MUTED, font=font, anchor="rm")
+    return page
 
 
 def _picture(path: Path) -> np.ndarray:

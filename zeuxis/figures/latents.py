@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from zeuxis.errors import UserError
 from zeuxis.figures.registry import figure
-from zeuxis.figures.style import CLASSES, LINES, choose_attribute, new_figure, tile_axes, title
+from zeuxis.figures.style import CLASSES, LINES, choose_attribute, fitting, new_figure, tile_axes, title
 from zeuxis.run import Run
 
 # The reports used t-SNE of 500 encoded test images (specification A1).
@@ -52,7 +52,13 @@ def latents(run: Run, points: int = TSNE_POINTS, attribute: str = "") -> Figure:
         for index, name in enumerate(names):
             of_class = places[labels == index]
             ax.scatter(
-                of_class[:, 0], of_class[:, 1], s=11, color=CLASSES[index % len(CLASSES)], alpha=0.75, lw=0, label=name
+                of_class[:, 0],
+                of_class[:, 1],
+                s=11,
+                color=CLASSES[index % len(CLASSES)],
+                alpha=0.75,
+                lw=0,
+                label=fitting(name, 18, 2),
             )
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2.2, handletextpad=0.2)
     ax.set_aspect("equal", adjustable="box")

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from zeuxis.figures.registry import figure
-from zeuxis.figures.style import new_figure, show_tiles, title
+from zeuxis.figures.style import fitting, new_figure, show_tiles, title
 from zeuxis.run import Run
 
 
@@ -23,5 +23,5 @@ def pairs(run: Run, count: int = 10) -> Figure:
     tiles = np.concatenate([run.decode(latents, run.condition_of([name] * count)) for name in names])
     fig = new_figure(0.9 * count + 1.2, 2.9)
     show_tiles(fig.subplots(), tiles, count, rows=names)
-    title(fig, run, f"Pairs from the same noise: {names[0]}, {names[1]}")
+    title(fig, run, f"Pairs from the same noise: {fitting(names[0], 24)}, {fitting(names[1], 24)}")
     return fig

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, BinaryIO
 
 import matplotlib as mpl
@@ -26,6 +27,7 @@ __all__ = [
     "PAPER",
     "STYLE",
     "choose_attribute",
+    "fitting",
     "heading",
     "mark_changes",
     "new_figure",
@@ -77,6 +79,8 @@ STYLE: dict[Any, Any] = {
 # Grey values of the two squares of a checkerboard behind transparent images.
 CHECKS = (255, 229)
 FORMATS = (".png", ".svg", ".pdf", ".jpg")
+# Characters of a line above a column of images, which are about 0.78 inches wide.
+HEAD = 9
 # Inches above the axes for the two lines of a title.
 HEADING = 0.58
 
@@ -121,6 +125,13 @@ def mark_changes(ax: Axes, run: Run) -> None:
 def _brief(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 24 else f"{text[:23]}…"
+
+
+def fitting(name: str, characters: int, lines: int = 1) -> str:
+    """Returns a name in lines of at most so many characters; what does not fit ends in an ellipsis."""
+    parts = wrap(name, characters, max_lines=lines, placeholder="…", break_long_words=lines > 1) or [name]
+    parts = parts if parts != ["…"] else [name]  # one long word
+    return "\n".join(part if len(part) <= characters else f"{part[: characters - 1]}…" for part in parts)
 
 
 def heading(fig: Figure, text: str, subtitle: str) -> None:
@@ -192,14 +203,22 @@ def tile_axes(ax: Axes) -> None:
 def show_tiles(
     ax: Axes, images: np.ndarray, columns: int, *, rows: Sequence[str] = (), heads: Sequence[str] = (), gap: int = 1
 ) -> None:
-    """Shows images in rows, with optional labels of rows and columns."""
+    """Shows images in rows, with optional labels of rows and columns, which are wrapped and shortened to fit."""
     height, width = images.shape[1:3]
     ax.imshow(sheet(images, columns, gap), interpolation="nearest" if height <= 64 else "antialiased", aspect="equal")
     tile_axes(ax)
     if rows:
-        ax.set_yticks([(height + gap) * i + height / 2 for i in range(len(rows))], labels=list(rows), parse_math=False)
+        ax.set_yticks(
+            [(height + gap) * i + height / 2 for i in range(len(rows))],
+            labels=[fitting(n, 22, 2) for n in rows],
+            parse_math=False,
+        )
         ax.tick_params(axis="y", length=0)
     if heads:
         ax.xaxis.tick_top()
-        ax.set_xticks([(width + gap) * i + width / 2 for i in range(len(heads))], labels=list(heads), parse_math=False)
+        ax.set_xticks(
+            [(width + gap) * i + width / 2 for i in range(len(heads))],
+            labels=[fitting(n, HEAD, 3) for n in heads],
+            parse_math=False,
+        )
         ax.tick_params(axis="x", length=0)

@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from zeuxis.errors import StoppedError, UserError
 from zeuxis.evaluation import Cost, cost
 from zeuxis.evaluation.evaluate import evaluate_cached, read_evaluation
-from zeuxis.evaluation.measure import as_text, error_as_text
-from zeuxis.evaluation.ranking import Row, mean_ranks, pooled, ranked
+from zeuxis.evaluation.measure import error_as_text, figure_as_text
+from zeuxis.evaluation.ranking import Row, mean_ranks, pooled, ranked, unvaried
 from zeuxis.evaluation.verdict import training_state, verdict
 from zeuxis.figures import FIGURES, draw_all, kinds
 from zeuxis.figures.side_by_side import side_by_side
@@ -139,7 +139,7 @@ def comparison(
     _write(
         "compare.html", path, columns=columns, rows=rows,
         heading=heading or " · ".join(labels), notes=notes, pictures=[_picture(draw) for draw in pictures],
-        ranks=mean_ranks(rows),
+        ranks=mean_ranks(rows), unvaried=unvaried(rows, labels),
         trade_offs=_trade_offs(columns, rows), samples=samples, repeats=max(len(group) for group in groups),
     )  # fmt: skip
     return Comparison(path, Table.of(groups, labels, rows, samples, seed=0))
@@ -202,7 +202,7 @@ def _write(template: str, path: Path, **context: Any) -> Path:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
-        "figure": as_text,
+        "figure": figure_as_text,
         "origin": origin_in_words,
         "error": error_as_text,
         "duration": _duration,

@@ -1,7 +1,9 @@
 r"""Tables of measures for papers, pages and programs: LaTeX, Markdown, HTML, CSV or JSON.
 
-All have the rows of a report: a value with its standard error for each run, marked where it is surely the best. CSV and
-JSON have one record for each value, without rounding. The LaTeX table needs no package.
+All have the rows of a report: a value with its standard error for each run, marked where it is surely the best. LaTeX,
+Markdown and HTML are for readers: measures have their names in papers, values the digits that their errors allow, and
+rows that describe the images alone are left out. CSV and JSON have one record for each value, without rounding. The
+LaTeX table needs no package.
 """
 
 from __future__ import annotations
@@ -11,15 +13,14 @@ import html
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from zeuxis.errors import one_of
-from zeuxis.evaluation.cost import hardware
-from zeuxis.evaluation.measure import ARROWS, as_text, error_as_text
-from zeuxis.evaluation.ranking import Cell, Row
+from zeuxis.evaluation.measure import ARROWS, error_as_text, figure_as_text
+from zeuxis.evaluation.ranking import Cell, Row, unvaried
 from zeuxis.run import Run
 
 __all__ = ["FORMATS", "Table", "brief", "methods", "render"]
@@ -53,10 +54,12 @@ class Table:
     ) -> Table:
         """Returns the table of runs, grouped in repeats, that were measured with this many samples of this seed."""
         seeds = tuple(tuple(run.recipe.training.seed for run in group) for group in groups)
-        return cls(tuple(labels), seeds, tuple(rows), methods(groups, rows, samples, seed))
+        return cls(tuple(labels), seeds, tuple(rows), methods(groups, labels, rows, samples, seed))
 
 
-def methods(groups: Sequence[Sequence[Run]], rows: Sequence[Row], samples: int, seed: int) -> str:
+def methods(
+    groups: Sequence[Sequence[Run]], labels: Sequence[str], rows: Sequence[Row], samples: int, seed: int
+) -> str:
     """Returns sentences on how runs, grouped in repeats, were trained and measured."""
     runs = [run for group in groups for run in group]
     repeats = max(len(group) for group in groups)
@@ -75,6 +78,11 @@ def methods(groups: Sequence[Sequence[Run]], rows: Sequence[Row], samples: int, 
         )
     if len(groups) > 1:
         sentences.append("Bold: better than every other by Welch's t test with Holm's correction, at 5 %.")
+        if one_image := unvaried(rows, labels):
+            sentences.append(
+                f"Never bold: {_listed(one_image)}, where all samples are one image (support below 2), which makes "
+                "precision and path length look good."
+            )
     data = dict.fromkeys(
         f"{Path(run.recipe.data.path).name or run.recipe.data.source} "
         f"({run.environment['data']['train_images']:,} training images)"
@@ -84,20 +92,42 @@ def methods(groups: Sequence[Sequence[Run]], rows: Sequence[Row], samples: int, 
         f"Zeuxis {known.get('zeuxis', '?')} and PyTorch {known.get('torch', '?')}"
         for known in (run.environment["versions"] for run in runs)
     )
-    machines = dict.fromkeys(hardware(run) for run in runs)
-    sentences.append(f"Trained on {_listed(data)} with {_listed(versions)} on {_listed(machines)}.")
+    sentences.append(f"Trained on {_listed(data)} with {_listed(versions)} on {_listed(_machines(runs))}.")
     return " ".join(sentences)
 
 
-def render(table: Table, form: str) -> str:
+def _machines(runs: Sequence[Run]) -> list[str]:
+    """Returns the GPUs and processors that runs were trained on, each once, a processor with its threads."""
+    threads: dict[str, set[int]] = {}
+    for machine in (run.environment for run in runs):
+        numbers = threads.setdefault(machine.get("gpu") or machine["processor"], set())
+        numbers |= set() if machine.get("gpu") else {machine["threads"]}
+    return [
+        name + (f", {' or '.join(map(str, sorted(numbers)))} thread{'s' * (max(numbers) > 1)}" if numbers else "")
+        for name, numbers in threads.items()
+    ]
+
+
+def render(table: Table, form: str, only: Sequence[str] = ()) -> str:
     """Returns a table as text in one of `FORMATS`.
+
+    Args:
+        table: the table.
+        form: the format.
+        only: names of measures; empty for all, without those of the images alone where the table is for readers.
 
     Raises:
         UserError: for another format.
     """
     if form not in FORMATS:
         raise one_of("format of tables", form, FORMATS)
-    return FORMATS[form](table)
+    rows = [row for row in table.rows if row.name in only or not (only or (form in FOR_READERS and _of_images(row)))]
+    return FORMATS[form](replace(table, rows=tuple(rows)))
+
+
+def _of_images(row: Row) -> bool:
+    """Whether a measure describes the images, and is the same for all runs on them."""
+    return row.name.endswith(("_floor", "_noise", "_images"))
 
 
 def brief(table: Table, names: Sequence[str] = ()) -> list[tuple[str, ...]]:
@@ -131,7 +161,7 @@ def _latex(table: Table) -> str:
 def _latex_cell(cell: Cell) -> str:
     if cell.value is None:
         return "--"
-    number = as_text(cell.value.value).replace("-", "$-$")
+    number = figure_as_text(cell.value).replace("-", "$-$")
     bound = r"$\geq$ " if cell.value.at_least else ""
     error = "" if cell.value.stderr is None else rf" $\pm$ {error_as_text(cell.value.stderr)}"
     return bound + (rf"\textbf{{{number}}}" if cell.best else number) + error
@@ -165,7 +195,7 @@ def _in_words(cell: Cell, bold: str) -> str:
     """Returns a value with its error; the best in bold, by a pattern."""
     if cell.value is None:
         return "–"
-    number = as_text(cell.value.value)
+    number = figure_as_text(cell.value)
     error = "" if cell.value.stderr is None else f" ± {error_as_text(cell.value.stderr)}"
     return ("≥ " if cell.value.at_least else "") + (bold.format(number) if cell.best else number) + error
 
@@ -203,15 +233,24 @@ def _records(table: Table) -> list[Mapping[str, Any]]:
 FORMATS: Mapping[str, Callable[[Table], str]] = {
     "latex": _latex, "markdown": _markdown, "html": _html, "csv": _csv, "json": _json,
 }  # fmt: skip
+FOR_READERS = ("latex", "markdown", "html")
+# Abbreviations in the names of measures.
+CAPITALS = ("dci", "elbo", "fid", "kid", "kl", "mig", "mib", "ms", "mse", "psnr", "ssim")
 
 
 def _names(table: Table) -> list[str]:
-    """Returns the names of the measures, with the features where one is in the table in several."""
+    """Returns the names of the measures in papers, with the features where one is in the table in several."""
     count = Counter(row.name for row in table.rows)
     return [
-        row.name.replace("_", " ") + (f" ({row.features or 'no features'})" if count[row.name] > 1 else "")
+        _in_papers(row.name) + (f" ({row.features or 'no features'})" if count[row.name] > 1 else "")
         for row in table.rows
     ]
+
+
+def _in_papers(name: str) -> str:
+    """Returns a measure's name as papers write it: `test_mse` as "Test MSE", `ms_ssim` as "MS-SSIM"."""
+    text = " ".join(word.upper() if word in CAPITALS else word for word in name.split("_"))
+    return (text[:1].upper() + text[1:]).replace("MS SSIM", "MS-SSIM")
 
 
 SPECIAL = {

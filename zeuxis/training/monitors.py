@@ -1,7 +1,8 @@
 """Monitors: warnings derived from the numbers of a training.
 
 Each monitor looks at the last journal lines and warns when a problem has lasted for a while. It warns again only after
-the problem was over. Numbers are found by their roles, whatever a model calls its phases. A training that is shorter
+the problem was over. Numbers are found by their roles, whatever a model calls its phases. What it advises depends on
+the model's options: those that it lacks, or that are set already, are not proposed. A training that is shorter
 than they look back is told so (`too_early`): silence would pass for health.
 """
 
@@ -13,10 +14,13 @@ from math import isfinite
 from statistics import fmean
 from typing import Any
 
+from zeuxis.models.losses import LOSSES
+
 __all__ = ["FEW_STEPS", "Monitors", "not_finite", "too_early"]
 
 Line = dict[str, Any]
 Roles = Mapping[str, str]
+Options = Mapping[str, Any]
 # Lines that must agree before a warning: 300 steps, with ten steps per line. A discriminator is always ahead for the
 # first hundred or so, before the generator has learned anything.
 WINDOW = 30
@@ -29,7 +33,7 @@ def not_finite(line: Line) -> str | None:
     return next((k for k, v in line.items() if isinstance(v, float) and not isfinite(v)), None)
 
 
-def discriminator_wins(lines: list[Line], roles: Roles) -> tuple[bool, str]:
+def discriminator_wins(lines: list[Line], roles: Roles, options: Options) -> tuple[bool, str]:
     """Detects a discriminator that is nearly always right, which leaves the generator little gradient."""
     phases = {name.partition("/")[0] for name, role in roles.items() if role == "accuracy"}
     for phase in sorted(phases):
@@ -37,26 +41,42 @@ def discriminator_wins(lines: list[Line], roles: Roles) -> tuple[bool, str]:
         shares = [fmean(line[name] for name in names if name in line) for line in lines if {*names} & line.keys()]
         accuracy = fmean(shares) if shares else 0.0
         if len(shares) >= WINDOW and accuracy > 0.97:
+            ways = ["dropout in the discriminator", f"a lower training.optimizers.{phase}.learning_rate"]
+            if options.get("label_smoothing") == 0 and LOSSES[options["loss"].name].labels:
+                ways.insert(0, "model.label_smoothing=0.1")
+            if options.get("merged_batches") is False:
+                ways.insert(0, "model.merged_batches=true")
             return True, (
                 f"The {phase} wins: of late, its accuracy on real and fake was {accuracy:.0%}, so the generator learns "
-                "little from it. Try model.merged_batches=true, model.label_smoothing=0.1, dropout in the "
-                f"discriminator, or a lower training.optimizers.{phase}.learning_rate."
+                f"little from it. Try {_alternatives(ways)}."
             )
     return False, ""
 
 
-def posterior_collapses(lines: list[Line], roles: Roles) -> tuple[bool, str]:
+def posterior_collapses(lines: list[Line], roles: Roles, options: Options) -> tuple[bool, str]:
     """Detects a KL divergence near zero: the latents carry no information about the image."""
     names = [name for name, role in roles.items() if role == "kl"]
     nats = [line[name] for line in lines for name in names if name in line]
     most_nats = max(nats, default=1.0)
+    ways = [f"a model.kl_weight below {options['kl_weight']:g}"] if options.get("kl_weight") else []
+    for name, unit in (("kl_warmup", "epochs"), ("free_bits", "nats")):
+        if name in options:
+            now = options[name]
+            ways.append(f"a model.{name} of more than {now:g} {unit}" if now else f"model.{name}")
     return len(nats) >= WINDOW and most_nats < 0.1, (
         f"The posterior has collapsed: latents carry {most_nats:.3f} nats about their image, so the decoder ignores "
-        "them and all samples look alike. Try a smaller model.kl_weight, or model.kl_warmup."
+        "them and all samples look alike." + (f" Try {_alternatives(ways)}." if ways else "")
     )
 
 
-_MONITORS: tuple[Callable[[list[Line], Roles], tuple[bool, str]], ...] = (discriminator_wins, posterior_collapses)
+def _alternatives(ways: Sequence[str]) -> str:
+    *first, last = ways
+    return f"{', '.join(first)}, or {last}" if first else last
+
+
+_MONITORS: tuple[Callable[[list[Line], Roles, Options], tuple[bool, str]], ...] = (
+    discriminator_wins, posterior_collapses,
+)  # fmt: skip
 
 
 def too_early(lines: Sequence[Line], roles: Roles) -> str | None:
@@ -88,10 +108,13 @@ class Monitors:
         past: the lines of a resumed run.
         roles: of the numbers in lines, by name; whoever writes the lines adds new ones.
         healthy: names of monitors whose finding is normal for the model.
+        options: of the model, for advice.
     """
 
-    def __init__(self, past: Sequence[Line], roles: Roles, healthy: Collection[str] = ()) -> None:
-        self.roles = roles
+    def __init__(
+        self, past: Sequence[Line], roles: Roles, healthy: Collection[str] = (), options: Options | None = None
+    ) -> None:
+        self.roles, self.options = roles, options or {}
         self._monitors = [monitor for monitor in _MONITORS if monitor.__name__ not in healthy]
         self._lines: deque[Line] = deque(maxlen=WINDOW)
         self._speaking = [False] * len(self._monitors)
@@ -103,7 +126,7 @@ class Monitors:
         self._lines.append(line)
         warnings = []
         for i, monitor in enumerate(self._monitors):
-            is_problem, warning = monitor(list(self._lines), self.roles)
+            is_problem, warning = monitor(list(self._lines), self.roles, self.options)
             if is_problem and not self._speaking[i]:
                 warnings.append(warning)
             self._speaking[i] = is_problem

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from zeuxis import data
+from zeuxis.data.notes import in_sentences
 from zeuxis.errors import UserError, shown
 from zeuxis.files import (
     WriteError,
@@ -100,13 +101,13 @@ def _prepared(
     device = pick_device(recipe.training.device)
     recipe, trained = _trained_networks(_as_hardware_allows(recipe), runs)
     dataset = data.load(recipe.data, recipe=recipe.name)
-    for note in dataset.notes if visible else ():
-        warn(str(note))
-    if visible and dataset.train_count < FEW:
-        warn(
-            f"There are only {dataset.train_count} images to train on. A model soon learns so few by heart: compare "
-            "samples with the nearest training images."
-        )
+    few = (
+        f"There are only {dataset.train_count} images to train on. A model soon learns so few by heart: compare "
+        "samples with the nearest training images."
+    )
+    caution = few if dataset.train_count < FEW else ""
+    for words in [*in_sentences(dataset.notes), *filter(None, [caution])] if visible else ():
+        warn(words)
     model = build_model(recipe, dataset.classes)
     for network, weights in trained.items():
         # A learned decoder variance belongs to the other run's loss.
@@ -127,6 +128,8 @@ def _prepared(
         "environment.json": json.dumps(environment, indent=2) + "\n",
         "journal.jsonl": "",
     }
+    if caution:
+        files["warnings.jsonl"] = json.dumps({"step": 0, "epoch": 0.0, "warning": caution}) + "\n"
     files |= {f"{FOLDER}/{plugin.name}": plugin.content for plugin in model.recipe.code}
     if dataset.left_out:
         lines = (f"{file}\t{reason}".replace("\n", "\\n") for file, reason in dataset.left_out.items())

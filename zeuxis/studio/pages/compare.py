@@ -13,7 +13,7 @@ from zeuxis.errors import UserError
 from zeuxis.evaluation.evaluate import read_evaluation
 from zeuxis.evaluation.measure import with_error
 from zeuxis.evaluation.people import Share, Vote, read_votes, record
-from zeuxis.evaluation.ranking import Row, ranked
+from zeuxis.evaluation.ranking import Row, ranked, unvaried
 from zeuxis.figures.style import LINES
 from zeuxis.files import path_part
 from zeuxis.run import Run
@@ -119,6 +119,9 @@ def register(studio: Studio) -> None:
                     best = [[False, *(cell.best for cell in row.cells)] for row in rows]
                     table("", ["measure", *(run.name for run in runs)], lines, best)
                     Tag("p", NOTE, class_="muted small")
+                    if one_image := unvaried(rows, [run.name for run in runs]):
+                        words = f"Never bold: {', '.join(one_image)}, where all samples are one image."
+                        Tag("p", words, class_="muted small")
             with trade:
                 draw_trade(runs, rows)
 

@@ -65,7 +65,8 @@ def register(studio: Studio) -> None:
                     link("Train", "train", class_="button main")
             with Tag("div", class_="line", role="search", style="margin:.3rem 0 1rem"):
                 text_input(
-                    "", lambda text: changed(text=text), "search", placeholder="Name, recipe, data, note…",
+                    "", lambda text: changed(text=text), "search", placeholder="Filter",
+                    title="By name, recipe, model, data, state or note",
                     aria_label="Show only runs that mention",
                 )  # fmt: skip
                 select(WORDS, view.sort, lambda key: changed(sort=key), aria_label="Order of the runs")  # fmt: skip
@@ -149,7 +150,7 @@ def register(studio: Studio) -> None:
                         for offer in offered:
                             with Tag("article", class_="card"):
                                 Tag("h3", offer.name)
-                                Tag("p", f"{offer.description}. {offer.measured}.", class_="small muted")
+                                Tag("p", f"{offer.description}.", class_="small muted", title=f"{offer.measured}.")
                                 button("Open", partial(opened, offer.name), aria_label=f"Open {offer.name}")
 
         def opened(name: str) -> None:

@@ -125,7 +125,7 @@ def register(studio: Studio) -> None:
                         card(
                             "",
                             "Let Zeuxis choose",
-                            "A flow that fits the images and the time: steady, nothing to balance.",
+                            "A flow of the size that your images and the time allow: steady, nothing to balance.",
                         )
                     names = list(FIRST)
                     if text:
@@ -142,8 +142,10 @@ def register(studio: Studio) -> None:
             draw_models()
 
         def card(name: str, heading: str, text: str, recipe: Recipe | None = None) -> None:
-            with Tag("label", class_=f"card run {'ticked' if view.recipe == name else ''}", style="cursor:pointer"):
-                example = studio.example(name) if recipe else None
+            example = studio.example(name) if recipe else None
+            # Without pictures it is as tall as its words, not as the row.
+            style = "cursor:pointer" if example else "cursor:pointer;align-self:start"
+            with Tag("label", class_=f"card run {'ticked' if view.recipe == name else ''}", style=style):
                 if example:
                     with Tag("span", class_="strip"):
                         picture(example, "", "pixels", loading="lazy")
@@ -199,7 +201,7 @@ def register(studio: Studio) -> None:
                 Tag("h2", "1. Images", style="margin-top:0")
                 sources = {s.name: f"{s.name}: {s.description}" for s in SOURCES.values() if s.name not in HIDDEN}
                 sources[OWN] = "your own: a folder or zip on this machine, or files that you drop here"
-                select(sources, view.source, sourced, aria_label="Source", style="max-width:min(36rem,100%)")
+                select(sources, view.source, sourced, aria_label="Source", style="max-width:min(52rem,100%)")
                 own = Tag("div", style="margin-top:.8rem")
                 with own:
                     with Tag("div", class_="line"):

@@ -19,7 +19,9 @@ class Warnings(Callback):
     """Runs the monitors on every journal line and writes their warnings to `warnings.jsonl`."""
 
     def begin(self, trainer: Trainer) -> None:
-        self.monitors = Monitors(trainer.journal.lines, trainer.journal.roles, trainer.model.healthy)
+        self.monitors = Monitors(
+            trainer.journal.lines, trainer.journal.roles, trainer.model.healthy, dict(trainer.model.options)
+        )
 
     def logged(self, trainer: Trainer, line: Line) -> None:
         for words in self.monitors(line):
