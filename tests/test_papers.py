@@ -215,7 +215,7 @@ def test_a_small_table_has_the_main_measures_or_those_that_are_named() -> None:
     table = Table(("a", "b"), ((0,), (0,)), rows, "")
     assert brief(table) == [
         ("", "fid ↓", "test mse ↓"),
-        ("a", "3 ± 0.25", "0.5 ± 0.25"),
-        ("b", "4 ± 0.25", "0.25 ± 0.25"),
+        ("a", "3.00 ± 0.25", "0.50 ± 0.25"),
+        ("b", "4.00 ± 0.25", "0.25 ± 0.25"),
     ]
-    assert brief(table, ["psnr"]) == [("", "psnr ↑"), ("a", "20 ± 0.25"), ("b", "30 ± 0.25")]
+    assert brief(table, ["psnr"]) == [("", "psnr ↑"), ("a", "20.00 ± 0.25"), ("b", "30.00 ± 0.25")]
