@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# The checks that want a GPU, in parts of less than ten minutes each, for a machine that is lent for a while.
+#
+#     benchmarks/gpu.sh pack [NAME...]     before, where the data is: packs ZEUXIS_DATA, or these parts of it, into
+#                                          gpu-data.tar, which lies in the checkout and travels with it
+#     benchmarks/gpu.sh PART...            these parts, by name or number; `all` for all of them
+#
+#     1 capture    recorded steps equal uncaptured ones; a whole training that records
+#     2 speed      images a second of five recipes: ours, a plain PyTorch loop, and one with torch.compile
+#     3 speed-2    the same for five more
+#     4 trace      profiles of trainings; fails if a step inside an epoch waits for the GPU
+#     5 memory     the most memory of ten trainings, plain and recorded
+#     6 pair       two processes train as one: over NCCL where there are two GPUs
+#     7 gallery    nine minutes of the queue at full budgets (`make gallery`); again goes on
+#
+# Only the gallery wants the packed data; the rest trains on the digits. OUT is the folder for what is measured
+# (default: gpu), PYTHON the interpreter, DEVICE=cpu tries the commands without a GPU, and QUICK=1 with tiny budgets.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+DEVICE=${DEVICE:-cuda} QUICK=${QUICK:-} OUT=$(realpath -m "${OUT:-gpu}")
+[ -n "${PYTHON:-}" ] || PYTHON=$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)
+PARTS=(capture speed speed-2 trace memory pair gallery)
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+
+# choose FULL TINY: the second where QUICK is set.
+choose() { if [ -n "$QUICK" ]; then echo "$2"; else echo "$1"; fi; }
+
+pack() {
+  tar -C "${ZEUXIS_DATA:?names the data directory}" -cf gpu-data.tar "${@:-.}"
+  du -h gpu-data.tar
+}
+
+unpack() {
+  if [ -z "${ZEUXIS_DATA:-}" ] && [ -f gpu-data.tar ]; then
+    mkdir -p "$OUT/data"
+    tar -C "$OUT/data" -xf gpu-data.tar
+    export ZEUXIS_DATA="$OUT/data"
+  fi
+}
+
+capture() {
+  "$PYTHON" -m pytest -q tests/test_capture.py -k "$(choose 'captured or gpu or recorded' 'captured and digits-vae')"
+  "$PYTHON" -m zeuxis train mnist-gan --data digits --device "$DEVICE" --steps "$(choose 2000 3)" \
+    --set training.capture="$([ "$DEVICE" = cuda ] && echo true || echo false)" --runs "$OUT/runs"
+}
+
+compared() {
+  local recipes=()
+  for name in "$@"; do recipes+=(--recipe "$name"); done
+  "$PYTHON" -m benchmarks --device "$DEVICE" --digits --out "$OUT" --seconds "$(choose 3 0.05)" \
+    --peer torch --peer torch-compiled "${recipes[@]}"
+}
+speed() { if [ -n "$QUICK" ]; then compared digits-vae; else compared mnist-vae-z2 mnist-gan mnist-cgan faces-gan-64 faces-dcgan-64; fi; }
+speed-2() { if [ -n "$QUICK" ]; then compared digits-gan; else compared mnist-vae-z16 mnist-dcgan digits-vae digits-gan digits-cgan; fi; }
+
+trace() { "$PYTHON" -m benchmarks.gpu trace --device "$DEVICE" --out "$OUT" --steps "$(choose 40 2)"; }
+memory() { "$PYTHON" -m benchmarks.gpu memory --device "$DEVICE" --out "$OUT" --steps "$(choose 20 1)"; }
+
+pair() {
+  if [ "$DEVICE" = cuda ] && [ "$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')" -lt 2 ]; then
+    echo "pair: this machine has no two GPUs, so nothing is trained over NCCL."
+    return
+  fi
+  [ -n "$QUICK" ] || "$PYTHON" -m pytest -q tests/test_distributed.py -k two_processes
+  "$PYTHON" -m zeuxis train mnist-gan --data digits --device "$DEVICE" --steps "$(choose 2000 3)" --processes 2 \
+    --runs "$OUT/runs"
+}
+
+gallery() {
+  unpack
+  local names=()
+  [ -z "$QUICK" ] || names=(digits-vae)
+  ZEUXIS_GALLERY="$OUT/gallery" timeout --signal INT --kill-after 60 "$(choose 540 20)" \
+    "$PYTHON" -m benchmarks.documents.gallery --queue "${names[@]}" || [ $? = 124 ]
+  ZEUXIS_GALLERY="$OUT/gallery" "$PYTHON" -m benchmarks.documents.gallery --state
+}
+
+if [ "${1:-}" = pack ]; then
+  shift
+  pack "$@"
+  exit
+fi
+[ $# -gt 0 ] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 2; }
+[ "$1" != all ] || set -- "${PARTS[@]}"
+chosen=()
+for part in "$@"; do
+  [[ ! $part =~ ^[1-7]$ ]] || part=${PARTS[part - 1]}
+  [[ " ${PARTS[*]} " == *" $part "* ]] || { echo "There is no part '$part'; the parts are ${PARTS[*]}." >&2; exit 2; }
+  chosen+=("$part")
+done
+mkdir -p "$OUT"
+for part in "${chosen[@]}"; do
+  echo "== $part"
+  "$part"
+done
