@@ -2,13 +2,13 @@
 # The checks that want a GPU, in parts of less than ten minutes each, for a machine that is lent for a while.
 #
 #     benchmarks/gpu.sh pack [NAME...]     before, where the data is: packs ZEUXIS_DATA, or these parts of it, into
-#                                          gpu-data.tar, which lies in the checkout and travels with it
+#                                          gpu-data.tar (PACKED), which lies in the checkout and travels with it
 #     benchmarks/gpu.sh PART...            these parts, by name or number; `all` for all of them
 #
 #     1 capture    recorded steps equal uncaptured ones; a whole training that records
 #     2 speed      images a second of five recipes: ours, a plain PyTorch loop, and one with torch.compile
 #     3 speed-2    the same for five more
-#     4 trace      profiles of trainings; fails if a step inside an epoch waits for the GPU
+#     4 trace      profiles of four trainings; fails if a step inside an epoch waits for the GPU
 #     5 memory     the most memory of ten trainings, plain and recorded
 #     6 pair       two processes train as one: over NCCL where there are two GPUs
 #     7 gallery    nine minutes of the queue at full budgets (`make gallery`); again goes on
@@ -17,25 +17,24 @@
 # (default: gpu), PYTHON the interpreter, DEVICE=cpu tries the commands without a GPU, and QUICK=1 with tiny budgets.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-DEVICE=${DEVICE:-cuda} QUICK=${QUICK:-} OUT=$(realpath -m "${OUT:-gpu}")
+DEVICE=${DEVICE:-cuda} QUICK=${QUICK:-} OUT=$(realpath -m "${OUT:-gpu}") PACKED=$(realpath -m "${PACKED:-gpu-data.tar}")
 [ -n "${PYTHON:-}" ] || PYTHON=$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)
-PARTS=(capture speed speed-2 trace memory pair gallery)
+mapfile -t PARTS < <(sed -n 's/^#     [0-9] \([^ ]*\).*/\1/p' benchmarks/gpu.sh)  # the list above is the only one
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 
 # choose FULL TINY: the second where QUICK is set.
 choose() { if [ -n "$QUICK" ]; then echo "$2"; else echo "$1"; fi; }
 
 pack() {
-  tar -C "${ZEUXIS_DATA:?names the data directory}" -cf gpu-data.tar "${@:-.}"
-  du -h gpu-data.tar
+  tar -C "${ZEUXIS_DATA:?names the data directory}" -cf "$PACKED" "${@:-.}"
+  du -h "$PACKED"
 }
 
 unpack() {
-  if [ -z "${ZEUXIS_DATA:-}" ] && [ -f gpu-data.tar ]; then
-    mkdir -p "$OUT/data"
-    tar -C "$OUT/data" -xf gpu-data.tar
-    export ZEUXIS_DATA="$OUT/data"
-  fi
+  [ -z "${ZEUXIS_DATA:-}" ] || return 0
+  export ZEUXIS_DATA="$OUT/data"
+  mkdir -p "$ZEUXIS_DATA"
+  [ ! -f "$PACKED" ] || tar -C "$ZEUXIS_DATA" -xf "$PACKED"
 }
 
 capture() {
@@ -44,17 +43,18 @@ capture() {
     --set training.capture="$([ "$DEVICE" = cuda ] && echo true || echo false)" --runs "$OUT/runs"
 }
 
+# compared RECIPE...: all of them with torch.compile as well; where QUICK is set, the first without its minutes.
 compared() {
-  local recipes=()
-  for name in "$@"; do recipes+=(--recipe "$name"); done
-  "$PYTHON" -m benchmarks --device "$DEVICE" --digits --out "$OUT" --seconds "$(choose 3 0.05)" \
-    --peer torch --peer torch-compiled "${recipes[@]}"
+  local recipes=("${@/#/--recipe=}")
+  "$PYTHON" -m benchmarks --device "$DEVICE" --digits --out "$OUT" --seconds "$(choose 3 0.05)" --peer torch \
+    "${recipes[@]:0:$(choose $# 1)}" $(choose "--peer torch-compiled" "")
 }
-speed() { if [ -n "$QUICK" ]; then compared digits-vae; else compared mnist-vae-z2 mnist-gan mnist-cgan faces-gan-64 faces-dcgan-64; fi; }
-speed-2() { if [ -n "$QUICK" ]; then compared digits-gan; else compared mnist-vae-z16 mnist-dcgan digits-vae digits-gan digits-cgan; fi; }
+speed() { compared mnist-vae-z2 mnist-gan mnist-cgan faces-gan-64 faces-dcgan-64; }
+speed-2() { compared digits-gan digits-vae digits-cgan mnist-vae-z16 mnist-dcgan; }
 
-trace() { "$PYTHON" -m benchmarks.gpu trace --device "$DEVICE" --out "$OUT" --steps "$(choose 40 2)"; }
-memory() { "$PYTHON" -m benchmarks.gpu memory --device "$DEVICE" --out "$OUT" --steps "$(choose 20 1)"; }
+measured() { "$PYTHON" -m benchmarks.gpu "$@" ${QUICK:+digits-vae} --device "$DEVICE" --out "$OUT"; }
+trace() { measured trace --steps "$(choose 40 2)"; }
+memory() { measured memory --steps "$(choose 20 1)"; }
 
 pair() {
   if [ "$DEVICE" = cuda ] && [ "$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')" -lt 2 ]; then
@@ -68,11 +68,12 @@ pair() {
 
 gallery() {
   unpack
-  local names=()
-  [ -z "$QUICK" ] || names=(digits-vae)
-  ZEUXIS_GALLERY="$OUT/gallery" timeout --signal INT --kill-after 60 "$(choose 540 20)" \
-    "$PYTHON" -m benchmarks.documents.gallery --queue "${names[@]}" || [ $? = 124 ]
-  ZEUXIS_GALLERY="$OUT/gallery" "$PYTHON" -m benchmarks.documents.gallery --state
+  export ZEUXIS_GALLERY="$OUT/gallery"
+  # In a session of its own, as the queue lowers the priority of its whole session. Only the queue is interrupted: it
+  # stops its trainings itself, and a second signal would end them unsaved.
+  setsid --wait timeout --foreground --signal INT --kill-after 45 "$(choose 540 20)" \
+    "$PYTHON" -m benchmarks.documents.gallery --queue ${QUICK:+digits-vae} || [ $? = 124 ]
+  "$PYTHON" -m benchmarks.documents.gallery --state
 }
 
 if [ "${1:-}" = pack ]; then
@@ -80,7 +81,7 @@ if [ "${1:-}" = pack ]; then
   pack "$@"
   exit
 fi
-[ $# -gt 0 ] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' benchmarks/gpu.sh; exit 2; }
 [ "$1" != all ] || set -- "${PARTS[@]}"
 chosen=()
 for part in "$@"; do

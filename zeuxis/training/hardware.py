@@ -93,10 +93,10 @@ def require_memory(networks: Sequence[Network], batch_size: int, device: torch.d
 
 def reset_peak_memory(device: torch.device) -> None:
     """Resets the measurement of peak memory, where the system supports it."""
+    gc.collect()  # memory left over by an earlier training does not count
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    gc.collect()
-    system.return_freed_memory()  # memory left over by an earlier training does not count
+    system.return_freed_memory()
     system.reset_peak_memory()
 
 
