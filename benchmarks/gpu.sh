@@ -49,10 +49,10 @@ compared() {
   "$PYTHON" -m benchmarks --device "$DEVICE" --digits --out "$OUT" --seconds "$(choose 3 0.05)" --peer torch \
     "${recipes[@]:0:$(choose $# 1)}" $(choose "--peer torch-compiled" "")
 }
-speed() { compared mnist-vae-z2 mnist-gan mnist-cgan faces-gan-64 faces-dcgan-64; }
-speed-2() { compared digits-gan digits-vae digits-cgan mnist-vae-z16 mnist-dcgan; }
+speed() { compared digits-vae mnist-gan mnist-cgan faces-gan-64 faces-dcgan-64; }
+speed-2() { compared digits-gan mnist-vae-z2 digits-cgan mnist-vae-z16 mnist-dcgan; }
 
-measured() { "$PYTHON" -m benchmarks.gpu "$@" ${QUICK:+digits-vae} --device "$DEVICE" --out "$OUT"; }
+measured() { "$PYTHON" -m benchmarks.gpu "$1" ${QUICK:+digits-vae} "${@:2}" --device "$DEVICE" --out "$OUT"; }
 trace() { measured trace --steps "$(choose 40 2)"; }
 memory() { measured memory --steps "$(choose 20 1)"; }
 
@@ -71,7 +71,7 @@ gallery() {
   export ZEUXIS_GALLERY="$OUT/gallery"
   # In a session of its own, as the queue lowers the priority of its whole session. Only the queue is interrupted: it
   # stops its trainings itself, and a second signal would end them unsaved.
-  setsid --wait timeout --foreground --signal INT --kill-after 45 "$(choose 540 20)" \
+  setsid --wait timeout --foreground --signal INT --kill-after "$(choose 45 100)" "$(choose 540 20)" \
     "$PYTHON" -m benchmarks.documents.gallery --queue ${QUICK:+digits-vae} || [ $? = 124 ]
   "$PYTHON" -m benchmarks.documents.gallery --state
 }
