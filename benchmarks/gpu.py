@@ -14,6 +14,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -47,18 +48,17 @@ class Span(Callback):
     def __init__(self, steps: int, device: str) -> None:
         activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
         self.most, self.steps = steps, 0
-        self.profile, self.span = profile(activities=activities), record_function(SPAN)
+        self.profile, self.running = profile(activities=activities), ExitStack()
 
     def iterated(self, trainer: Trainer) -> None:
         self.steps = trainer.step - WARM
         # The step that begins an epoch may wait: it sends the order of the epoch's images.
         leaves = trainer.epoch * (trainer.step + 1) / trainer.step > 1
         if self.steps == 0:
-            self.profile.start()
-            self.span.__enter__()
+            self.running.enter_context(self.profile)
+            self.running.enter_context(record_function(SPAN))
         elif self.steps > 0 and (self.steps == self.most or leaves):
-            self.span.__exit__(None, None, None)
-            self.profile.stop()
+            self.running.close()
             trainer.settle()
 
 
