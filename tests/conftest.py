@@ -49,7 +49,10 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips a test whose `data` marker names what the data directory lacks."""
+    """Skips a test whose `extra` marker names a module that is missing, or whose `data` marker names missing images."""
+    for marker in item.iter_markers("extra"):
+        for name in marker.args:
+            pytest.importorskip(name)
     for marker in item.iter_markers("data"):
         for name in marker.args:
             if not DATA:

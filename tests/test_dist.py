@@ -135,6 +135,7 @@ WANTING = {
     "judge": ["evaluate", "pretrained/digits-vae", "--judge", "efficientnet"],
     "mlflow": ["train", "digits-vae", "--steps", "2", "--track", "mlflow"],
     "onnx": ["export", "pretrained/digits-vae", "--to", "onnx"],
+    "ray": ["sweep", "digits-vae", "--over", "model.latent=2,4", "--on", "ray", "--steps", "2"],
     "search": ["sweep", "digits-vae", "--over", "model.latent=2..4", "--search", "tpe", "--steps", "2"],
     "serve": ["serve", "pretrained/digits-vae"],
     "shards": ["train", "digits-vae", "--data", "shards.parquet"],

@@ -48,6 +48,7 @@ def without_us(code: str, folder: Path) -> str:
     return ended.stdout
 
 
+@pytest.mark.extra("onnx", "onnxruntime")
 @pytest.mark.parametrize(("name", "settings"), [("digits-cgan", {}), ("digits-flow", {"solver_steps": 1})])
 def test_an_onnx_generator_makes_the_same_images_without_us(
     name: str, settings: dict[str, int], tmp_path: Path
@@ -71,6 +72,7 @@ def test_an_onnx_generator_makes_the_same_images_without_us(
     assert found.shape == (5, 16, 16, 1)
 
 
+@pytest.mark.extra("onnx", "onnxruntime")
 def test_an_encoder_comes_along_and_channels_may_come_first(tmp_path: Path) -> None:
     import onnxruntime
 
@@ -87,6 +89,7 @@ def test_an_encoder_comes_along_and_channels_may_come_first(tmp_path: Path) -> N
     np.testing.assert_allclose(again.transpose(0, 2, 3, 1), run.decode(latents), atol=1e-4)
 
 
+@pytest.mark.extra("onnx", "onnxruntime")
 def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
     run = given("digits-cgan", tmp_path)
     export(run, "onnx", tmp_path / "exported")
@@ -95,6 +98,7 @@ def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
     assert (tmp_path / "seven.png").stat().st_size > 100
 
 
+@pytest.mark.extra("onnx", "onnxruntime")
 def test_what_is_asked_for_stands_in_the_file(tmp_path: Path) -> None:
     import onnx
 

