@@ -192,13 +192,15 @@ In the table of a comparison, a value is bold if the run is better than every ot
 row are corrected by Holm's method for the number of runs, so a row without real differences has a bold value at most 5
 times in 100. There is no correction across rows: among twenty measures without real differences, one is bold on
 average. With repeats (`--seeds`) the test uses their spread. For a single training it uses the measurement error, which
-does not include the variation between trainings; its bold values hold for these weights and not for the recipe.
+does not include the variation between trainings; its bold values hold for these weights and not for the recipe. A run
+that makes one image for all latents (`support` below 2) is never bold, and a note says so.
 
 **For a paper.** `evaluate`, `compare`, `benchmark` and `sweep` print their table with `--to latex`, `markdown`, `csv`
 or `json`: values, errors, seeds, the best in bold, and sentences on how they were made (samples, features, seeds,
-versions, hardware). The LaTeX needs no package. CSV and JSON hold one record for each value, unrounded. `zeuxis cite
-RUN` prints BibTeX entries of Zeuxis and of the sources of the model, options, optimisers, data and measures that the
-run uses.
+versions, hardware). LaTeX and Markdown use the names of papers, round values to the digits of their errors, and leave
+out what describes the images alone, such as `fid_floor`. `--only fid,coverage` chooses the rows. The LaTeX needs no
+package. CSV and JSON hold one record for each value, unrounded. `zeuxis cite RUN` prints BibTeX entries of Zeuxis and
+of the sources of the model, options, optimisers, data and measures that the run uses.
 
 ```bash
 zeuxis compare mnist-vae-z16-1 mnist-gan-1 --seeds 3 --to latex > table.tex
