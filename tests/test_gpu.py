@@ -29,6 +29,7 @@ def script(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("GPU_SCRIPT" not in os.environ, reason="GPU_SCRIPT=1 runs every part of benchmarks/gpu.sh")
 def test_data_is_packed_and_every_part_runs_on_a_cpu(tmp_path: Path) -> None:
     (tmp_path / "data" / "images").mkdir(parents=True)
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "data" / "images" / "one.png")
