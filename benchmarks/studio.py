@@ -52,21 +52,53 @@ FRAMES = """() => {
 Rows = list[dict[str, Any]]
 
 
+class Served:
+    """A studio in a process of its own, which may be killed and started again.
+
+    Args:
+        runs: its folder of runs.
+
+    Attributes:
+        process: that serves it.
+        home: its address, the same after a new start.
+    """
+
+    def __init__(self, runs: Path) -> None:
+        self.runs, self._port = runs, "0"
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, and waits until it answers."""
+        command = [sys.executable, "-m", "zeuxis", "studio", "--no-browser", "--runs", str(self.runs)]
+        environment = os.environ | {"ZEUXIS_STUDIO_TOKEN": TOKEN}
+        self.process = subprocess.Popen(
+            [*command, "--port", self._port], stderr=subprocess.PIPE, encoding="utf-8", env=environment
+        )
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
+                self._port = found[1]
+                return
+        raise AssertionError("the studio did not start")
+
+    @property
+    def home(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self.process.kill()
+        self.process.wait(20)
+
+
 @contextmanager
 def studio(runs: Path) -> Iterator[str]:
-    """Starts a studio of its own process; yields its address."""
-    command = [sys.executable, "-m", "zeuxis", "studio", "--no-browser", "--runs", str(runs), "--port", "0"]
-    environment = os.environ | {"ZEUXIS_STUDIO_TOKEN": TOKEN}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8", env=environment)
+    """Starts a studio; yields its address."""
+    served = Served(runs)
     try:
-        assert process.stderr is not None
-        found = next(filter(None, (re.search(r"http://127\.0\.0\.1:\d+", line) for line in process.stderr)), None)
-        if found is None:
-            raise SystemExit("The studio did not start; `zeuxis studio` says why.")
-        yield found[0]
+        yield served.home
     finally:
-        process.kill()
-        process.wait()
+        served.kill()
 
 
 @contextmanager
@@ -97,14 +129,13 @@ def drag(page: Page, moves: int = MOVES) -> None:
             page.mouse.down()
         page.wait_for_timeout(8)
     page.mouse.up()
-    page.wait_for_timeout(500)
 
 
 def explore(page: Page, home: str, name: str) -> float:
     """Opens a run's plane; returns the seconds until everything is there."""
     started = time.perf_counter()
     page.goto(f"{home}/explore/{name}")
-    page.wait_for_function("document.getElementById('explore')?.dataset.ready === 'all'")
+    page.wait_for_function("document.getElementById('explore')?.dataset.ready === 'all'", timeout=60_000)
     return time.perf_counter() - started
 
 
@@ -135,6 +166,7 @@ def latency() -> Rows:
                 for _ in range(ROUNDS):
                     page.evaluate("explorer.latencies.length = 0")
                     drag(page)
+                    page.wait_for_timeout(500)
                     rounds.append(page.evaluate("explorer.latencies"))
                 side = page.evaluate("explorer.about().size")
                 worst = max(share(each, 0.95) for each in rounds)

@@ -22,7 +22,6 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def benchmarks(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "speed"))
     import benchmarks.__main__ as module
 

@@ -24,7 +24,6 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def gallery(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT))
     import benchmarks.documents.gallery as module
 
     monkeypatch.setattr(module, "GALLERY", tmp_path / "gallery")
@@ -82,7 +81,6 @@ def test_the_gallery_of_the_documentation_is_whole() -> None:
 
 
 def test_the_queue_trains_least_trained_first_and_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.documents import training_queue
 
     recipe = load_recipe("digits-vae")
@@ -101,7 +99,6 @@ def test_the_queue_trains_least_trained_first_and_goes_on(monkeypatch: pytest.Mo
 
 
 def test_the_queue_takes_names_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.documents import training_queue
 
     waiting = [training_queue.Training(load_recipe(name), {}, tmp_path) for name in ("digits-gan", "digits-vae")]

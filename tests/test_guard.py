@@ -12,8 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def guard(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT))
+def guard() -> ModuleType:
     import benchmarks.guard as module
 
     return module

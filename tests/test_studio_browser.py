@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,42 +18,12 @@ pytest.importorskip("nicegui", reason="the studio needs NiceGUI: pip install 'ze
 pytest.importorskip("playwright", reason="the browser is driven by Playwright: pip install playwright")
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from benchmarks.studio import CHROMIUM, TOKEN, Served, drag, explore
 from zeuxis.pretrained import cards, unpack
 from zeuxis.run import Run
 
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}: apt-get install chromium")
-TOKEN = "a-secret-of-the-test"
 VAE, GAN = "pretrained-digits-vae", "pretrained-digits-cgan"
-
-
-class Served:
-    """A studio in a process of its own."""
-
-    def __init__(self, runs: Path, *more: str) -> None:
-        self.runs, self.more, self.port = runs, more, 0
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "zeuxis", "studio", "--no-browser", "--runs", str(self.runs), *self.more]
-        environment = os.environ | {"ZEUXIS_STUDIO_TOKEN": TOKEN}
-        self.process = subprocess.Popen(
-            [*command, "--port", str(self.port)], stderr=subprocess.PIPE, encoding="utf-8", env=environment
-        )
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if found := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
-                self.port = int(found[1])
-                return
-        raise AssertionError("the studio did not start")
-
-    @property
-    def home(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(20)
 
 
 @pytest.fixture(scope="module")
@@ -95,23 +61,6 @@ def opened(browser: Browser, studio: Served) -> Iterator[Page]:
     yield page
     context.close()
     assert not errors
-
-
-def explore(tab: Page, studio: Served, name: str) -> None:
-    tab.goto(f"{studio.home}/explore/{name}")
-    tab.wait_for_function("document.getElementById('explore')?.dataset.ready === 'all'", timeout=60_000)
-
-
-def drag(tab: Page, moves: int = 60) -> None:
-    box = tab.locator(".field-of-view canvas").nth(1).bounding_box()
-    assert box is not None
-    for i in range(moves):
-        x, y = 0.5 + 0.4 * math.cos(i / 20), 0.5 + 0.4 * math.sin(i / 15)
-        tab.mouse.move(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
-        if i == 0:
-            tab.mouse.down()
-        tab.wait_for_timeout(8)
-    tab.mouse.up()
 
 
 def pixels(tab: Page) -> str:
@@ -173,9 +122,9 @@ def test_star_note_rename_and_delete_asked_twice(tab: Page, studio: Served, trai
 
 
 def test_the_picture_follows_pointer_and_keys(tab: Page, studio: Served) -> None:
-    explore(tab, studio, VAE)
+    explore(tab, studio.home, VAE)
     first = pixels(tab)
-    drag(tab)
+    drag(tab, 60)
     tab.wait_for_timeout(300)
     second = pixels(tab)
     assert second != first
@@ -188,7 +137,7 @@ def test_the_picture_follows_pointer_and_keys(tab: Page, studio: Served) -> None
 
 
 def test_pins_make_a_walk_a_film_and_a_sum(tab: Page, studio: Served) -> None:
-    explore(tab, studio, GAN)
+    explore(tab, studio.home, GAN)
     tab.get_by_role("button", name="Pin", exact=True).click()
     tab.get_by_role("group", name="Class").get_by_role("button", name="7").click()
     tab.get_by_role("button", name="New").click()
@@ -222,7 +171,7 @@ def test_a_photograph_is_encoded_and_shown(tab: Page, studio: Served, tmp_path: 
     drawn = Image.new("L", (300, 400), 0)
     ImageDraw.Draw(drawn).ellipse((90, 90, 210, 310), outline=255, width=40)
     drawn.save(tmp_path / "zero.jpg")
-    explore(tab, studio, VAE)
+    explore(tab, studio.home, VAE)
     tab.get_by_label("A photograph").set_input_files(tmp_path / "zero.jpg")
     expect(tab.get_by_text("your photograph, as the model sees it")).to_be_visible()
     (tmp_path / "rubbish.png").write_bytes(b"<script>alert(1)</script>")
@@ -238,7 +187,7 @@ def test_a_photograph_s_latent_is_searched_for_a_gan(tab: Page, studio: Served, 
     drawn = Image.new("L", (64, 64), 0)
     ImageDraw.Draw(drawn).ellipse((14, 8, 50, 56), outline=255, width=9)
     drawn.save(tmp_path / "zero.png")
-    explore(tab, studio, GAN)
+    explore(tab, studio.home, GAN)
     before = tab.evaluate("Object.values(explorer.state().base)")
     tab.get_by_label("A photograph").set_input_files(tmp_path / "zero.png")
     expect(tab.get_by_text("the nearest that the search found")).to_be_visible(timeout=120_000)
@@ -246,21 +195,21 @@ def test_a_photograph_s_latent_is_searched_for_a_gan(tab: Page, studio: Served, 
 
 
 def test_a_flow_takes_steps_and_a_gan_says_what_its_discriminator_thinks(tab: Page, studio: Served) -> None:
-    explore(tab, studio, "pretrained-digits-flow")
+    explore(tab, studio.home, "pretrained-digits-flow")
     before = pixels(tab)
     tab.get_by_label("solver steps").fill("1")
     tab.wait_for_timeout(1500)
     assert pixels(tab) != before
-    explore(tab, studio, "small-gan")
+    explore(tab, studio.home, "small-gan")
     drag(tab, 5)
     expect(tab.get_by_text("It finds this more real than")).to_be_visible()
 
 
 def test_two_tabs_explore_the_same_run_apart(browser: Browser, studio: Served, tab: Page) -> None:
-    explore(tab, studio, VAE)
+    explore(tab, studio.home, VAE)
     mine = pixels(tab)
     other = next(tabs := opened(browser, studio))
-    explore(other, studio, VAE)
+    explore(other, studio.home, VAE)
     drag(other, 20)
     other.wait_for_timeout(300)
     assert pixels(other) != mine
@@ -270,7 +219,7 @@ def test_two_tabs_explore_the_same_run_apart(browser: Browser, studio: Served, t
 
 def latencies(tab: Page, studio: Served, name: str) -> list[float]:
     """Milliseconds from each move of the pointer to its picture, sorted."""
-    explore(tab, studio, name)
+    explore(tab, studio.home, name)
     tab.wait_for_timeout(2000)
     tab.evaluate("explorer.latencies.length = 0")
     drag(tab, 300)
@@ -423,5 +372,5 @@ def test_axe_finds_no_serious_fault(tab: Page, studio: Served, theme: str) -> No
         tab.goto(studio.home + page)
         tab.wait_for_timeout(2500)
         assert severe(tab, axe) == [], page
-    explore(tab, studio, VAE)
+    explore(tab, studio.home, VAE)
     assert severe(tab, axe) == []

@@ -41,11 +41,9 @@ def runs_dir(given: str | Path | None = None) -> Path:
     (`zeuxis.stores`).
     """
     chosen = given or os.environ.get("ZEUXIS_RUNS") or "runs"
-    if "://" in str(chosen):
-        from zeuxis.stores import local_folder
+    from zeuxis.stores import is_address, local_folder
 
-        return local_folder(str(chosen))
-    return Path(chosen)
+    return local_folder(str(chosen)) if is_address(str(chosen)) else Path(chosen)
 
 
 def train(

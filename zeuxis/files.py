@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LOCK",
+    "PACKED",
     "TEMPORARY",
     "LockedError",
     "WriteError",
@@ -62,6 +63,8 @@ LOCK = "lock"
 LONGEST = 150
 # Characters that some system forbids in file names; `%` is the escape character.
 FORBIDDEN = frozenset('/\\:*?"<>|%')
+# Suffixes of single files that hold many images.
+PACKED = (".zip", ".npy", ".npz")
 # The locks of this process, by the folder that they were taken for.
 _held: dict[Path, FileLock] = {}
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -132,30 +133,33 @@ def entry(folder: Path) -> Entry:
     last = lines[-1] if lines else {"epoch": 0, "step": 0, "seconds": 0}
     unit, budget = recipe.training.budget
     used = recipe.training.used(last)
-    distance = _evaluated(folder)
+    header = cache(lambda: _header(folder))
+    distance = _evaluated(folder, header)
     return Entry(
-        folder.name, _state(folder, used, budget), recipe.name, recipe.model.name,
+        folder.name, _state(folder, used, budget, header), recipe.name, recipe.model.name,
         Path(recipe.data.path).name or recipe.data.source, used, budget, unit, last["step"],
         distance if distance is not None else _newest(lines, "test/fid"), _newest(lines, "test/mse"),
         str(_json(folder / "environment.json").get("started", ""))[:16].replace("T", " "), **more,
     )  # fmt: skip
 
 
-def _evaluated(folder: Path) -> float | None:
+def _evaluated(folder: Path, header: Callable[[], dict[str, Any]]) -> float | None:
     """The distance of a run's evaluation; None if it is of other weights than those in use."""
-    evaluation, header = _json(folder / "evaluation.json"), _header(folder)
-    # Without a header, as in a store, the weights in use are not known.
-    step_in_use = (header.get("best") or [0.0, header["step"]])[1] if header else evaluation.get("step")
+    evaluation = _json(folder / "evaluation.json")
     fid = evaluation.get("measures", {}).get("fid", {})
-    return fid.get("value") if isinstance(fid, dict) and evaluation.get("step") == step_in_use else None
+    distance: float | None = fid.get("value") if isinstance(fid, dict) else None
+    # Without a header, as in a store, the weights in use are not known.
+    if distance is None or not (known := header()):
+        return distance
+    return distance if evaluation.get("step") == (known.get("best") or [0.0, known["step"]])[1] else None
 
 
-def _state(folder: Path, used: float, budget: float) -> str:
+def _state(folder: Path, used: float, budget: float, header: Callable[[], dict[str, Any]]) -> str:
     if stores.in_use(folder):
         return "running"
     if used >= 0.999 * budget:
         return "finished"
-    return "settled" if _header(folder).get("settled") else "stopped"
+    return "settled" if header().get("settled") else "stopped"
 
 
 def _header(folder: Path) -> dict[str, Any]:

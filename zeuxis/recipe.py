@@ -31,7 +31,7 @@ from pydantic import (
 )
 
 from zeuxis.errors import UserError, closest, nearest, one_of, quoted, shown
-from zeuxis.files import exists, is_name, name_fault, why
+from zeuxis.files import PACKED, exists, is_name, name_fault, why
 from zeuxis.plugins import FOLDER, Plugin, load_plugins, read_plugin
 from zeuxis.trust import NOTHING, Call, Code, Trust, made_here
 
@@ -807,7 +807,7 @@ def _holds_images(path: Path) -> bool:
     """Whether there is a folder or a file that may hold images, and is no run."""
     if not exists(path):
         return False
-    return not exists(path / "recipe.toml") if path.is_dir() else path.suffix.lower() in (".zip", ".npy", ".npz")
+    return not exists(path / "recipe.toml") if path.is_dir() else path.suffix.lower() in PACKED
 
 
 def _content(name: str, where: str) -> bytes:

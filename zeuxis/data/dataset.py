@@ -24,6 +24,7 @@ from zeuxis.data.records import Stream
 from zeuxis.data.registry import SOURCES, Collection, lookup
 from zeuxis.data.shards import are_shards
 from zeuxis.errors import UserError, closest, nearest, one_of
+from zeuxis.files import PACKED
 from zeuxis.recipe import DataOptions
 from zeuxis.stores import is_address
 
@@ -133,8 +134,7 @@ def _closest_path(text: str) -> str | None:
         beside = [
             entry.name
             for entry in os.scandir(path.parent)
-            if not entry.name.startswith(".")
-            and (entry.is_dir() or Path(entry.name).suffix in (".zip", ".npy", ".npz"))
+            if not entry.name.startswith(".") and (entry.is_dir() or Path(entry.name).suffix in PACKED)
         ]
         name = closest(path.name, beside)
         return str(path.with_name(name)) if name else None

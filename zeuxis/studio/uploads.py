@@ -10,11 +10,11 @@ from pathlib import Path
 from secrets import token_hex
 
 from zeuxis.errors import UserError, quoted
-from zeuxis.files import make_folder, path_part, write_file
+from zeuxis.files import PACKED, make_folder, path_part, write_file
 
 __all__ = ["MOST_BYTES", "MOST_FILES", "Uploads"]
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".csv", ".zip", ".npy", ".npz")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".csv", *PACKED)
 # Files of one drop, bytes of one file, and bytes of all; folders within folders.
 MOST_FILES, MOST_BYTES, MOST_TOTAL, DEEPEST = 20_000, 256 * 2**20, 4 * 2**30, 4
 
@@ -46,7 +46,7 @@ class Uploads:
         if name not in self._sizes:
             raise UserError("These files belong to no drop on this page; drop them again.")
         files = list((self.folder / name).iterdir())
-        if len(files) == 1 and files[0].suffix.lower() in (".zip", ".npy", ".npz"):
+        if len(files) == 1 and files[0].suffix.lower() in PACKED:
             return files[0]
         return self.folder / name
 

@@ -105,8 +105,8 @@ def _prepared(
         f"There are only {dataset.train_count} images to train on. A model soon learns so few by heart: compare "
         "samples with the nearest training images."
     )
-    caution = few if dataset.train_count < FEW else ""
-    for words in [*in_sentences(dataset.notes), *filter(None, [caution])] if visible else ():
+    cautions = [few] if dataset.train_count < FEW else []
+    for words in [*in_sentences(dataset.notes), *cautions] if visible else ():
         warn(words)
     model = build_model(recipe, dataset.classes)
     for network, weights in trained.items():
@@ -128,8 +128,8 @@ def _prepared(
         "environment.json": json.dumps(environment, indent=2) + "\n",
         "journal.jsonl": "",
     }
-    if caution:
-        files["warnings.jsonl"] = json.dumps({"step": 0, "epoch": 0.0, "warning": caution}) + "\n"
+    for words in cautions:
+        files["warnings.jsonl"] = json.dumps({"step": 0, "epoch": 0.0, "warning": words}) + "\n"
     files |= {f"{FOLDER}/{plugin.name}": plugin.content for plugin in model.recipe.code}
     if dataset.left_out:
         lines = (f"{file}\t{reason}".replace("\n", "\\n") for file, reason in dataset.left_out.items())
