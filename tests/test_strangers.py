@@ -133,6 +133,24 @@ def test_what_one_made_oneself_opens_and_a_copy_does_not(
         Run(run.path).sample(2)
 
 
+@pytest.mark.usefixtures("short_reports")
+def test_a_trusted_copy_with_a_plugin_is_resumed_and_compared(
+    tmp_path: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text("answer = 42\n")
+    run = zeuxis.train("digits-gan", steps=3, plugins=[plugin], runs=runs, name="r", progress=False)
+    copy = shutil.copytree(run.path, runs / "copy")
+    assert command("resume", copy, "--steps", "4") == command("compare", copy, run.path) == 2
+    assert capsys.readouterr().err.count("add --trust") == 2
+    assert command("resume", copy, "--steps", "4", "--trust") == 0
+    assert command("compare", copy, run.path, "--samples", "100", "--out", tmp_path / "c.html", "--trust") == 0
+    assert (tmp_path / "c.html").exists()
+    # Repeats of a run that was made elsewhere are trained, and found again.
+    again = ("compare", copy, run.path, "--seeds", "2", "--samples", "100", "--out", tmp_path / "s.html", "--trust")
+    assert command(*again) == command(*again) == 0
+
+
 def test_a_recipe_is_trusted_in_what_it_says_itself(mine: Path, theirs: Path, tmp_path: Path) -> None:
     build_model(load_recipe(mine))
     child = tmp_path / "child.toml"

@@ -32,6 +32,7 @@ from zeuxis.cli.shared import (
     recipe_of,
 )
 from zeuxis.errors import StoppedError
+from zeuxis.trust import NOTHING, Trust
 
 Processes = Annotated[
     int, typer.Option(min=1, max=1024, help="train in so many processes on this machine, which share every batch")
@@ -112,7 +113,7 @@ def resume(
     opened = open_run(run, runs, trust)
     _launch(processes)
     changes = dict(parse_override(text) for text in settings or []) | budget(epochs, steps, minutes)
-    _done(opened.path, resume_run(opened.path, changes, trust=opened.trust))
+    _done(opened.path, resume_run(opened.path, changes, trust=opened.trust), opened.trust)
 
 
 @app.command()
@@ -155,13 +156,13 @@ def _launch(processes: int) -> None:
         raise typer.Exit(launch(processes, sys.argv[1:]))
 
 
-def _done(folder: Path, finished: bool) -> None:
+def _done(folder: Path, finished: bool, trust: Trust = NOTHING) -> None:
     from zeuxis.run import Run
     from zeuxis.training.distributed import is_main
 
     if not is_main():
         raise typer.Exit(0 if finished else 130)
-    run = Run(folder)
+    run = Run(folder, trust=trust)
     if finished:
         _after(run)
         echo(folder)

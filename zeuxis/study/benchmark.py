@@ -108,7 +108,7 @@ def compare(runs: Sequence[Run], out: Path | None = None, *, seeds: int = 1, sam
     """
     groups = []
     for run in runs:
-        if not finished(run.path) and seeds > 1:
+        if seeds > 1 and not finished(run.path, run.trust):
             raise UserError(f"{run.path} has not used up its budget, so it cannot be repeated; resume it first.")
         others = repeats(Part(run.name, run.recipe), seeds)[1:]
         groups.append([run, *train_all(others, run.path.parent).values()])

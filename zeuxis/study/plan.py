@@ -168,7 +168,7 @@ def train_part(part: Part, folder: Path, *, progress: bool = True) -> Run:
 def _pruned(part: Part, folder: Path) -> PrunedError | None:
     """Returns the error of a part that was pruned and is not finished; None if it was not, or may not be pruned."""
     early = pruned(folder / part.name) if part.pruning else None
-    return early if early and not finished(folder / part.name) else None
+    return early if early and not finished(folder / part.name, part.recipe.trust) else None
 
 
 def _is_trained(part: Part, folder: Path) -> bool:
@@ -180,8 +180,9 @@ def _is_trained(part: Part, folder: Path) -> bool:
     path = folder / part.name
     if not path.is_dir():
         return False
-    _require_same(part, Run(path), folder)
-    return finished(path)
+    trust = part.recipe.trust
+    _require_same(part, Run(path, trust=trust), folder)
+    return finished(path, trust)
 
 
 def _require_same(part: Part, run: Run, folder: Path) -> None:

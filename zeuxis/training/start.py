@@ -243,9 +243,9 @@ def _start_from(model: Model, folder: Path, visible: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def finished(folder: Path) -> bool:
-    """Whether a run has used up its budget."""
-    options = run_recipe(folder).training
+def finished(folder: Path, trust: Trust = NOTHING) -> bool:
+    """Whether a run has used up its budget; `trust` as in `Run`."""
+    options = run_recipe(folder, trust=trust).training
     checkpoint = _last_good(folder, parts=())
     if checkpoint is None:
         return False
