@@ -6,6 +6,7 @@ A source is a notebook as text, in the percent format of jupytext, and its noteb
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import tempfile
@@ -53,7 +54,7 @@ def executed(source: Path, folder: Path, change: Callable[[str], str] = str) -> 
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.source = change(cell.source)
-    metadata = notebook.metadata
+    metadata = copy.deepcopy(notebook.metadata)  # the execution adds the version of Python
     environment = {"OMP_NUM_THREADS": "2"} | os.environ | {"ZEUXIS_DATA": "", "ZEUXIS_RUNS": ""}
     client = NotebookClient(
         notebook, timeout=PATIENCE, record_timing=False, coalesce_streams=True, resources={"metadata": {"path": folder}}

@@ -15,13 +15,15 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+import torch.distributed as dist
+import torch.nn.functional as F
 
 import zeuxis
 from zeuxis.errors import UserError
 from zeuxis.recipe import Recipe, load_recipe
 from zeuxis.run import Run
 from zeuxis.training import Checkpoint, best_checkpoint, start
-from zeuxis.training.distributed import Share, joined
+from zeuxis.training.distributed import Share, _Whole, joined
 
 STEPS = 50
 ALONE = ["training.precision=float32", "training.test_every=50 steps", "training.snapshot_every=never"]
@@ -156,6 +158,28 @@ def test_a_run_goes_on_with_another_number_of_processes(runs: dict[int, Path], t
         assert worker.wait(timeout=120) == 0, worker.communicate()[1][-3000:]
     one, two = weights(tmp_path / "gan"), weights(runs[1] / "gan")
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(12, 5), (6, 5, 4, 3)])
+def test_batch_normalisation_has_the_values_and_gradients_of_pytorchs(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        found = []
+        x, slope = 3 + 2 * torch.randn(shape), torch.randn(shape)
+        for function in (F.batch_norm, _Whole(Share(0, 1), shape[0])._normalised):
+            leaves = [x.clone().requires_grad_(), torch.linspace(-1, 2, 5, requires_grad=True), torch.zeros(5)]
+            leaves[2].requires_grad_()
+            mean, variance = torch.zeros(5), torch.ones(5)
+            y = function(leaves[0], mean, variance, leaves[1], leaves[2], True)
+            first = torch.autograd.grad((y.tanh() * slope).sum(), leaves, retain_graph=True)
+            again = torch.autograd.grad((y.tanh() * slope).sum(), leaves[0], create_graph=True)[0]
+            second = torch.autograd.grad(again.square().sum(), leaves)
+            found.append([y, mean, variance, *first, again, *second])
+        for ours, theirs in zip(*found, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    finally:
+        dist.destroy_process_group()
 
 
 def test_shares() -> None:

@@ -18,7 +18,6 @@ al., Accurate, Large Minibatch SGD, 2017, section 3 (gradients as means over the
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
@@ -318,18 +317,68 @@ class _Whole(TorchFunctionMode):
         if not training:
             plain: Tensor = F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)
             return plain
-        x = x.float()
-        others = [i for i in range(x.dim()) if i != 1]
-        count = self.share.size * math.prod(x.shape[i] for i in others)
-        shape = [1, -1, *[1] * (x.dim() - 2)]
-        middle = _summed(x.sum(others)) / count
-        centred = x - middle.view(shape)
-        spread = _summed(centred.square().sum(others)) / count
+        y, middle, spread = _Normalised.apply(x.float(), weight, bias, eps)  # type: ignore[no-untyped-call]
         if mean is not None and variance is not None:
+            count = self.share.size * x.numel() // x.shape[1]
             with torch.no_grad():
                 mean.lerp_(middle, momentum)
                 variance.lerp_(spread * count / max(count - 1, 1), momentum)
-        normed = centred * (spread + eps).rsqrt().view(shape)
-        if weight is not None and bias is not None:
-            normed = normed * weight.view(shape) + bias.view(shape)
+        normed: Tensor = y
         return normed
+
+
+class _Normalised(torch.autograd.Function):
+    """Batch normalisation over the rows of all processes; also returns their mean and variance `(C,)`.
+
+    Messages, not sums, are what a small network waits for, so each direction sends one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, ...]:
+        # As quick as a sum, which torch.var_mean is not for channels-last images.
+        mean, variance = torch.ops.aten.batch_norm_update_stats(x, None, None, 0.0)
+        moments = torch.stack([mean, variance]).double()  # of the squares a difference is taken
+        moments[1] += moments[0].square()
+        _reduce(moments)
+        moments /= dist.get_world_size()
+        moments[1] -= moments[0].square()
+        middle, spread = moments.float()
+        ctx.save_for_backward(x, weight, bias, middle, spread)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(middle, spread)
+        return F.batch_norm(x, middle, spread, weight, bias, False, 0.0, eps), middle, spread
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor, *_: Any) -> Any:
+        x, weight, bias, middle, spread = ctx.saved_tensors
+        if torch.is_grad_enabled():  # for gradients of gradients, which PyTorch derives from plain operations
+            given = [t for t in (x, weight, bias) if t is not None and t.requires_grad]
+            found = iter(torch.autograd.grad(_normalised(x, weight, bias, ctx.eps), given, slope, create_graph=True))
+            return *(next(found) if t is not None and t.requires_grad else None for t in (x, weight, bias)), None
+        # As if mean and variance were constants; then what goes through them, per channel.
+        constant, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
+            slope, x, weight, middle, spread, None, None, False, ctx.eps, [True, True, True]
+        )
+        sums = torch.stack([to_bias, to_weight])
+        _reduce(sums)
+        along, by_spread = sums / (dist.get_world_size() * x.numel() // x.shape[1])
+        scale = (spread + ctx.eps).rsqrt()
+        steep = scale if weight is None else scale * weight
+        shape = [1, -1, *[1] * (x.dim() - 2)]
+        constant.addcmul_(x, (-steep * scale * by_spread).view(shape))
+        constant += (steep * (scale * middle * by_spread - along)).view(shape)
+        return constant, to_weight if weight is not None else None, to_bias if bias is not None else None, None
+
+
+def _others(x: Tensor) -> list[int]:
+    """Returns the sides of a tensor beside its channels."""
+    return [i for i in range(x.dim()) if i != 1]
+
+
+def _normalised(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Returns the same as `_Normalised`, by operations whose gradients have gradients."""
+    count, shape = dist.get_world_size() * x.numel() // x.shape[1], [1, -1, *[1] * (x.dim() - 2)]
+    centred = x - (_summed(x.sum(_others(x))) / count).view(shape)
+    spread = _summed(centred.square().sum(_others(x))) / count
+    normed = centred * (spread + eps).rsqrt().view(shape)
+    return normed if weight is None or bias is None else normed * weight.view(shape) + bias.view(shape)

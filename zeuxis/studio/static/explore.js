@@ -209,22 +209,20 @@ let judging, verdict, meter;
 // -- the plane --------------------------------------------------------------------------------------------------------
 
 const SIDE = 560, TILES = 15;
-let plane, under, over, points = null, hue = "", ground = "map", span = 3;
+let plane, under, over, mark, points = null, hue = "", ground = "map", span = 3;
 const toPlane = (x, y) => [((x + span) / (2 * span)) * SIDE, ((span - y) / (2 * span)) * SIDE];
+function moveMark() { // an element of its own: to draw the canvas anew at every move would cost more than a small picture
+  const [x, y] = toPlane(state.x, state.y);
+  Object.assign(mark.style, { left: `${(100 * x) / SIDE}%`, top: `${(100 * y) / SIDE}%` });
+}
 function drawOver() {
-  const context = over.getContext("2d"), [x, y] = toPlane(state.x, state.y);
+  moveMark();
+  const context = over.getContext("2d");
   context.clearRect(0, 0, SIDE, SIDE);
-  const ink = getComputedStyle(document.body).color;
-  for (const [wide, colour] of [[5, getComputedStyle(over.parentElement).backgroundColor], [2, ink]]) {
-    context.lineWidth = wide; context.strokeStyle = colour;
-    context.beginPath(); context.arc(x, y, 9, 0, 7);
-    context.moveTo(x - 16, y); context.lineTo(x - 4, y); context.moveTo(x + 4, y); context.lineTo(x + 16, y);
-    context.moveTo(x, y - 16); context.lineTo(x, y - 4); context.moveTo(x, y + 4); context.lineTo(x, y + 16);
-    context.stroke();
-  }
+  context.fillStyle = getComputedStyle(document.body).color; context.font = "600 15px system-ui";
   pins.forEach((pin, i) => {
-    const [px, py] = toPlane(dot(pin.z, state.u), dot(pin.z, state.v));
-    context.fillStyle = ink; context.font = "600 15px system-ui"; context.fillText(`${i + 1}`, px - 4, py + 5);
+    const [x, y] = toPlane(dot(pin.z, state.u), dot(pin.z, state.v));
+    context.fillText(`${i + 1}`, x - 4, y + 5);
   });
 }
 function drawUnder() {
@@ -305,7 +303,7 @@ function landscape() { // pictures of the whole plane, a row at a time so that t
 function moveTo(x, y, when) {
   const far = span * 1.5;
   state.x = Math.min(Math.max(x, -far), far); state.y = Math.min(Math.max(y, -far), far);
-  drawOver();
+  moveMark();
   where.textContent = `${state.x.toFixed(2)}, ${state.y.toFixed(2)}`;
   look(when);
 }
@@ -494,6 +492,9 @@ function planeCard() {
       if (event.key === "+" || event.key === "-") zoom(event.key === "-" ? 1.1 : 1 / 1.1);
     },
   });
+  mark = h("span", { class: "mark", "aria-hidden": "true" });
+  const strokes = '<circle r="9"/><path d="M-16 0H-4M4 0H16M0-16V-4M0 4V16"/>';
+  mark.innerHTML = `<svg viewBox="-19 -19 38 38"><g stroke="var(--paper)" stroke-width="5">${strokes}</g><g stroke="var(--ink)" stroke-width="2">${strokes}</g></svg>`;
   legend = h("div", { class: "legend" });
   where = h("span", { class: "number muted small" });
   const selects = h("div", { class: "line" });
@@ -503,7 +504,7 @@ function planeCard() {
     about.attributes.length ? choice("Colour", [["", "class"], ...about.attributes.map((name) => [name, name])], hue, (key) => { hue = key; loadMap(); }) : "");
   fillAxes();
   return h("section", { class: "card plane", "aria-label": "The plane" }, selects,
-    h("div", { class: "field-of-view" }, under, over),
+    h("div", { class: "field-of-view" }, under, over, mark),
     h("div", { class: "between" }, where, h("div", { class: "line", style: "gap:.2rem" },
       button("−", () => zoom(1.25), { class: "plain", "aria-label": "Zoom out" }), button("+", () => zoom(0.8), { class: "plain", "aria-label": "Zoom in" }),
       about.maps ? button("Fit", () => loadMap(true), { class: "plain" }) : null)),
