@@ -272,6 +272,10 @@ def test_few_images_give_wide_errors_or_a_reason(
     if test == 1:
         assert found["measures"]["elbo"]["stderr"] is None, "of one image nobody knows"
     assert read_evaluation(run) == found
+    words = ["--seed", "1", "--samples", "100", "--only", "sharpness"]  # with another seed, nothing earlier is kept
+    said = CliRunner().invoke(app, ["evaluate", run.name, *words]).output
+    assert "sharpness" in said and "Distances are in the features of" not in said, "there is no distance"
+    assert "Distances are in the features of" in result.output
 
 
 def test_flat_images_have_no_sharpness_and_blocks_of_few_images_are_fewer(tmp_path: Path) -> None:

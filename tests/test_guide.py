@@ -158,7 +158,7 @@ def test_training_says_what_the_budget_takes(
     assert "The rest takes about 83 minutes at this speed." in told(("steps", 1000), 0.5)
     assert "minutes are about" not in told(("minutes", 30.0), 0.0, each=10)
     few = told(("minutes", 30.0), 0.99)
-    assert "30 minutes are about 100 steps" in few and "--minutes 90 or more" in few
+    assert "30 minutes are about 100 steps" in few and "--minutes 90 or more." in few, "no size is smaller"
 
 
 def test_choose_is_what_init_takes(pictures: Path) -> None:

@@ -248,7 +248,7 @@ def stranger(run: Run, runs: Path) -> Path:
 def test_code_of_a_stranger_is_refused_until_it_is_trusted(trained: dict[str, Run], tmp_path: Path) -> None:
     recipe = stranger(trained["vae"], tmp_path)
     shelf = Shelf(tmp_path)
-    assert shelf.entries()[0].state == "broken"
+    assert shelf.entries()[0].state == "untrusted"
     with pytest.raises(UntrustedError):
         shelf.open("strange")
     assert not (tmp_path / "ran").exists()

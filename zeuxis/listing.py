@@ -19,6 +19,7 @@ from zeuxis import stores
 from zeuxis.errors import UserError, nearest, quoted
 from zeuxis.files import exists, is_name, locked, name_fault, write_file
 from zeuxis.recipe import run_recipe
+from zeuxis.trust import UntrustedError
 
 __all__ = ["SORTS", "Entry", "annotate", "below", "entries", "entry", "folder_of", "prune", "remove", "rename"]
 
@@ -35,7 +36,8 @@ class Entry:
 
     Attributes:
         name: of its folder.
-        state: running, finished, settled (ended early, as its recipe says), stopped, or broken.
+        state: running, finished, settled (ended early, as its recipe says), stopped, untrusted
+            (it names code that nobody has allowed to run), or broken.
         recipe: name of its recipe.
         model: name of its model.
         data: where its images come from.
@@ -67,6 +69,11 @@ class Entry:
     bytes: int = 0
     star: bool = False
     note: str = ""
+
+    @property
+    def readable(self) -> bool:
+        """Whether the run can be opened as it is."""
+        return self.state not in ("untrusted", "broken")
 
     @property
     def progress(self) -> str:
@@ -127,8 +134,8 @@ def entry(folder: Path) -> Entry:
     }  # fmt: skip
     try:
         recipe = run_recipe(folder)
-    except UserError:
-        return Entry(folder.name, "broken", **more)
+    except UserError as error:
+        return Entry(folder.name, "untrusted" if isinstance(error, UntrustedError) else "broken", **more)
     lines = _tail(folder / "journal.jsonl")
     last = lines[-1] if lines else {"epoch": 0, "step": 0, "seconds": 0}
     unit, budget = recipe.training.budget

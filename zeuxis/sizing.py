@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 from zeuxis.errors import UserError
 from zeuxis.recipe import NetworkOptions, Recipe, Size
 
-__all__ = ["LARGEST", "require_size", "resized", "size_of", "velocity_layers"]
+__all__ = ["LARGEST", "SMALLEST", "require_size", "resized", "size_of", "velocity_layers"]
 
 # Largest first resolution of a U-Net, and the sizes that every chosen or modern recipe can have.
 FIRST = 32

@@ -126,7 +126,7 @@ def evaluate(
             f"{value['n']:,}" if value["n"] else "", definition.gives[name],
         )  # fmt: skip
     show(table)
-    if evaluation["features"]:
+    if any(value["features"] for value in evaluation["measures"].values()):
         note = ""
         if evaluation["features"].startswith("random features"):
             reason = "" if judge else ", because no classifier can tell classes of these images apart"

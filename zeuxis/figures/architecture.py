@@ -144,7 +144,8 @@ def draw_recipe(networks: Mapping[str, Network], name: str) -> Figure:
 @figure(
     "architecture",
     "Networks",
-    "A box for each layer: its height shows the resolution, its width the channels. Arcs are skip connections.",
+    "A box for each layer or block: its height shows the resolution, its width the channels. Arcs are inputs that skip "
+    "layers; those inside a block, such as a U-Net, are not drawn.",
     order=9,
     applies=lambda run: True,
 )

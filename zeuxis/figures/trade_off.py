@@ -13,6 +13,10 @@ from zeuxis.figures.style import INK, LINES, heading, new_figure
 __all__ = ["Point", "trade_off"]
 
 
+# Runs beyond the colours of the palette differ by these.
+MARKERS = ("o", "s", "^", "D")
+
+
 class Point(NamedTuple):
     """A run: name, minutes of training, parameters, and a distance with its standard error."""
 
@@ -25,16 +29,15 @@ class Point(NamedTuple):
 
 def trade_off(points: Sequence[Point], features: str | None) -> Figure:
     """Draws distance against minutes of training on logarithmic axes; the area of a dot grows with its parameters."""
-    fig = new_figure(7.2, 4.6)
+    fig = new_figure(9.2, max(4.6, 1.2 + 0.48 * len(points)))
     ax = fig.subplots()
     most = max(point.parameters for point in points)
     for i, point in enumerate(points):
         color = LINES[i % len(LINES)]
         ax.errorbar(point.minutes, point.distance, yerr=point.stderr or 0.0, color=color, lw=1.4, capsize=3)
-        ax.scatter(point.minutes, point.distance, s=40 + 360 * point.parameters / most, color=color, alpha=0.85, lw=0)
-        ax.annotate(
-            f"{point.name}\n{point.parameters:,} parameters", (point.minutes, point.distance), (10, 8),
-            textcoords="offset points", fontsize=9, color=INK,
+        ax.scatter(
+            point.minutes, point.distance, s=40 + 360 * point.parameters / most, color=color, alpha=0.85, lw=0,
+            marker=MARKERS[i // len(LINES) % len(MARKERS)], label=f"{point.name}\n{point.parameters:,} parameters",
         )  # fmt: skip
     ax.set_xscale("log")
     ax.set_yscale("log")
@@ -45,5 +48,8 @@ def trade_off(points: Sequence[Point], features: str | None) -> Figure:
         axis.set_minor_locator(NullLocator())
     ax.set_xlabel("minutes of training")
     ax.set_ylabel(f"Frechet distance to images, by {features}")
+    # Beside the chart, where no number of points lets names lie over one another.
+    for handle in ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9, labelcolor=INK).legend_handles:
+        handle.set_sizes([60])  # type: ignore[union-attr]
     heading(fig, "Quality against cost", "lower is nearer to the images; bars are standard errors")
     return fig

@@ -148,7 +148,7 @@ def register(studio: Studio) -> None:
                 Tag("h2", "Runs")
                 listed = await background.io_bound(studio.shelf.entries) or []
                 with Tag("div", class_="ticks"):
-                    for entry in [e for e in listed if e.state != "broken"][:200]:
+                    for entry in [e for e in listed if e.readable][:200]:
                         on = entry.name in wanted
                         if on:
                             chosen[entry.name] = None

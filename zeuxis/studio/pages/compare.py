@@ -176,7 +176,7 @@ async def choose(studio: Studio, wanted: list[str]) -> None:
 
     with Tag("section", class_="card", aria_label="Runs"):
         with Tag("div", class_="ticks"):
-            for entry in [e for e in listed if e.state != "broken"][:200]:
+            for entry in [e for e in listed if e.readable][:200]:
                 tick(entry.name, entry.name in chosen, partial(ticking, entry.name))
         if not listed:
             Tag("p", "There are no runs yet.", class_="none")

@@ -46,7 +46,8 @@ def register(studio: Studio) -> None:
                         continue
                     with Tag("article", class_="card run"):
                         with link("", "explore", entry.name, class_="strip", aria_label=f"Explore {entry.name}"):
-                            strip(studio, entry.name)
+                            if entry.readable:
+                                strip(studio, entry.name)
                         with Tag("h3"):
                             link(entry.name, "explore", entry.name)
                 for card in cards():

@@ -161,7 +161,7 @@ def register(studio: Studio) -> None:
             name = entry.name
             with Tag("article", class_=f"card run {'ticked' if name in view.ticked else ''}") as box:
                 with link("", "run", name, class_="strip", aria_label=f"Open {name}"):
-                    if entry.state != "broken":
+                    if entry.readable:
                         strip(studio, name)
                 with Tag("div", class_="line", style="flex-wrap:nowrap"):
                     with Tag("h3"):
