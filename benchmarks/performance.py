@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ from benchmarks.busy import busy_machine
 from benchmarks.documents.gallery import write_small
 from benchmarks.documents.page import PAGE, publish
 from benchmarks.speed.ours import ALONE
-from benchmarks.speed.worker import BATCHES, PLAINER, RESULTS, Worker
+from benchmarks.speed.worker import BATCHES, PLAINER, RESULTS
 from zeuxis import data
 from zeuxis.data import Dataset
 from zeuxis.evaluation.cost import training_multiply_adds
@@ -121,29 +122,35 @@ def trained(recipe: Recipe, laps: Laps, dataset: Dataset | None = None) -> Laps:
 
 
 def start_up() -> Rows:
-    """Returns the seconds from the start of Python to the start and the end of the first step."""
+    """Returns the seconds from the start of `zeuxis train` to the start and to the end of the first step."""
     rows = []
-    with TemporaryDirectory() as temporary:
-        for name in BATCHES:
-            overrides = [f"training.batch_size={BATCHES[name]}", *PLAINER.get(name, ())]
-            task = Path(temporary) / "task.json"
-            task.write_text(json.dumps({"recipe": name, "overrides": overrides}), "utf-8")
-            words: list[str | Path] = [sys.executable, "-m", "benchmarks.speed.ours", task, pick_precision("auto", CPU)]
-            starts, ends = [], []
-            for _ in range(5):
+    for name in BATCHES:
+        settings = [*ALONE, "training.log_every=1", f"training.batch_size={BATCHES[name]}", *PLAINER.get(name, ())]
+        words = ["train", name, "--steps", "1", "--name", "first", *(f"--set={setting}" for setting in settings)]
+        starts, ends = [], []
+        for _ in range(5):
+            with TemporaryDirectory() as runs:
+                journal = Path(runs) / "first" / "journal.jsonl"
                 started = time.perf_counter()
-                worker = Worker(words, Path(temporary) / "said.log")
-                starts.append(time.perf_counter() - started)
-                worker.train(1)
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "zeuxis", *words, "--runs", runs],
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+                while not (journal.is_file() and journal.read_bytes().endswith(b"\n")):
+                    if process.poll():
+                        raise SystemExit(f"zeuxis {' '.join(words)} failed.")
+                    time.sleep(0.002)
                 ends.append(time.perf_counter() - started)
-                worker.close()
-            rows.append(
-                {
-                    "recipe": name,
-                    "seconds to the first step": round(statistics.median(starts), 2),
-                    "to its end": round(statistics.median(ends), 2),
-                }
-            )
+                starts.append(ends[-1] - json.loads(journal.read_text("utf-8").splitlines()[0])["seconds"])
+                process.wait()
+        rows.append(
+            {
+                "recipe": name,
+                "seconds to the first step": round(statistics.median(starts), 2),
+                "to its end": round(statistics.median(ends), 2),
+            }
+        )
     return rows
 
 

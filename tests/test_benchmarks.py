@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +16,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from zeuxis.models import build_model
 from zeuxis.recipe import load_recipe
@@ -172,3 +176,22 @@ def test_tables_are_markdown(benchmarks: ModuleType) -> None:
 
     text = table([{"recipe": "mnist-gan", "ratio": 2.0}, {"recipe": "mnist-cgan", "ratio": 1.5}])
     assert text.splitlines() == ["| recipe | ratio |", "|---|---|", "| `mnist-gan` | 2.0 |", "| `mnist-cgan` | 1.5 |"]
+
+
+def test_pages_for_the_documentation_keep_text_and_pictures() -> None:
+    from benchmarks.documents.reproductions import smaller
+
+    def encoded(picture: np.ndarray) -> str:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "png")
+        return f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+
+    wide = np.linspace(0, 255, 60 * 80 * 3).reshape(60, 80, 3)
+    rough = np.random.default_rng(0).integers(-40, 40, wide.shape)
+    pictures = [(wide + rough).clip(0, 255).astype(np.uint8), np.full((20, 30, 3), 200, np.uint8)]
+    page = "<p>Before</p>".join(["", *map(encoded, pictures)])
+    made = smaller(page)
+    assert made.count("<p>Before</p>") == 2 and len(made) < 0.7 * len(page)
+    for kept, content in zip(pictures, re.findall(r"data:image/\w+;base64,([\w+/=]+)", made), strict=True):
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"), float)
+        assert shown.shape == kept.shape and np.abs(shown - kept).mean() < 20
