@@ -74,6 +74,7 @@ def test_the_reported_sizes_of_networks_are_ours() -> None:
         (Value(2.0, 0.1, 100), Value(3.0, 0.1, 100), "refuted"),
         (Value(3.0, 1.0, 100), Value(2.0, 1.0, 100), "open"),
         (Value(3.0), Value(2.0), "confirmed"),
+        (Value(3.0, 0.1, 100, "a"), Value(2.0, 0.1, 100, "a"), "confirmed"),
         (Value(3.0, 0.1, 100, "a"), Value(2.0, 0.1, 100, "b"), "open"),
         (None, Value(2.0, 0.1, 100), "open"),
     ],
@@ -81,7 +82,9 @@ def test_the_reported_sizes_of_networks_are_ours() -> None:
 def test_a_claim_is_held_against_the_measurements(first: Value | None, second: Value, verdict: str) -> None:
     claim = Claim.model_validate({"says": "A is higher", "measure": "fid", "of": "a", "than": "b", "is": "higher"})
     values = {(name, "fid"): value for name, value in (("a", first), ("b", second)) if value}
-    assert _answer(claim, values).verdict == verdict
+    answer = _answer(claim, values)
+    assert answer.verdict == verdict
+    assert not first or answer.why.endswith(", by a") == (first.features == second.features == "a")
 
 
 def test_a_report_is_reproduced(tmp_path: Path) -> None:

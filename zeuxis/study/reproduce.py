@@ -283,6 +283,7 @@ def _answer(claim: Claim, values: Mapping[tuple[str, str], Value]) -> Answer:
     why = f"{claim.measure.replace('_', ' ')}: {_text(first)} against {_text(second)}"
     if first.features != second.features:
         return Answer(claim.says, "open", f"{why}, in different features")
+    why += f", by {first.features}" if first.features else ""
     exact = not first.stderr and not second.stderr
     if first.value == second.value or not (exact or differ(first, second)):
         return Answer(claim.says, "open", f"{why}, which may be chance")
