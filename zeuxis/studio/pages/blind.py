@@ -159,7 +159,8 @@ def register(studio: Studio) -> None:
                 button("Begin", start, "main", style="margin-top:.8rem")
             trial = Tag("section", aria_label="The question")
             results = Tag("section", aria_label="Results")
-            ui.keyboard(pressed)
+            # Also while a button has the focus, as the one has that began the test.
+            ui.keyboard(pressed, ignore=["input", "select", "textarea"])
             if chosen:
                 ui.timer(0.05, show_results, once=True)
 
