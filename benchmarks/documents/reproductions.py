@@ -29,15 +29,11 @@ def _stored(encoded: str) -> str:
     """Returns the address of a picture, given as PNG in base64, in the form that takes the fewest bytes."""
     original = base64.b64decode(encoded)
     picture = Image.open(BytesIO(original)).convert("RGB")
-    forms = {"png": [original], "webp": []}
-    for kind, image, options in (
-        ("png", picture.quantize(COLOURS), {"optimize": True}),
-        ("webp", picture, {"quality": QUALITY, "method": 6}),
-    ):
-        file = BytesIO()
-        image.save(file, kind, **options)
-        forms[kind].append(file.getvalue())
-    kind, least = min(((kind, form) for kind, made in forms.items() for form in made), key=lambda each: len(each[1]))
+    few_colours, lossy = BytesIO(), BytesIO()
+    picture.quantize(COLOURS).save(few_colours, "png", optimize=True)
+    picture.save(lossy, "webp", quality=QUALITY, method=6)
+    forms = (("png", original), ("png", few_colours.getvalue()), ("webp", lossy.getvalue()))
+    kind, least = min(forms, key=lambda form: len(form[1]))
     return f"data:image/{kind};base64,{base64.b64encode(least).decode()}"
 
 

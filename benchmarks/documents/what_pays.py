@@ -23,29 +23,26 @@ from zeuxis.run import Run
 def changes(folder: Path) -> list[dict[str, Any]]:
     """Returns a row of the table for each model of a benchmark, nearest to the images first."""
     entries = json.loads((folder / "benchmark.json").read_text("utf-8"))
-    names = list(dict.fromkeys(entry["recipe"] for entry in entries))
-    runs = [Run(folder / next(entry["run"] for entry in entries if entry["recipe"] == name)) for name in names]
-    rows = []
-    values: dict[str, dict[str, Value]] = {}
-    for name in names:
-        evaluation = pooled([{"measures": entry["measures"]} for entry in entries if entry["recipe"] == name])
+    seeds: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        seeds.setdefault(entry["recipe"], []).append(entry)
+    rows, plain = [], None
+    for name, own in seeds.items():
+        evaluation = pooled(own)
         assert evaluation, f"{name} was measured from every seed"
-        values[name] = {key: Value(**evaluation["measures"][key]) for key in ("fid", "coverage")}
-    plain = values[names[0]]
-    for name, run in zip(names, runs, strict=True):
-        own = values[name]
-        verdict = "open"
-        if differ(own["fid"], plain["fid"]):
-            verdict = "**nearer**" if own["fid"].value < plain["fid"].value else "farther"
-        rows.append(
-            {
-                "change": run.recipe.description,
-                "Frechet distance": f"{own['fid'].value:.1f} ± {own['fid'].stderr or 0:.1f}",
-                "coverage": f"{own['coverage'].value:.2f} ± {own['coverage'].stderr or 0:.2f}",
-                "than the recipe as it is": "" if name == names[0] else verdict,
-            }
-        )
-    return sorted(rows, key=lambda row: float(row["Frechet distance"].split()[0]))
+        distance, coverage = (Value(**evaluation["measures"][key]) for key in ("fid", "coverage"))
+        plain = plain or distance
+        verdict = "" if distance is plain else "open"
+        if differ(distance, plain):
+            verdict = "**nearer**" if distance.value < plain.value else "farther"
+        row = {
+            "change": Run(folder / own[0]["run"]).recipe.description,
+            "Frechet distance": f"{distance.value:.1f} ± {distance.stderr or 0:.1f}",
+            "coverage": f"{coverage.value:.2f} ± {coverage.stderr or 0:.2f}",
+            "than the recipe as it is": verdict,
+        }
+        rows.append((distance.value, row))
+    return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ from zeuxis.figures.style import INK, LINES, heading, new_figure
 
 __all__ = ["Point", "trade_off"]
 
-
 # Runs beyond the colours of the palette differ by these.
 MARKERS = ("o", "s", "^", "D")
 
@@ -33,12 +32,13 @@ def trade_off(points: Sequence[Point], features: str | None) -> Figure:
     ax = fig.subplots()
     most = max(point.parameters for point in points)
     for i, point in enumerate(points):
-        color = LINES[i % len(LINES)]
+        color, marker = LINES[i % len(LINES)], MARKERS[i // len(LINES) % len(MARKERS)]
         ax.errorbar(point.minutes, point.distance, yerr=point.stderr or 0.0, color=color, lw=1.4, capsize=3)
         ax.scatter(
             point.minutes, point.distance, s=40 + 360 * point.parameters / most, color=color, alpha=0.85, lw=0,
-            marker=MARKERS[i // len(LINES) % len(MARKERS)], label=f"{point.name}\n{point.parameters:,} parameters",
+            marker=marker,
         )  # fmt: skip
+        ax.plot([], [], marker, color=color, label=f"{point.name}\n{point.parameters:,} parameters")
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.margins(0.25)
@@ -49,7 +49,6 @@ def trade_off(points: Sequence[Point], features: str | None) -> Figure:
     ax.set_xlabel("minutes of training")
     ax.set_ylabel(f"Frechet distance to images, by {features}")
     # Beside the chart, where no number of points lets names lie over one another.
-    for handle in ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9, labelcolor=INK).legend_handles:
-        handle.set_sizes([60])  # type: ignore[union-attr]
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9, labelcolor=INK)
     heading(fig, "Quality against cost", "lower is nearer to the images; bars are standard errors")
     return fig

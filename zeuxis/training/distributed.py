@@ -319,7 +319,7 @@ class _Whole(TorchFunctionMode):
             return plain
         y, middle, spread = _Normalised.apply(x.float(), weight, bias, eps)  # type: ignore[no-untyped-call]
         if mean is not None and variance is not None:
-            count = self.share.size * x.numel() // x.shape[1]
+            count = _count(x)
             with torch.no_grad():
                 mean.lerp_(middle, momentum)
                 variance.lerp_(spread * count / max(count - 1, 1), momentum)
@@ -361,13 +361,18 @@ class _Normalised(torch.autograd.Function):
         )
         sums = torch.stack([to_bias, to_weight])
         _reduce(sums)
-        along, by_spread = sums / (dist.get_world_size() * x.numel() // x.shape[1])
+        along, by_spread = sums / _count(x)
         scale = (spread + ctx.eps).rsqrt()
         steep = scale if weight is None else scale * weight
         shape = [1, -1, *[1] * (x.dim() - 2)]
         constant.addcmul_(x, (-steep * scale * by_spread).view(shape))
         constant += (steep * (scale * middle * by_spread - along)).view(shape)
         return constant, to_weight if weight is not None else None, to_bias if bias is not None else None, None
+
+
+def _count(x: Tensor) -> int:
+    """Returns how many numbers of each channel all processes have together."""
+    return dist.get_world_size() * x.numel() // x.shape[1]
 
 
 def _others(x: Tensor) -> list[int]:
@@ -377,7 +382,7 @@ def _others(x: Tensor) -> list[int]:
 
 def _normalised(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """Returns the same as `_Normalised`, by operations whose gradients have gradients."""
-    count, shape = dist.get_world_size() * x.numel() // x.shape[1], [1, -1, *[1] * (x.dim() - 2)]
+    count, shape = _count(x), [1, -1, *[1] * (x.dim() - 2)]
     centred = x - (_summed(x.sum(_others(x))) / count).view(shape)
     spread = _summed(centred.square().sum(_others(x))) / count
     normed = centred * (spread + eps).rsqrt().view(shape)
