@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from zeuxis.evaluation.measure import Value
 from zeuxis.models import build_model
 from zeuxis.recipe import load_recipe
 
@@ -195,3 +196,20 @@ def test_pages_for_the_documentation_keep_text_and_pictures() -> None:
     for kept, content in zip(pictures, re.findall(r"data:image/\w+;base64,([\w+/=]+)", made), strict=True):
         shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"), float)
         assert shown.shape == kept.shape and np.abs(shown - kept).mean() < 20
+
+
+def test_the_time_to_a_distance_is_read_off_a_curve() -> None:
+    """Between two points a curve is straight in the logarithms of both."""
+    from benchmarks.documents.time_to_quality import compared, reached
+
+    def of(*points: tuple[float, float]) -> list[tuple[float, Value]]:
+        return [(minutes, Value(distance, 1.0, 3)) for minutes, distance in points]
+
+    curve = of((1, 80), (4, 20))
+    assert reached(curve, 40) == pytest.approx(2)
+    assert reached(curve, 20) == pytest.approx(4)
+    assert reached(curve, 19) is None
+    assert reached(curve, 100) == 1
+    rows = compared({"ours": curve, "peer": of((1, 100), (8, 40), (16, 10))}, "ours")
+    assert [row["times sooner"] for row in rows] == ["at least 1", "4", ""]
+    assert [row["`ours` comes as near after"] for row in rows] == ["at most 60 s", "120 s", "not measured"]
