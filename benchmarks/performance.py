@@ -49,6 +49,7 @@ CPU = torch.device("cpu")
 WARM = 3
 MILLION = 1_000_000
 SAMPLES, AT_ONCE = 50_000, 500
+SMALL = ("modern-vae-28", "mnist-wgan-gp", "modern-gan-28", "modern-flow-28", "modern-gan-64", "mnist-acgan")
 Rows = list[dict[str, Any]]
 
 
@@ -122,7 +123,10 @@ def trained(recipe: Recipe, laps: Laps, dataset: Dataset | None = None) -> Laps:
 
 
 def start_up() -> Rows:
-    """Returns the seconds from the start of `zeuxis train` to the start and to the end of the first step."""
+    """Returns the seconds from the start of `zeuxis train` to the start and to the end of the first step.
+
+    The last row is the floor: a process that only imports PyTorch.
+    """
     rows = []
     for name in BATCHES:
         settings = [*ALONE, "training.log_every=1", f"training.batch_size={BATCHES[name]}", *PLAINER.get(name, ())]
@@ -151,7 +155,13 @@ def start_up() -> Rows:
                 "to its end": round(statistics.median(ends), 2),
             }
         )
-    return rows
+    imports = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import torch"], check=True)
+        imports.append(time.perf_counter() - started)
+    floor = round(statistics.median(imports), 2)
+    return [*rows, {"recipe": "import torch", "seconds to the first step": floor, "to its end": ""}]
 
 
 def million(folder: Path) -> Dataset:
@@ -259,6 +269,25 @@ def floor() -> Rows:
             row[f"reached in {precision}"] = f"{reached[name, precision] / rate:.0%}"
         row["bfloat16's floor to Keras' speed"] = f"{rates['bfloat16'] / keras[name]:.1f}"
         rows.append(row)
+    return rows
+
+
+def small() -> Rows:
+    """Compares the training speed of small and modern recipes, at their own batches, with the same floor, float32."""
+    peak, rows = _peak(torch.float32), []
+    for name in SMALL:
+        recipe = prepared(name, "training.precision=float32", batch=load_recipe(name).training.batch_size)
+        laps = trained(recipe, Laps(8))
+        with TemporaryDirectory() as folder:
+            needed = training_multiply_adds(zeuxis.train(name, steps=1, runs=folder, progress=False))
+        rate, limit = recipe.training.batch_size * laps.steps / laps.seconds, peak / 2 / needed
+        row = {
+            "recipe": name,
+            "batch": recipe.training.batch_size,
+            "step, ms": f"{1000 * laps.seconds / laps.steps:.0f}",
+        }
+        row |= {"million multiply-adds an image": f"{needed / 1e6:.0f}", "images/s": f"{rate:,.0f}"}
+        rows.append(row | {f"floor, at {peak / 1e9:.0f} GFLOP/s": f"{limit:,.0f}", "reached": f"{rate / limit:.0%}"})
     return rows
 
 
@@ -395,8 +424,8 @@ def _measured(folder: Path, entry: dict[str, Any], name: str) -> float | None:
 # -- page ---------------------------------------------------------------------------------------------
 
 PARTS: dict[str, Callable[[], Rows]] = {
-    "start": start_up, "data": loading, "sampling": sampling, "distance": distance, "floor": floor, "profile": profiles,
-    "growth": growth, "busy": busy_machine,
+    "start": start_up, "data": loading, "sampling": sampling, "distance": distance, "floor": floor, "small": small,
+    "profile": profiles, "growth": growth, "busy": busy_machine,
 }  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def test_a_report_is_reproduced(tmp_path: Path) -> None:
     page = reproduce(str(plan), out, minutes=0.02, samples=100, progress=False)
     text = page.read_text("utf-8")
     assert page == out / "tiny.html" and text.count("<img") == 3, "the manifold needs two latents, and is left out"
-    assert "<b>confirmed</b>" in text and "vae/kl of larger" in text and "60 epochs</b>" in text
+    assert "<b>confirmed</b>" in text and "vae/kl of larger" in text and "epochs (the report: 60)</b>" in text
     before = (out / "larger" / "journal.jsonl").read_bytes()
     again = CliRunner().invoke(
         app, ["reproduce", str(plan), "--minutes", "0.02", "--samples", "100", "--out", str(out)]

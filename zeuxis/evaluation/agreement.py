@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from zeuxis.errors import UserError
 from zeuxis.run import Run
@@ -75,7 +75,7 @@ def code_agreement(run: Run, judge: Run, n: int = 2000, seed: int = 1) -> dict[s
         table = np.zeros((code.size, len(judge.model.class_names)), np.int64)
         np.add.at(table, (values, predicted), 1)
         class_of = np.full(code.size, -1)
-        rows, columns = linear_sum_assignment(-table)
+        rows, columns = scipy.optimize.linear_sum_assignment(-table)
         class_of[rows] = columns
         shares[code.name] = Share.of(class_of[values] == predicted)
     return shares

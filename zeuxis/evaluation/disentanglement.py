@@ -22,7 +22,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import entropy
+import scipy
 
 from zeuxis.evaluation.control import mutual_information
 from zeuxis.evaluation.measure import Figures, Material, Value, jackknife, measure, too_few
@@ -55,7 +55,7 @@ def mutual_information_gap(latents: np.ndarray, factors: np.ndarray) -> float:
     gaps = []
     for factor in factors.T:
         information = sorted([0.0, *(mutual_information(column, factor) for column in binned)])
-        gaps.append((information[-1] - information[-2]) / entropy(np.bincount(factor)))
+        gaps.append((information[-1] - information[-2]) / scipy.stats.entropy(np.bincount(factor)))
     return float(np.mean(gaps))
 
 
@@ -91,7 +91,7 @@ def _concentration(table: np.ndarray, weights: np.ndarray) -> float:
     if not weights.any():
         return 0.0
     rows = table[weights > 0]
-    return float(np.average(1 - entropy(rows, axis=1, base=table.shape[1]), weights=weights[weights > 0]))
+    return float(np.average(1 - scipy.stats.entropy(rows, axis=1, base=table.shape[1]), weights=weights[weights > 0]))
 
 
 def representation(run: Run, indices: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ AISTATS 2020, section 3.
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
+import scipy
 
 from zeuxis.data import to_bytes
 from zeuxis.evaluation.agreement import Share
@@ -32,7 +32,7 @@ NONE = 5e-3
 def nearer(samples: np.ndarray, held_out: np.ndarray) -> tuple[float, float]:
     """Returns the probability that a distance of `(N,)` is below one of `(M,)`, and its standard error."""
     n, m = len(samples), len(held_out)
-    ranks = rankdata(np.concatenate([samples, held_out]))
+    ranks = scipy.stats.rankdata(np.concatenate([samples, held_out]))
     above = (ranks[:n].sum() - n * (n + 1) / 2) / (n * m)
     # Under the null hypothesis, by the normal approximation of the test.
     return float(1 - above), float(np.sqrt((n + m + 1) / (12 * n * m)))

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import ttest_ind_from_stats
+import scipy
 
 from zeuxis.evaluation.measure import ROUNDING, Value, measures
 
@@ -146,5 +146,5 @@ def _differs(value: Value, others: Sequence[Value]) -> bool:
     if min(min(stderr, n - 1) for _, stderr, n in stats) <= 0:
         return False
     this, *rest = [(mean, stderr * n**0.5, n) for mean, stderr, n in stats]
-    p = sorted(float(ttest_ind_from_stats(*this, *other, equal_var=False).pvalue) for other in rest)
+    p = sorted(float(scipy.stats.ttest_ind_from_stats(*this, *other, equal_var=False).pvalue) for other in rest)
     return all(p_value <= LEVEL / (len(p) - i) for i, p_value in enumerate(p))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial.distance import cdist
+import scipy
 
 __all__ = ["TwoSample", "energy_test"]
 
@@ -27,7 +27,7 @@ class TwoSample(NamedTuple):
 def energy_test(x: np.ndarray, y: np.ndarray, *, permutations: int = 200, seed: int = 0) -> TwoSample:
     """Compares two sets of vectors, `(N, Z)` and `(M, Z)`."""
     together = np.concatenate([x, y]).astype(np.float64)
-    pairwise = cdist(together, together)
+    pairwise = scipy.spatial.distance.cdist(together, together)
     generator = np.random.default_rng(seed)
     member = np.arange(len(together)) < len(x)
 

@@ -8,8 +8,8 @@ Source: D. P. Kingma and M. Welling, Auto-Encoding Variational Bayes, ICLR 2014,
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from matplotlib.figure import Figure
-from scipy.stats import norm
 
 from zeuxis.figures.registry import figure
 from zeuxis.figures.style import new_figure, show_tiles, title
@@ -26,7 +26,7 @@ SIDE = 20
     applies=lambda run: run.generates and run.encodes and run.latents(1).shape[1] == 2 and not run.conditional,
 )
 def manifold(run: Run) -> Figure:
-    places = norm.ppf((np.arange(SIDE) + 0.5) / SIDE)
+    places = scipy.stats.norm.ppf((np.arange(SIDE) + 0.5) / SIDE)
     # The first latent runs to the right, the second upwards, as in the scatter of latents.
     latents = np.array([(x, y) for y in places[::-1] for x in places], np.float32)
     fig = new_figure(7.4, 8.0)

@@ -36,6 +36,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import scipy
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
@@ -258,11 +259,9 @@ def transport(noise: Tensor, images: Tensor, labels: Tensor | None) -> Tensor:
     Returns:
         For each image, the index of its noise, `(B,)`.
     """
-    from scipy.optimize import linear_sum_assignment
-
     costs = torch.cdist(images.flatten(1).float(), noise.flatten(1).float()).square().cpu().numpy()
     indices = np.arange(len(noise))
     classes = np.zeros(len(noise)) if labels is None else labels.cpu().numpy()
     for group in [np.flatnonzero(classes == label) for label in np.unique(classes)]:
-        indices[group] = group[linear_sum_assignment(costs[np.ix_(group, group)])[1]]
+        indices[group] = group[scipy.optimize.linear_sum_assignment(costs[np.ix_(group, group)])[1]]
     return torch.from_numpy(indices).to(noise.device)

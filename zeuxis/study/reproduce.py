@@ -259,7 +259,7 @@ def _section(system: System, run: Run, values: Mapping[tuple[str, str], Value], 
     ]
     wanted = load_recipe(system.recipe or system.name).training
     unit, budget = wanted.budget
-    trained = f"{wanted.used(run.journal[-1]):.3g} of the report's {budget:g} {unit}" if run.journal else "nothing"
+    trained = f"{wanted.used(run.journal[-1]):.3g} {unit} (the report: {budget:g})" if run.journal else "nothing"
     return {
         "system": system, "run": run, "figures": drawn, "numbers": numbers, "state": training_state(run),
         "trained": trained,
