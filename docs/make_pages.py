@@ -112,8 +112,8 @@ MEASURES = """# Measures
 <!-- Written by docs/make_pages.py; `make docs` renews it. -->
 
 `zeuxis evaluate RUN` computes every measure that applies and writes `evaluation.json` to the run folder. Choose what to
-measure with `--samples`, `--seed` and `--only NAMES`. Each value comes with its standard error, its sample size and,
-for a distance, the network in whose features it was measured:
+measure with `--samples`, `--seed` and `--only NAMES`. A value comes with its standard error where that is known, its
+sample size and, for a distance, the network in whose features it was measured:
 
 ```json
 {"run": "mnist-gan-1", "step": 2340, "features": "mnist-cnn", "samples": 10000, "seed": 0,
@@ -154,7 +154,8 @@ classifier.
 A distance alone says little. `fid_floor` is the distance of real training images from held-out ones: a perfect
 generator comes to it. `fid_noise` is that of noise with the images' means and deviations. `zeuxis evaluate` and
 `zeuxis report` say in a sentence where the samples lie between the two. Coverage and recall depend on the number of
-samples, and distances fall with it: compare only numbers from the same number of samples.
+samples, and distances fall with it: compare only numbers from the same number of samples. `zeuxis evaluate` generates
+10,000 samples, and `compare`, `benchmark`, `sweep` and `reproduce` 2,000, unless `--samples` says otherwise.
 
 The mathematics of each measure stands at
 the top of its module in `zeuxis.evaluation` and in the [reference](api.md). `tests/test_trust.py` checks each

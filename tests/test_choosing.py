@@ -49,6 +49,13 @@ def test_a_recipe_follows_from_images_and_time(photographs: Path) -> None:
     ) and "grey, in 10 classes" in words
 
 
+def test_one_thumbnail_does_not_decide_the_size(tmp_path: Path) -> None:
+    for i in range(30):
+        Image.new("RGB", (130, 128) if i else (20, 20), (8 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    recipe, words = choose_recipe(choose(tmp_path), minutes=90)
+    assert recipe.data.size == (64, 64) and "20x20 to 130x128 pixels" in words
+
+
 def test_images_without_classes_worth_asking_for_have_a_plain_flow(photographs: Path, tmp_path: Path) -> None:
     for i in range(12):
         Image.new("L", (40, 40), 10 * i).save(tmp_path / f"{i}.png")

@@ -222,7 +222,8 @@ def test_every_figure_and_measure_takes_numbers_for_a_condition(bars: Path, tmp_
     figures = draw_all(run)
     assert {"samples", "interpolations"} <= figures.keys() and "classes" not in figures
     assert "label_agreement" not in applicable(run, RandomFeatures((3, 16, 16)))
-    assert evaluate(run, samples=100, judge=RandomFeatures((3, 16, 16)), only=["fid"], progress=False)["measures"]
+    measured = evaluate(run, samples=100, judge=RandomFeatures((3, 16, 16)), only=["fid", "parameters"], progress=False)
+    assert {"fid", "training_multiply_adds"} <= measured["measures"].keys()
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_every_model_has_a_page_that_names_its_recipes() -> None:
             continue
         page = (ROOT / "docs" / "models" / f"{name}.md").read_text("utf-8")
         assert f"<!-- options: {name} -->" in page
-        for heading in ("## The idea", "## The objective", "## What goes wrong, and how one sees it"):
+        for heading in ("## The idea", "## The objective", "## What goes wrong, and how to recognise it"):
             assert heading in page
         for recipe in recipe_names():
             if load_recipe(recipe).model.name == name and not recipe.startswith("digits-"):

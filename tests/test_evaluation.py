@@ -249,6 +249,7 @@ def few(path: Path, train: int, test: int) -> Path:
     ("train", "test", "left_out"),
     [
         (1, 1, {"fid", "kid", "precision", "recall", "support", "suspects", "active_latents"}),
+        (3, 3, {"fid", "precision", "recall", "support", "suspects"}),
         (4, 4, {"precision", "recall", "support", "suspects"}),
         (12, 1, {"support", "suspects", "active_latents"}),
     ],
@@ -271,6 +272,8 @@ def test_few_images_give_wide_errors_or_a_reason(
     assert found["measures"]["copying_pixels"]["stderr"] > 0.28 / np.sqrt(test)
     if test == 1:
         assert found["measures"]["elbo"]["stderr"] is None, "of one image nobody knows"
+        drawn = CliRunner().invoke(app, ["figures", run.name])
+        assert drawn.exit_code == 0 and "'prior' is left out: The spread of latents needs at least 2" in drawn.output
     assert read_evaluation(run) == found
     words = ["--seed", "1", "--samples", "100", "--only", "sharpness"]  # with another seed, nothing earlier is kept
     said = CliRunner().invoke(app, ["evaluate", run.name, *words]).output

@@ -19,8 +19,9 @@ import yaml  # which huggingface_hub brings
 
 from zeuxis.errors import UserError
 from zeuxis.evaluation.evaluate import evaluate
+from zeuxis.evaluation.measure import by_name
 from zeuxis.export import export
-from zeuxis.export.hub import card, pull, push
+from zeuxis.export.hub import TOLD, card, pull, push
 from zeuxis.run import Run
 
 COMMIT, PLACE = "1" * 40, "/{repo_id}/resolve/{revision}/{filename}"
@@ -172,3 +173,7 @@ def test_a_run_with_code_of_ones_own_stays(
     with pytest.raises(UserError, match=r"needs Python code of yours \(nets\.Mine\)"):
         export(run, "hub", tmp_path / "hub")
     assert not (tmp_path / "hub").exists()
+
+
+def test_the_card_asks_for_measures_that_there_are() -> None:
+    assert set(TOLD) - {"general_fid_floor", "fid_floor"} <= by_name().keys()

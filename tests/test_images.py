@@ -25,7 +25,7 @@ from zeuxis.data import cache as cache_module
 from zeuxis.data import files as files_module
 from zeuxis.data.files import Archive, decode
 from zeuxis.data.notes import Note, in_sentences
-from zeuxis.data.registry import SOURCES
+from zeuxis.data.registry import SOURCES, Collection
 from zeuxis.errors import UserError
 from zeuxis.figures.datasheet import datasheet
 from zeuxis.recipe import DataOptions
@@ -437,6 +437,7 @@ def table(header: str = "", separator: str = ",", pairs: list[tuple[str, object]
         ("metadata.csv", "label,text,file_name\n" + "".join(f'{n},"a, b",{f}\n' for f, n in LABELLED)),
         ("images/metadata.csv", table("file_name,label\n", pairs=[(f[7:], label) for f, label in LABELLED])),
         ("metadata.jsonl", "".join(json.dumps({"file_name": f, "label": n, "x": [1]}) + "\n" for f, n in LABELLED)),
+        ("metadata.jsonl", "".join(f'{{"file_name": "{f}", "label": "{n}", "t": "\u2028"}}\n' for f, n in LABELLED)),
         ("dataset.json", json.dumps({"labels": [list(pair) for pair in LABELLED]})),
         ("dataset.json", json.dumps({"labels": dict(LABELLED)})),
     ],
@@ -654,6 +655,35 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, file: str, how: str, caps
     shown = capsys.readouterr().err
     assert "is damaged" in shown and file in shown and "made again" in shown
     assert [path.name for path in (tmp_path / "cache" / "images").iterdir()] == [folder.name]
+
+
+def test_an_image_that_the_disk_did_not_give_is_read_when_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat(tmp_path / "set")
+    original = Archive.bytes
+
+    def fails(archive: Archive, name: str) -> bytes:
+        if name == "3.png":
+            raise OSError(5, "Input/output error")
+        return original(archive, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Archive, "bytes", fails)
+        for _ in range(2):
+            assert read(tmp_path / "set").left_out == {"3.png": "Input/output error"}
+    capsys.readouterr()
+    assert not read(tmp_path / "set").left_out
+    assert "3.png can be read now, so the images are decoded again." in capsys.readouterr().err
+
+
+def test_an_empty_set_is_a_sentence(tmp_path: Path) -> None:
+    np.save(tmp_path / "none.npy", np.zeros((0, 28, 28), np.uint8))
+    with pytest.raises(UserError, match=r"There are no images in .*none.npy"):
+        read(tmp_path / "none.npy")
+    nothing = Collection("nothing", [], 1, "8x8", lambda i, size: Image.new("L", (size, size)))
+    with pytest.raises(UserError, match="There are no images: the source is empty"):
+        cache_module.decoded(nothing, DataOptions(), progress=False)
 
 
 def test_what_a_killed_build_left_is_removed(tmp_path: Path) -> None:

@@ -373,6 +373,14 @@ def test_translation_moves_and_cutout_masks() -> None:
     assert 0 < changed.float().mean() <= 0.25
 
 
+@pytest.mark.parametrize("size", [(8, 32), (32, 8)])
+def test_cutout_comes_everywhere_in_an_image_that_is_not_square(size: tuple[int, int]) -> None:
+    covered = AUGMENTATIONS["cutout"]().transform(torch.ones(4000, 1, *size), torch.Generator().manual_seed(0)) == 0
+    assert covered.any(dim=(1, 2, 3)).float().mean() > 0.95, "nearly every image loses something"
+    shares = covered.float().mean(dim=(0, 1))
+    assert shares.min() > 0.25 * shares.max(), "in a corner, where a quarter of the places reach, too"
+
+
 def test_grey_images_stay_grey_in_colour() -> None:
     images = torch.rand(6, 1, 8, 8).expand(-1, 3, -1, -1)
     made = augment(images, [AUGMENTATIONS["color"]()], torch.Generator().manual_seed(1), 0.0)

@@ -122,3 +122,11 @@ def test_layers_of_its_own_have_heads_of_their_own(tmp_path: Path) -> None:
     )
     assert load_recipe(tmp_path / "rest.toml").networks["encoder"].heads == heads
     assert load_recipe(tmp_path / "layers.toml").networks["encoder"].heads == {}
+
+
+def test_a_phase_takes_from_the_shared_optimiser_what_it_does_not_say() -> None:
+    key = "training.optimizers.discriminator"
+    own = load_recipe("mnist-gan", {f"{key}.learning_rate": 1e-4}).training.optimizers["discriminator"]
+    assert (own.learning_rate, own.model_dump()["betas"]) == (1e-4, [0.5, 0.999]), "betas are the recipe's"
+    other = load_recipe("mnist-gan", {f"{key}.name": "sgd"}).training.optimizers["discriminator"]
+    assert "betas" not in other.model_dump(), "another kind begins at its defaults"

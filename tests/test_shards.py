@@ -130,6 +130,8 @@ def test_pack_refuses_what_it_cannot_do(tmp_path: Path, folder: Path) -> None:
         pack(DataOptions(source="digits"), tmp_path, 10**6)
     with pytest.raises(UserError, match="are a stream, and need no packing"):
         pack(options(folder), tmp_path / "again", 10**6)
+    with pytest.raises(UserError, match="are drawn at the size of a recipe, and need no packing"):
+        pack(DataOptions(source="sprites"), tmp_path / "again", 10**6)
     assert not (tmp_path / "again").exists()
 
 
@@ -327,6 +329,17 @@ def test_a_cut_shard_is_named_and_used_up_to_the_cut(folder: Path) -> None:
     batches = batches_of(found, options(folder), 91, 0, CPU)
     assert sorted(numbers_of(batches[0])) == [*range(51), *range(60, 100)]
     batches.close()
+
+
+def test_a_shard_damaged_in_the_middle_is_named(folder: Path) -> None:
+    """For Python, a header that cannot be read ends a tar as its end does."""
+    path = folder / "train-2.tar"
+    content = bytearray(path.read_bytes())
+    content[11 * 2048 : 11 * 2048 + 100] = b"?" * 100  # the name of a record's first file, so its checksum is wrong
+    path.write_bytes(content)
+    found = load(options(folder), progress=False)
+    assert found.train_count == 90, "of the record before, files may be missing"
+    assert "it is damaged at byte 22,528" in found.left_out["train-2.tar"]
 
 
 def test_damage_after_packing_is_a_sentence(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ import pytest
 
 import zeuxis
 from zeuxis import system
-from zeuxis.files import TEMPORARY, WriteError, is_locked, is_name, path_part, write_file
+from zeuxis.files import TEMPORARY, WriteError, is_locked, is_name, locked, path_part, write_file
 from zeuxis.training import Callback
 
 PACKAGE = Path(zeuxis.__file__).parent
@@ -351,3 +352,42 @@ def test_the_processor_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(subprocess, "run", missing)
     assert system.processor_name() == "arm"
+
+
+def test_asking_whether_a_folder_is_locked_does_not_lock_it(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        assert is_locked(tmp_path)
+    asked: list[bool] = []
+
+    def ask() -> None:
+        asked.extend(is_locked(tmp_path) for _ in range(200))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(50):
+        with locked(tmp_path):  # while others ask
+            pass
+    for thread in threads:
+        thread.join()
+    assert len(asked) == 600
+
+
+def test_a_second_thread_never_sees_half_a_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "slow_entries"
+    package.mkdir()
+    (package / "__init__.py").write_text("from zeuxis.registry import Registry\nTHINGS = Registry('thing', __name__)\n")
+    for name in "ab":
+        (package / f"{name}.py").write_text(
+            f"import time\nfrom slow_entries import THINGS\ntime.sleep(0.1)\nTHINGS.register('{name}', 1)\n"
+        )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from slow_entries import THINGS  # type: ignore[import-not-found]
+
+    seen: list[int] = []
+    threads = [threading.Thread(target=lambda: seen.append(len(THINGS))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [2, 2, 2]

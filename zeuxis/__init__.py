@@ -298,16 +298,17 @@ def sweep(
         options: `search`, `trials`, `prune`, `storage`, `shown`, `samples` and `progress` of `zeuxis.study.sweep`.
     """
     from zeuxis.recipe import load_recipe
-    from zeuxis.study import parse_axis
+    from zeuxis.study import Axis, parse_axis
     from zeuxis.study import sweep as run_sweep
     from zeuxis.trust import Trust
 
     base = load_recipe(recipe, settings or {}, trust=Trust(trust))
-    texts = (
-        [f"{key}={','.join(map(str, values))}" for key, values in over.items()] if isinstance(over, Mapping) else over
-    )
+    axes = (
+        [Axis.of(key, values) for key, values in over.items()] if isinstance(over, Mapping)
+        else [parse_axis(text) for text in over]
+    )  # fmt: skip
     folder = Path(out) if out else runs_dir() / f"sweep-{base.name}"
-    return run_sweep(base, [parse_axis(text) for text in texts], folder, jobs=jobs, on=on, **options)
+    return run_sweep(base, axes, folder, jobs=jobs, on=on, **options)
 
 
 def benchmark(

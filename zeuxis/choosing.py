@@ -56,9 +56,8 @@ def choose_recipe(
     origin = SOURCES[options.source]
     collection = origin.open(options.model_copy(update={"convert": True}))
     time = minutes or DEFAULT_MINUTES
-    sides = [int(side) for side in re.findall(r"\d+", collection.sizes)]
-    smallest = min(sides, default=32)
-    held = [s for s in SIZES if s == SIZES[0] or s <= max(smallest, 16) * 1.5]
+    usual = collection.side or min(map(int, re.findall(r"\d+", collection.sizes)), default=32)
+    held = [s for s in SIZES if s == SIZES[0] or s <= max(usual, 16) * 1.5]
     side = max(s for s in held if MINUTES[s] <= time)
     chosen = size_of(size) if size is not None else Size(side, side)
     require_size(chosen)

@@ -59,6 +59,8 @@ __all__ = [
 TEMPORARY = ".writing-"
 # Name of a folder's lock file, in that folder.
 LOCK = "lock"
+# Seconds to wait for a lock: whoever asks whether it is held takes it for a moment.
+WAIT = 0.2
 # Longest name of a file or folder, in bytes: systems allow 255, and numbers and suffixes are added.
 LONGEST = 150
 # Characters that some system forbids in file names; `%` is the escape character.
@@ -245,10 +247,10 @@ def locked(folder: Path) -> Iterator[None]:
         _held.pop(folder).release()
 
 
-def _take_lock(folder: Path) -> FileLock:
+def _take_lock(folder: Path, wait: float = WAIT) -> FileLock:
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / LOCK, blocking=False)
+    lock = FileLock(folder / LOCK, timeout=wait, poll_interval=0.01)
     try:
         lock.acquire()
     except Timeout:
@@ -279,12 +281,12 @@ def is_locked(folder: Path) -> bool:
     if not (folder / LOCK).exists():
         return False
     try:
-        with locked(folder):
-            return False
+        _take_lock(folder, wait=WAIT / 10).release()
     except WriteError:
         return False
     except LockedError:
         return True
+    return False
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def groups(names: Iterable[str] = ()) -> list[Group]:
         own = [recipe for recipe in recipes if re.fullmatch(rf"{letter}\d+", recipe.origin)]
         listed.append(Group(
             f"Systems of {words}",
-            f"As published, with the same numbers of parameters. `zeuxis reproduce {name}` trains all of them.",
+            f"As published, with as many parameters where a report counts them. `zeuxis reproduce {name}` trains all.",
             sorted(own, key=lambda recipe: (recipe.origin, recipe.name)),
         ))  # fmt: skip
     grouped = {recipe.name for group in listed for recipe in group.recipes}
@@ -74,7 +74,8 @@ STARTS = (
     ),
     (
         "Start here: faces and other photographs",
-        "For photographs at 64 pixels; give a CPU an hour or more. Your own: --data PATH --size 64, 96 or 128.",
+        "For photographs at 64 pixels; give a CPU an hour or more. Your own: --data PATH --size 64, 96 or 128. The "
+        "flow takes two steps: `modern-ae-64` first, whose images and size it keeps, then `modern-latent-flow-64`.",
     ),
 )
 

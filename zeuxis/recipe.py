@@ -326,7 +326,7 @@ class TrainingOptions(Section):
     accumulate: int = Field(1, ge=1, le=10_000, description="batches whose gradients are averaged into one update")
     seed: int = Field(0, ge=0, le=LAST_SEED, description="seed of weights, batches, latents and snapshots")
     optimizer: OptimizerChoice = Field(OptimizerChoice(), description="optimiser of every phase")
-    optimizers: dict[str, OptimizerChoice] = Field({}, description="optimisers of phases that use another")
+    optimizers: dict[str, OptimizerChoice] = Field({}, description="what differs from that in single phases")
     schedule: ScheduleChoice = Field(ScheduleChoice(), description="schedule of every phase's learning rate")
     callbacks: list[Named] = Field([], max_length=100, description="names of callbacks that take part in training")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the generating networks' weight average; 0: none")
@@ -357,6 +357,22 @@ class TrainingOptions(Section):
         if isinstance(keys, dict) and "record_every" in keys:
             keys = {"log_every": keys["record_every"]} | {k: v for k, v in keys.items() if k != "record_every"}
         return keys
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shared_optimizer(cls, keys: Any) -> Any:
+        """Gives the optimiser of a phase what it does not say itself from the shared one, if it is of the same kind."""
+        if not isinstance(keys, dict):
+            return keys
+        shared, phases = keys.get("optimizer"), keys.get("optimizers")
+        if not isinstance(shared, dict) or not isinstance(phases, dict):
+            return keys
+        kind = shared.get("name", OptimizerChoice().name)
+
+        def completed(own: Any) -> Any:
+            return {**shared, **own} if isinstance(own, dict) and own.get("name", kind) == kind else own
+
+        return keys | {"optimizers": {phase: completed(own) for phase, own in phases.items()}}
 
     @field_validator("snapshot_every", "checkpoint_every", "test_every")
     @classmethod

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
+from threading import get_ident
 from typing import Generic, TypeVar, cast
 
 from zeuxis.errors import UserError, one_of, quoted
@@ -34,7 +35,7 @@ class Registry(Generic[T]):
         self.kind, self.packages = kind, packages
         self._entries: dict[str, T] = {}
         self._origins: dict[str, str] = {}
-        self._loaded = False
+        self._loaded, self._loading = False, set[int]()
 
     def register(self, name: str, entry: T, origin: str = "") -> None:
         """Adds an entry.
@@ -93,21 +94,26 @@ class Registry(Generic[T]):
         return [self._entries[name] for name in self]
 
     def load(self) -> None:
-        """Imports all modules that register entries of this kind."""
-        if self._loaded:
+        """Imports all modules that register entries of this kind; a second thread waits until they are there."""
+        thread = get_ident()
+        if self._loaded or thread in self._loading:  # one of these modules may ask
             return
-        self._loaded = True
-        for package in self.packages:
-            module = import_module(package)
-            for inner in iter_modules(getattr(module, "__path__", [])):
-                import_module(f"{package}.{inner.name}")
-        for point in entry_points(group=f"zeuxis.{self.kind.replace(' ', '_')}"):
-            try:
-                point.load()
-            except Exception as error:
-                raise UserError(
-                    f"The {self.kind} '{point.name}' of {point.value} cannot be loaded: {error}."
-                ) from error
+        self._loading.add(thread)
+        try:
+            for package in self.packages:
+                module = import_module(package)
+                for inner in iter_modules(getattr(module, "__path__", [])):
+                    import_module(f"{package}.{inner.name}")
+            for point in entry_points(group=f"zeuxis.{self.kind.replace(' ', '_')}"):
+                try:
+                    point.load()
+                except Exception as error:
+                    raise UserError(
+                        f"The {self.kind} '{point.name}' of {point.value} cannot be loaded: {error}."
+                    ) from error
+            self._loaded = True
+        finally:
+            self._loading.discard(thread)
 
 
 def _caller() -> str:

@@ -88,7 +88,7 @@ def command(run: Run) -> str:
         words.append(f"--from-run {origin['run']}")
     budget = ""
     for key, value in settings.items():
-        if value == named.get(key) or key in ("data.path", "description"):
+        if value == named.get(key) or key in ("data.path", "description", "origin", "standard"):
             continue
         if key.removeprefix("training.") in BUDGETS:
             if value is not None:

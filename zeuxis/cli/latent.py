@@ -73,14 +73,17 @@ def project(
 
     opened = open_run(run, runs, trust, settings)
     root = out or samples_folder(opened, "projections")
-    for path, picture in zip(pictures, opened.read_files(pictures), strict=True):
+    names = [path_part(path.stem) for path in pictures]
+    if twin := next((name for name in names if names.count(name) > 1), ""):
+        raise UserError(f"Several pictures are named '{twin}', and each needs a folder of its own; rename them.")
+    for path, name, picture in zip(pictures, names, opened.read_files(pictures), strict=True):
         found = search(opened, picture, label=label, starts=starts, steps=steps, seed=seed)
         of = f", {found.label}" if found.label else ""
         echo(
             f"{path}{of}: MSE {found.mse:.5f} (best start {found.start_mse:.5f}), distance {found.distance:.4g} (best "
             f"start {found.start_distance:.4g}) in features of {found.features}, {found.seconds:.1f} s"
         )
-        echo("\n".join(map(str, save_projection(found, root / path_part(path.stem)))))
+        echo("\n".join(map(str, save_projection(found, root / name))))
 
 
 @app.command()

@@ -41,7 +41,7 @@ def export(
 @app.command()
 def serve(
     run: RunName,
-    host: Annotated[str, typer.Option(help="address to listen on; beyond this machine it wants --token")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="address to listen on; beyond this machine it needs --token")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0: any that is free")] = 8891,
     token: Annotated[
         str, typer.Option(envvar="ZEUXIS_SERVE_TOKEN", help="secret that requests carry [default: a random one]")

@@ -18,7 +18,7 @@ def studio(
         list[Path] | None,
         typer.Option(metavar="FOLDER", help="images may be read from here too, besides the data directory"),
     ] = None,
-    host: Annotated[str, typer.Option(help="address to listen on; beyond this machine it wants --token")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="address to listen on; beyond this machine it needs --token")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0: any that is free")] = 8890,
     token: Annotated[
         str, typer.Option(envvar="ZEUXIS_STUDIO_TOKEN", help="secret that opens the studio [default: a random one]")

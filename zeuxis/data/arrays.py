@@ -130,6 +130,8 @@ def _prepared(pixels: np.ndarray, where: str) -> tuple[np.ndarray, tuple[float, 
     """Returns images as `(N, H, W, C)`, and the values that become black and white."""
     if pixels.dtype.kind not in "buif":
         raise UserError(f"{where} has values of type {pixels.dtype}; images should be bytes, integers or floats.")
+    if pixels.ndim > 1 and not len(pixels):
+        raise UserError(f"There are no images in {where}: its shape is {pixels.shape}.")
     if pixels.ndim == 3:
         pixels = pixels[..., None]
     elif pixels.ndim == 4 and pixels.shape[3] not in CHANNELS and pixels.shape[1] in CHANNELS:

@@ -55,6 +55,7 @@ class Decoded(NamedTuple):
         notes: what was left out, cropped and converted.
         channels: 1 if all files are grey, else 3.
         sizes: sizes of the images in their files, in words.
+        failed: index of each image that the system failed to read, which may pass; those are left out too.
     """
 
     images: np.ndarray
@@ -64,6 +65,7 @@ class Decoded(NamedTuple):
     notes: list[Note]
     channels: int
     sizes: str
+    failed: list[int]
 
 
 class Prepared(NamedTuple):
@@ -104,10 +106,14 @@ def decoded(collection: Collection, options: DataOptions, progress: bool) -> Dec
     try:
         if folder.exists():
             try:
-                return _read(folder, options)
+                found = _read(folder, options)
+                if not (back := _readable_now(collection, options, found.failed)):
+                    return found
+                del found  # Windows renames no folder whose files are mapped
+                say(f"{back} can be read now, so the images are decoded again.")
             except _DamagedError as damage:
                 say(f"The cache of decoded images {folder} is damaged ({damage}); it is made again.")
-                _remove(folder)
+            _remove(folder)
         with _building(folder) as building:
             _decode_all(collection, options, building, progress)
         return _read(folder, options)
@@ -180,7 +186,20 @@ def _read(folder: Path, options: DataOptions) -> Decoded:
         notes=[Note(**note) for note in index["notes"]],
         channels=index["channels"],
         sizes=index["sizes"],
+        failed=index.get("failed", []),
     )
+
+
+def _readable_now(collection: Collection, options: DataOptions, failed: Sequence[int]) -> str:
+    """Returns the name of an image that the system did not give when it was decoded, and does now; "" if there is none.
+
+    A disk or a network may fail for a moment, and permissions are granted later: the file stays as it is.
+    """
+    for i in failed:
+        with suppress(Exception):
+            collection.read(i, max(options.stored_size))
+            return collection.names[i]
+    return ""
 
 
 def _seal(index: dict[str, Any]) -> str:
@@ -249,9 +268,14 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
         try:
             return prepare(collection.read(i, max(options.stored_size)), options)
         except Exception as error:  # noqa: BLE001 - decoders raise anything; the file is reported and left out
+            if isinstance(error, MemoryError) or getattr(error, "errno", None):
+                failed.append(i)
             return reason(error)
 
+    if not collection.names:
+        raise UserError("There are no images: the source is empty.")
     readable: list[int] = []
+    failed: list[int] = []
     left_out: dict[str, str] = {}
     tally, sizes, channels = Tally(), set[tuple[int, int]](), 1
     with (
@@ -291,6 +315,7 @@ def _decode_all(collection: Collection, options: DataOptions, folder: Path, prog
     index = {
         "kept": readable,
         "left_out": left_out,
+        "failed": sorted(failed),
         "notes": [asdict(note) for note in notes],
         "channels": channels,
         "sizes": size_words(sizes) if sizes else collection.sizes,

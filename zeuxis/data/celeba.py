@@ -72,14 +72,15 @@ def celeba(options: DataOptions) -> Collection:
     if (root / _PARTITION).is_file():
         parts = _partition(root / _PARTITION)
         # 0 is training, 1 validation, 2 test; without test rows, the validation rows are the test set.
-        held_out = [parts.get(file, 0) for file in files]
-        split = np.array([int(part == 2 or (part == 1 and 2 not in held_out)) for part in held_out])
+        found = np.array([parts.get(file, 0) for file in files])
+        split = (found == (2 if (found == 2).any() else 1)).astype(int)
     survey = archive.survey()
     return Collection(
         fingerprint=f"celeba {archive.fingerprint}",
         names=archive.names,
         channels=survey.channels,
         sizes=survey.sizes,
+        side=survey.side,
         transparent=survey.transparent,
         read=lambda i, size: cropped(archive.image(archive.names[i], size * 2)),
         attributes=np.stack([table[file] for file in files]),

@@ -70,12 +70,14 @@ class Survey(NamedTuple):
     Attributes:
         channels: 3 if any is in colour, else 1.
         sizes: sizes of the images, in words.
+        side: median of the images' shorter sides, in pixels; 0 if none can be read.
         transparent: whether any is transparent somewhere.
         sampled: whether some files were not read.
     """
 
     channels: int
     sizes: str
+    side: int
     transparent: bool
     sampled: bool
 
@@ -311,25 +313,27 @@ def surveyed(read: Callable[[int], bytes], total: int, count: int = 48) -> Surve
         count: of the sample.
     """
     indices = np.random.default_rng(0).permutation(total)[:count]
-    modes, sizes, clear = set(), set(), False
+    modes, sizes, clear = set(), [], False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for i in np.sort(indices).tolist():
             try:
                 with _opened(read(i)) as image:
                     modes.add(image.mode)
-                    sizes.add(image.size)
+                    sizes.append(image.size)
                     clear = clear or (_may_be_clear(image) and transparent(image.convert("RGBA")))
             except Exception:  # noqa: BLE001 - decoders raise anything; the file is reported when it is decoded
                 continue
-    return Survey(1 if modes and modes <= GREY else 3, size_words(sizes), clear, total > count)
+    side = int(np.median([min(size) for size in sizes])) if sizes else 0
+    return Survey(1 if modes and modes <= GREY else 3, size_words(set(sizes)), side, clear, total > count)
 
 
 def size_words(sizes: set[tuple[int, int]]) -> str:
-    """Returns sizes `(W, H)` in words, such as `"28x28"` or `"28x28 to 64x64"`."""
+    """Returns sizes `(W, H)` in words, such as `"28x28"` or, from the least to the most pixels, `"28x28 to 64x64"`."""
     if not sizes:
         return "unreadable"
-    low, high = min(sizes), max(sizes)
+    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    low, high = ordered[0], ordered[-1]
     return "{}x{}".format(*low) if low == high else "{}x{} to {}x{}".format(*low, *high)
 
 

@@ -56,6 +56,7 @@ def folder(options: DataOptions) -> Collection:
         names=[readable(name) for name in archive.names],
         channels=survey.channels,
         sizes=survey.sizes,
+        side=survey.side,
         transparent=survey.transparent,
         read=lambda i, size: archive.image(archive.names[i], size),
         content=lambda i: archive.bytes(archive.names[i]),

@@ -70,6 +70,7 @@ def hub(options: DataOptions, own: HubOptions) -> Collection:
         names=names,
         channels=survey.channels,
         sizes=survey.sizes,
+        side=survey.side,
         transparent=survey.transparent,
         read=lambda i, size: decode(content(i), size),
         content=content,

@@ -187,7 +187,7 @@ def _table(file: str, text: str, where: str) -> list[list[str]]:
     """Returns the rows of a CSV, or of a JSON Lines file below a row of its keys."""
     try:
         if file.lower().endswith(".jsonl"):
-            lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+            lines = [json.loads(line) for line in text.split("\n") if line.strip()]
             names = list(dict.fromkeys(str(key) for line in lines for key in line))
             return [names, *([class_name(line.get(name)) for name in names] for line in lines)]
         first = text.partition("\n")[0]

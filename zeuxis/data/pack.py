@@ -25,7 +25,7 @@ from PIL import Image
 from zeuxis.data.cache import reason
 from zeuxis.data.files import CHANGES
 from zeuxis.data.notes import Note, Tally
-from zeuxis.data.registry import SOURCES, Collection
+from zeuxis.data.registry import ANY_SIZE, SOURCES, Collection
 from zeuxis.data.shards import INDEX
 from zeuxis.errors import UserError, quoted
 from zeuxis.files import WriteError, make_folder, unfinished, unlock, why, write_file
@@ -83,6 +83,8 @@ def pack(options: DataOptions, out: Path, shard_size: int) -> Packed:
     collection = SOURCES[options.source].open(options)
     if collection.stream:
         raise UserError(f"The images of '{options.path or options.source}' are a stream, and need no packing.")
+    if collection.sizes == ANY_SIZE:
+        raise UserError(f"The images of '{options.source}' are drawn at the size of a recipe, and need no packing.")
     if out.exists():
         raise UserError(f"{out} exists; choose another folder with --out.")
     try:

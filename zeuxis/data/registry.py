@@ -22,7 +22,10 @@ from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions, Section, explain
 from zeuxis.registry import Registry
 
-__all__ = ["SOURCES", "Collection", "Source", "data_dir", "source"]
+__all__ = ["ANY_SIZE", "SOURCES", "Collection", "Source", "data_dir", "source"]
+
+# The `sizes` of images that are drawn at whatever size is asked for.
+ANY_SIZE = "NxN"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Collection:
         names: one per image, for messages and the list of what is left out.
         channels: 1 if all images are grey, else 3.
         sizes: the sizes of the images in words, such as `"28x28"`.
+        side: median of the images' shorter sides, in pixels; 0 if they have one size.
         transparent: whether any is transparent somewhere.
         read: decodes image i; called from several threads; raises if the image is unreadable. Its second
             argument is the longer side in pixels that will be kept, so that it may decode at less than full size. The
@@ -58,6 +62,7 @@ class Collection:
     channels: int
     sizes: str
     read: Callable[[int, int], Image.Image]
+    side: int = 0
     labels: np.ndarray | None = None
     classes: list[str] = field(default_factory=list)
     attributes: np.ndarray | None = None

@@ -217,10 +217,15 @@ def tar_records(file: BinaryIO, own: ShardOptions) -> Iterator[Record]:
                     yield from _record(tar, key, files, own)
                     key, files = f"{folder}/{stem}", {}
                 files[suffix.lower()] = member
-            if not cut:  # the last record may lack files
+            # A header that cannot be read ends the tar for Python, like the zeros at its end.
+            file.seek(tar.offset)
+            broken = any(file.read(512))
+            if not cut and not broken:  # the last record may lack files
                 yield from _record(tar, key, files, own)
     except tarfile.TarError as error:
         raise CutError(f"is damaged ({error})") from error
+    if broken and not cut:
+        raise CutError(f"is damaged at byte {tar.offset:,}")
     if cut:
         raise CutError("ends without the mark of an end")
 

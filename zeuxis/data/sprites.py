@@ -14,7 +14,7 @@ from colorsys import hsv_to_rgb
 import numpy as np
 from PIL import Image, ImageDraw
 
-from zeuxis.data.registry import Collection, source
+from zeuxis.data.registry import ANY_SIZE, Collection, source
 from zeuxis.recipe import DataOptions
 
 SHAPES = ("square", "ellipse", "heart")
@@ -65,7 +65,7 @@ def sprites(options: DataOptions) -> Collection:
         fingerprint=f"sprites {FACTORS}",
         names=[" ".join(f"{name} {index}" for name, index in zip(FACTORS, row, strict=True)) for row in table.tolist()],
         channels=3,
-        sizes="NxN",
+        sizes=ANY_SIZE,
         read=lambda i, side: draw(table[i], side),
         labels=table[:, 0],
         classes=list(SHAPES),

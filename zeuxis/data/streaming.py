@@ -136,11 +136,12 @@ class StreamedBatches:
         count = min(size, self.per_epoch * self.batch_size - number * size)
         places = np.random.default_rng([self.seed, epoch, number, 1]).permutation(count)
         pixels, labels = np.empty((count, *self._shape), np.uint8), np.zeros(count, np.int64)
-        good, bad = list[int](), list[int]()
+        good, bad, first = list[int](), list[int](), ""
         source = self._images(key)
         images = islice(source, count)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             while (chunk := list(islice(images, CHUNK))) and not self._closing.is_set():
+                first = first or chunk[0].name
                 for image, outcome in zip(chunk, pool.map(self._decoded, chunk), strict=True):
                     place = int(places[len(good) + len(bad)])
                     labels[place] = image.label
@@ -151,9 +152,7 @@ class StreamedBatches:
                         good.append(place)
                         pixels[place] = np.frombuffer(outcome.pixels, np.uint8).reshape(self._shape)
         if bad and not good:
-            raise UserError(
-                f"None of {count:,} images of the stream, from {chunk[0].name if chunk else ''} on, can be read."
-            )
+            raise UserError(f"None of {len(bad):,} images of the stream, from {first} on, can be read.")
         self._place = ((epoch, number + 1), source)
         for i, place in enumerate(bad):
             other = good[i % len(good)]

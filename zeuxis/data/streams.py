@@ -109,6 +109,7 @@ def streamed(shards: Shards, options: DataOptions, buffer: int, count: Count | N
         names=sample["names"],
         channels=survey.channels,
         sizes=survey.sizes,
+        side=survey.side,
         read=lambda i, size: decode(content(i), size),
         labels=np.array([place.get(label, -1) for label in sample["labels"]]) if classes else None,
         classes=classes,

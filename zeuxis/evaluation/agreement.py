@@ -36,7 +36,9 @@ class Share(NamedTuple):
         return cls(float(np.mean(hits)), float(np.sqrt(likely * (1 - likely) / n)), n)
 
 
-def label_agreement(run: Run, judge: Run, n: int = 2000, seed: int = 1) -> Share:
+def label_agreement(
+    run: Run, judge: Run, n: int = 2000, seed: int = 1, *, predicted: np.ndarray | None = None
+) -> Share:
     """Returns the share of samples whose class, according to the judge, is the requested one.
 
     Args:
@@ -44,6 +46,7 @@ def label_agreement(run: Run, judge: Run, n: int = 2000, seed: int = 1) -> Share
         judge: a classifier of the same classes.
         n: samples, of all classes in turn.
         seed: of the latents.
+        predicted: the judge's class indices for these samples, `(n,)`, where they are known already.
 
     Raises:
         UserError: if the run is not conditional, or the judge knows other classes.
@@ -52,14 +55,19 @@ def label_agreement(run: Run, judge: Run, n: int = 2000, seed: int = 1) -> Share
     if not run.conditional:
         raise UserError(f"Label agreement needs a conditional run, and {run.path} is not conditional.")
     _require_classes(judge, names)
-    predicted = np.array(judge.model.class_names)[judge.classify(run.sample(n, seed=seed)).argmax(axis=1)]
-    return Share.of(predicted == np.array([names[i % len(names)] for i in range(n)]))
+    if predicted is None:
+        predicted = judge.classify(run.sample(n, seed=seed)).argmax(axis=1)
+    shown = np.array(judge.model.class_names)[predicted]
+    return Share.of(shown == np.array([names[i % len(names)] for i in range(n)]))
 
 
-def code_agreement(run: Run, judge: Run, n: int = 2000, seed: int = 1) -> dict[str, Share]:
+def code_agreement(
+    run: Run, judge: Run, n: int = 2000, seed: int = 1, *, predicted: np.ndarray | None = None
+) -> dict[str, Share]:
     """Returns, for each categorical code, the share of samples whose class is the one matched to their code's value.
 
-    Values and classes are matched one to one, so that they agree as often as possible.
+    Values and classes are matched one to one, so that they agree as often as possible. The arguments are those of
+    `label_agreement`.
 
     Raises:
         UserError: if the run has no categorical code.
@@ -68,7 +76,8 @@ def code_agreement(run: Run, judge: Run, n: int = 2000, seed: int = 1) -> dict[s
     if not codes:
         raise UserError(f"{run.path} has no categorical code.")
     latents = run.latents(n, seed)
-    predicted = judge.classify(run.decode(latents)).argmax(axis=1)
+    if predicted is None:
+        predicted = judge.classify(run.decode(latents)).argmax(axis=1)
     shares = {}
     for code in codes:
         values = latents[:, code.start : code.start + code.size].argmax(axis=1)

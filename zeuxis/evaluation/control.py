@@ -39,7 +39,8 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     ),
 )
 def asked(material: Material) -> Figures:
-    share = label_agreement(material.run, material.classifier, n=material.n, seed=material.seed)
+    predicted = material.probabilities.argmax(axis=1)
+    share = label_agreement(material.run, material.classifier, material.n, material.seed, predicted=predicted)
     return {"label_agreement": Value(*share, material.space)}
 
 
@@ -60,9 +61,9 @@ def _class_codes(material: Material) -> list[Code]:
 def codes(material: Material) -> Figures:
     run, judge = material.run, material.classifier
     code = _class_codes(material)[0]
-    share = code_agreement(run, judge, n=material.n, seed=material.seed)[code.name]
-    values = run.latents(material.n, material.seed)[:, code.start : code.start + code.size].argmax(axis=1)
     predicted = material.probabilities.argmax(axis=1)
+    share = code_agreement(run, judge, material.n, material.seed, predicted=predicted)[code.name]
+    values = run.latents(material.n, material.seed)[:, code.start : code.start + code.size].argmax(axis=1)
     maximum = np.log(min(code.size, material.probabilities.shape[1]))
     stderr = jackknife(GROUPS, len(predicted), lambda mask: mutual_information(values[mask], predicted[mask]) / maximum)
     return {

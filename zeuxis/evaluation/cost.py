@@ -122,8 +122,10 @@ def training_multiply_adds(run: Run) -> int:
     """Counts the multiply-adds of an iteration, forward and backward, per image that it reads."""
     model, options = build_model(run.recipe, run.classes), run.recipe.data
     images = torch.rand(BATCH, *options.shape)
-    labels = torch.arange(BATCH) % len(run.classes) if run.classes else None
     generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(BATCH) % len(run.classes) if run.classes else None
+    if options.numbers:
+        labels = torch.randn(BATCH, len(options.numbers), generator=generator)
     start, device = torch.zeros(()), torch.device("cpu")
     iterations = math.lcm(*(phase.interval for phase in model.phases))
     updates = {

@@ -79,15 +79,16 @@ def distance_value(material: Material, images: np.ndarray | None = None) -> Valu
         The distance with its jackknife error, or the reason why it cannot be computed.
     """
     x = material.sample_features if images is None else material.features(images)
-    if reason := too_few(2, min(len(material.reference_features), len(x)), "images"):
+    if reason := too_few(4, min(len(material.reference_features), len(x)), "images"):
         return reason
     real = material.once("reference moments", lambda: Moments.of(material.reference_features))
 
     def distance(mask: np.ndarray) -> float:
         return frechet_between(Moments.of(x[mask]), real)
 
-    error = jackknife(min(GROUPS, len(x) // 2), len(x), distance)
-    return Value(distance(np.ones(len(x), bool)), error, len(x), material.space, groups=GROUPS)
+    groups = min(GROUPS, len(x) // 2)
+    error = jackknife(groups, len(x), distance)
+    return Value(distance(np.ones(len(x), bool)), error, len(x), material.space, groups=groups)
 
 
 @measure(

@@ -142,12 +142,13 @@ def bits(material: Material) -> Figures:
     if isinstance(run.model, HasDensity):
         indices = run.choose_images("test", min(MOST_LEARNED, material.n))
         nats = densities(run, run.images(indices), run.labels(indices), seed=material.seed)
+        steps = 256  # the bytes are spread (`densities`)
     elif _has_exact_prior(material):
-        nats = _bounds(material)[:, 1]
+        nats, steps = _bounds(material)[:, 1], 255  # the bytes are those of training
     else:
         return {"bits_per_dimension": NO_BOUND}
     options = run.recipe.data
-    step = (2 if options.range == "-1..1" else 1) / 256
+    step = (2 if options.range == "-1..1" else 1) / steps
     per_image = -nats / (math.prod(options.shape) * math.log(2)) - math.log2(step)
     return {"bits_per_dimension": Value.mean(per_image)}
 

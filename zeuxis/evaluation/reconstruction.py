@@ -51,8 +51,9 @@ def _rebuilt(material: Material) -> list[tuple[np.ndarray, np.ndarray]]:
     """Returns held-out images with their reconstructions, in parts; at most as many images as there are samples."""
     run = material.run
     indices = run.choose_images("test", material.n)
-    pairs = []
-    for part in pieces(indices):
+
+    def pair(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         images = run.images(part)
-        pairs.append((images, run.reconstruct(images, run.condition(run.labels(part)))))
-    return pairs
+        return images, run.reconstruct(images, run.condition(run.labels(part)))
+
+    return material.once("reconstructions", lambda: [pair(part) for part in pieces(indices)])

@@ -46,6 +46,8 @@ class RunningDistance(Callback):
                 f"training.{'until' if recipe.training.until else 'best'} = '{NAME}' needs a model that generates "
                 f"images, and '{recipe.model.name}' does not. Choose another measure."
             )
+        if len(trainer.dataset.train) < 2:
+            raise UserError("The distance in training needs at least 2 training images, and there is 1.")
         images = recipe.data, trainer.dataset.classes, trainer.dataset.fingerprint
         self.judge = find_judge(*images) or train_judge(*images)
 

@@ -34,7 +34,7 @@ FILES = ["recipe.toml", "environment.json", "evaluation.json", "journal.jsonl", 
 ROWS, COLUMNS = 4, 8
 # Measures of the card, as far as they were taken.
 TOLD = ("general_fid", "general_fid_floor", "fid", "fid_floor", "precision", "coverage", "label_agreement", "test_mse",
-        "elbo", "bits_per_dim", "suspects")  # fmt: skip
+        "elbo", "bits_per_dimension", "suspects")  # fmt: skip
 
 
 @EXPORTERS.add("hub")

@@ -23,9 +23,10 @@ SHOWN, NEAREST = 10, 3
 def neighbours(run: Run) -> Figure:
     samples = run.sample(SHOWN, seed=2)
     indices, _ = nearest_images(run, samples, NEAREST)
-    rows = [run.images(indices[:, k]) for k in range(NEAREST)]
-    fig = new_figure(0.85 * SHOWN + 1.0, 0.85 * (NEAREST + 1) + 0.9)
-    labels = ["sample", *["nearest", "second", "third"][:NEAREST]]
+    count = indices.shape[1]  # fewer where there are fewer training images
+    rows = [run.images(indices[:, k]) for k in range(count)]
+    fig = new_figure(0.85 * SHOWN + 1.0, 0.85 * (count + 1) + 0.9)
+    labels = ["sample", *["nearest", "second", "third"][:count]]
     show_tiles(fig.subplots(), np.concatenate([samples, *rows]), SHOWN, rows=labels)
     title(fig, run, "Nearest training images")
     return fig

@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from zeuxis.errors import UserError
 from zeuxis.evaluation import energy_test
 from zeuxis.figures.registry import figure
 from zeuxis.figures.style import LINES, MUTED, new_figure, show_tiles, title
@@ -35,6 +36,8 @@ def aggregate_posterior(run: Run, n: int, seed: int = 0) -> np.ndarray:
 )
 def prior(run: Run) -> Figure:
     encoded = aggregate_posterior(run, POINTS)
+    if len(encoded) < 2:
+        raise UserError("The spread of latents needs at least 2 test images, and there is 1.")
     sampled = run.latents(len(encoded), seed=1)
     comparison = energy_test(encoded, sampled)
     from_fit = np.random.default_rng(1).multivariate_normal(

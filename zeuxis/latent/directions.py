@@ -62,7 +62,8 @@ def directions(run: Run) -> Directions:
     """Returns the unsupervised directions of a run.
 
     Raises:
-        UserError: if it has none: it makes no images, or neither encodes nor begins with a linear layer.
+        UserError: if it has none: it makes no images, or neither encodes nor begins with a linear layer, or all latents
+            are alike.
     """
     if run.encodes and run.generates:
         indices = run.choose_images("train", MEASURED)
@@ -91,6 +92,8 @@ def _ordered(axes: np.ndarray, vectors: np.ndarray, sizes: np.ndarray, of: str) 
     shares = np.square(sizes) / max(float(np.square(sizes).sum()), 1e-12)
     signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])
     kept = shares > 1e-9
+    if not kept.any():
+        raise UserError(f"There are no directions: the {of} are all alike.")
     return Directions((vectors * signs[:, None])[kept].astype(np.float32), shares[kept], of)
 
 

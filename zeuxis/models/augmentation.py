@@ -126,10 +126,13 @@ class Color(Augmentation):
         return torch.cat([images, share], dim=1) if share.shape[1] else images
 
 
-def _places(images: Tensor, generator: torch.Generator, reach: int) -> tuple[Tensor, Tensor]:
-    """Returns two random integers in `-reach..reach` for each image, each `(B, 1)`."""
-    offsets = torch.randint(-reach, reach + 1, (2, len(images), 1), generator=generator, device=images.device)
-    return offsets[0], offsets[1]
+def _places(images: Tensor, generator: torch.Generator, down: int, right: int) -> tuple[Tensor, Tensor]:
+    """Returns random integers in `-down..down` and in `-right..right` for each image, each `(B, 1)`."""
+
+    def offsets(reach: int) -> Tensor:
+        return torch.randint(-reach, reach + 1, (len(images), 1), generator=generator, device=images.device)
+
+    return offsets(down), offsets(right)
 
 
 class TranslationOptions(AugmentationOptions):
@@ -147,7 +150,8 @@ class Translation(Augmentation):
 
     def transform(self, images: Tensor, generator: torch.Generator) -> Tensor:
         count, _, height, width = images.shape
-        down, right = _places(images, generator, max(int(height * self.options.reach), 1))
+        reach = max(int(height * self.options.reach), 1)
+        down, right = _places(images, generator, reach, reach)
         rows = torch.arange(height, device=images.device) + down
         columns = torch.arange(width, device=images.device) + right
         inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
@@ -175,7 +179,7 @@ class Cutout(Augmentation):
 
     def transform(self, images: Tensor, generator: torch.Generator) -> Tensor:
         _, _, height, width = images.shape
-        down, right = _places(images, generator, height // 2)
+        down, right = _places(images, generator, height // 2, width // 2)
         half = self.options.side / 2
         rows = (torch.arange(height, device=images.device) - height // 2 - down).abs() < int(height * half)
         columns = (torch.arange(width, device=images.device) - width // 2 - right).abs() < int(width * half)

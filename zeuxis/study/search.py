@@ -45,6 +45,14 @@ class Axis(NamedTuple):
     low: float = 0.0
     high: float = 0.0
 
+    @classmethod
+    def of(cls, key: str, values: Sequence[Any]) -> Axis:
+        """Returns an axis of values to try, after checking that there are some and that they differ."""
+        if not values or len(set(map(str, values))) < len(values):
+            listed = ",".join(map(str, values))
+            raise UserError(f"{key} needs different values, such as {key}=1,2,4, not '{listed}'.")
+        return cls(key, tuple(values))
+
     def sample(self, generator: np.random.Generator) -> Any:
         """Samples a value."""
         if self.values:
@@ -76,10 +84,7 @@ def parse_axis(text: str) -> Axis:
         if ends[0] >= ends[1]:
             raise UserError(f"'{text}' is not a range for {key}; write LOW..HIGH, such as 0.01..10.")
         return Axis(key, (), *ends)
-    listed = [parse_override(f"value={value}")[1] for value in text.split(",") if value.strip()]
-    if not listed or len(set(map(str, listed))) < len(listed):
-        raise UserError(f"{key} needs different values, such as {key}=1,2,4, not '{text}'.")
-    return Axis(key, tuple(listed))
+    return Axis.of(key, [parse_override(f"value={value}")[1] for value in text.split(",") if value.strip()])
 
 
 class Trial(NamedTuple):

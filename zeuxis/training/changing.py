@@ -85,15 +85,7 @@ def changed(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
             )
     if "training.ema" in overrides and not (recipe.training.ema and overrides["training.ema"]):
         raise UserError("training.ema cannot change from or to 0 in a run: its average began with it and stays in use.")
-    shared = recipe.training.optimizer.model_dump()
-    phases = {key.split(".")[2] for key in overrides if key.startswith("training.optimizers.")}
-    # A phase that had the shared optimiser keeps it, with the change.
-    own = {
-        f"training.optimizers.{phase}": shared
-        for phase in sorted(phases)
-        if phase not in recipe.training.optimizers
-    }  # fmt: skip
-    return recipe.updated({**own, **overrides})
+    return recipe.updated(overrides)
 
 
 def _reason(key: str) -> str:
