@@ -229,5 +229,19 @@ def test_a_conditional_latent_flow_takes_the_class(tmp_path: Path) -> None:
 
 
 def test_a_latent_flow_names_the_run_that_it_lacks(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="such as `zeuxis train modern-ae-64`"):
+    with pytest.raises(
+        UserError, match="Make it first: `zeuxis train modern-ae-64`, with --data for images of your own"
+    ):
         zeuxis.train("modern-latent-flow-64", steps=1, runs=tmp_path, progress=False)
+    with pytest.raises(UserError, match=r"no run 'modern-ae-96-1' in .* first: `zeuxis train modern-ae-64 --size 96`"):
+        zeuxis.train("modern-latent-flow-64", steps=1, size=96, runs=tmp_path, progress=False)
+    with pytest.raises(UserError, match=r"it is empty\. Train one first, such as `zeuxis train mnist-vae-z16`"):
+        zeuxis.train("digits-flow", steps=1, settings={"model.name": "latent-flow"}, runs=tmp_path, progress=False)
+
+
+def test_a_model_built_on_a_run_says_whose_images_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    velocity = {"layers": ["dense 64", "silu", "dense latent"]}
+    settings = {"model.autoencoder": str(TRAINED), "networks.velocity": velocity}
+    zeuxis.train("modern-latent-flow-64", steps=1, settings=settings, runs=tmp_path)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "The images are those of" in said and "on which it is built: digits, 16x16 grey" in said

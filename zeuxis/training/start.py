@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
@@ -99,7 +100,11 @@ def _prepared(
 ) -> tuple[Trainer, dict[str, str | bytes]]:
     """Returns the trainer of a new run, and the first files of its folder, by path; writes nothing."""
     device = pick_device(recipe.training.device)
+    asked = recipe.data
     recipe, trained = _trained_networks(_as_hardware_allows(recipe), runs)
+    if visible and (recipe.data.source, recipe.data.path, recipe.data.size) != (asked.source, asked.path, asked.size):
+        images = recipe.data.path or recipe.data.source
+        say(f"The images are those of {trained_run(recipe)}, on which it is built: {images}, {recipe.data.in_words}.")
     dataset = data.load(recipe.data, recipe=recipe.name)
     few = (
         f"There are only {dataset.train_count} images to train on. A model soon learns so few by heart: compare "
@@ -298,12 +303,15 @@ def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dic
     named = (Path(run_name), runs / run_name) if run_name else ()
     folders = [folder for folder in named if exists(at_hand(folder) / "recipe.toml")]
     if not folders:
-        known = run_name.rpartition("-")[0]
-        first = known if known in recipe_names() else "mnist-vae-z16"
+        first = _first_part(run_name.rpartition("-")[0], recipe.data.size.setting)
         raise UserError(
             f"The model '{recipe.model.name}' is built on a trained run, and {key} names none: "
-            f"{f'there is no run {shown(run_name)} in {runs}' if run_name else 'it is empty'}. Train one first, such "
-            f"as `zeuxis train {first}`, and name it, as in --set {key}={first}-1."
+            f"{f'there is no run {shown(run_name)} in {runs}' if run_name else 'it is empty'}. "
+            + (
+                f"Make it first: `zeuxis train {first}`, with --data for images of your own."
+                if first
+                else f"Train one first, such as `zeuxis train mnist-vae-z16`, and name it: --set {key}=mnist-vae-z16-1."
+            )
         )
     trained_recipe = run_recipe(folders[0], trust=recipe.trust)
     for network in kind.trained_networks:
@@ -335,6 +343,15 @@ def _trained_networks(recipe: Recipe, runs: Path) -> tuple[Recipe, dict[str, dic
         .trusting(recipe.trust | trained_recipe.trust)
     )
     return combined, {name: model.net(name).state_dict() for name in kind.trained_networks}
+
+
+def _first_part(name: str, size: str | int) -> str:
+    """Returns the words after `zeuxis train` that make a recipe's first run, at another size if need be; or ""."""
+    known, ending = recipe_names(), r"-\d+(x\d+)?$"
+    if name in known or not re.search(ending, name):
+        return name if name in known else ""
+    kind = re.sub(ending, "", name)
+    return next((f"{other} --size {size}" for other in known if re.sub(ending, "", other) == kind), "")
 
 
 def _last_good(folder: Path, parts: tuple[str, ...] = ("",)) -> Checkpoint | None:
