@@ -153,6 +153,7 @@ EXAMPLES = {
         ["figures", "run", "--plugin", "averages.py", "--only", "averages", "--set", "count=100"],
     ],
     "contrast": [["train", "digits-gan", "--plugin", "contrast.py", "--set", "training.best=flatness"]],
+    "sheets": [["train", "digits-gan"], ["export", "run", "--plugin", "sheets.py", "--to", "sheets"]],
 }
 SQUEEZED = """extends = "digits-gan"
 plugins = ["squeeze.py"]

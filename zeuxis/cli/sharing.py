@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zeuxis.cli.shared import Out, RunName, Runs, SamplingOptions, Trusted, app, echo, open_run
+from zeuxis.cli.shared import Out, Plugins, RunName, Runs, SamplingOptions, Trusted, app, echo, open_run
 from zeuxis.errors import UserError
 
 
@@ -27,6 +27,7 @@ def export(
     out: Out = None,
     runs: Runs = None,
     trust: Trusted = False,
+    plugin: Plugins = None,
 ) -> None:
     """Write a run's model in a format that other programs read."""
     from zeuxis.export import export as write_export
