@@ -186,7 +186,7 @@ def test_the_signal_to_noise_of_a_known_error_is_its_logarithm(numbers: np.rando
         choose_images=lambda part, n: np.arange(5), images=lambda chosen: images[chosen], labels=lambda chosen: None,
         condition=lambda labels: None, reconstruct=lambda x, condition: x + sign * off[:, None, None, None],
     )  # fmt: skip
-    material: Any = SimpleNamespace(run=run, n=100)
+    material: Any = SimpleNamespace(run=run, n=100, once=lambda name, make: make())
     found = {**fidelity(material), **errors(material)}
     signal, squared = found["psnr"], found["test_mse"]
     assert isinstance(signal, Value) and isinstance(squared, Value)

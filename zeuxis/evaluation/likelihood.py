@@ -40,7 +40,7 @@ from zeuxis.run import Run
 
 __all__ = ["bounds", "densities"]
 
-POSTERIOR_SAMPLES, MOST, CHUNK = 64, 1000, 50
+POSTERIOR_SAMPLES, MOST, CHUNK = 64, 500, 50
 # A density without a formula takes hundreds of network passes per latent.
 MOST_LEARNED = 100
 ACTIVE = 0.01
