@@ -44,7 +44,8 @@ def groups(names: Iterable[str] = ()) -> list[Group]:
     recipes = [load_recipe(name) for name in recipe_names() if name in chosen]
     start = [recipe for recipe in recipes if recipe.origin.startswith(NEWER) and recipe.data.source != "digits"]
     kinds: dict[str, list[Recipe]] = {title: [] for title, _ in STARTS}
-    for recipe in start:
+    # What makes images by itself first, then what is a part of something.
+    for recipe in sorted(start, key=lambda recipe: recipe.model.name.startswith(("ae", "latent"))):
         kinds[_kind(recipe)].append(recipe)
     listed = [Group(title, text, kinds[title]) for title, text in STARTS]
     for letter, (words, name) in REPORTS.items():
