@@ -20,6 +20,7 @@ from zeuxis.evaluation.judge import RandomFeatures
 from zeuxis.evaluation.measure import Value
 from zeuxis.evaluation.scale import _floor, noise_like
 from zeuxis.evaluation.verdict import training_state, verdict
+from zeuxis.progress import rounded
 from zeuxis.recipe import DataOptions
 from zeuxis.run import Run
 
@@ -144,3 +145,13 @@ def test_the_state_of_a_training_names_budget_and_weights(tmp_path: Path) -> Non
     (run.path / "recipe.toml").write_text(recipe, "utf-8")
     sentence = training_state(Run(run.path))[0]
     assert sentence.startswith("8 of the recipe's 80 steps are trained; at this speed the rest takes ")
+
+
+def test_counts_have_three_digits_or_all_of_them() -> None:
+    assert [rounded(number) for number in (0.5, 12.345, 999, 2570, 100_000)] == [
+        "0.5",
+        "12.3",
+        "999",
+        "2,570",
+        "100,000",
+    ]

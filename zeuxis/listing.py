@@ -18,6 +18,7 @@ from typing import Any
 from zeuxis import stores
 from zeuxis.errors import UserError, nearest, quoted
 from zeuxis.files import exists, is_name, locked, name_fault, write_file
+from zeuxis.progress import rounded
 from zeuxis.recipe import run_recipe
 from zeuxis.trust import UntrustedError
 
@@ -79,8 +80,8 @@ class Entry:
     def progress(self) -> str:
         """How far it is, such as `2.1 of 50 epochs`; a run resumed with a smaller budget may have used more than it."""
         if self.used > MORE * self.budget:
-            return f"{self.used:.3g} {self.unit}"
-        return f"{self.used:.3g} of {self.budget:g} {self.unit}" if self.unit else ""
+            return f"{rounded(self.used)} {self.unit}"
+        return f"{rounded(self.used)} of {rounded(self.budget)} {self.unit}" if self.unit else ""
 
     def row(self) -> dict[str, Any]:
         """The entry as plain values, for JSON and CSV."""

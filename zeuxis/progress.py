@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-__all__ = ["TROUBLE", "Literal", "Words", "bar", "console", "fitted", "in_words", "plain", "say", "status", "warn"]
+__all__ = [
+    "TROUBLE", "Literal", "Words", "bar", "console", "fitted", "in_words", "plain", "rounded", "say", "status", "warn",
+]  # fmt: skip
 
 # The colour of warnings.
 TROUBLE = "#c8553d"
@@ -90,6 +92,11 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def rounded(number: float) -> str:
+    """Returns a number of epochs, steps or minutes with three digits, or all of them from 1,000 on."""
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
 
 
 def in_words(seconds: float) -> str:

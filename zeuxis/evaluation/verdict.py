@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zeuxis.progress import in_words
+from zeuxis.progress import in_words, rounded
 from zeuxis.run import Run
 from zeuxis.stores import in_use
 from zeuxis.training.monitors import FEW_STEPS, too_early
@@ -88,7 +88,7 @@ def training_state(run: Run) -> list[str]:
     if 0 < used < 0.99 * whole:
         minutes = last["seconds"] / 60 * (whole / used - 1)
         sentences.append(
-            f"{used:.3g} of the recipe's {whole:g} {unit} are trained; at this speed the rest takes "
+            f"{rounded(used)} of the recipe's {rounded(whole)} {unit} are trained; at this speed the rest takes "
             f"{in_words(60 * minutes)}."
         )
     if run.generates and last["step"] < FEW_STEPS:

@@ -24,7 +24,7 @@ from zeuxis.evaluation.ranking import differ
 from zeuxis.evaluation.verdict import training_state
 from zeuxis.figures import draw_all, kinds
 from zeuxis.files import make_folder, require_place
-from zeuxis.progress import say
+from zeuxis.progress import rounded, say
 from zeuxis.recipe import Recipe, Section, load_recipe
 from zeuxis.report import reproduction
 from zeuxis.run import Run
@@ -259,7 +259,9 @@ def _section(system: System, run: Run, values: Mapping[tuple[str, str], Value], 
     ]
     wanted = load_recipe(system.recipe or system.name).training
     unit, budget = wanted.budget
-    trained = f"{wanted.used(run.journal[-1]):.3g} {unit} (the report: {budget:g})" if run.journal else "nothing"
+    trained = (
+        f"{rounded(wanted.used(run.journal[-1]))} {unit} (the report: {rounded(budget)})" if run.journal else "nothing"
+    )
     return {
         "system": system, "run": run, "figures": drawn, "numbers": numbers, "state": training_state(run),
         "trained": trained,
