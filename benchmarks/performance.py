@@ -130,7 +130,7 @@ def start_up() -> Rows:
     rows = []
     for name in BATCHES:
         settings = [*ALONE, "training.log_every=1", f"training.batch_size={BATCHES[name]}", *PLAINER.get(name, ())]
-        words = ["train", name, "--steps", "1", "--name", "first", *(f"--set={setting}" for setting in settings)]
+        words = ["train", name, "--steps", "2", "--name", "first", *(f"--set={setting}" for setting in settings)]
         starts, ends = [], []
         for _ in range(5):
             with TemporaryDirectory() as runs:
@@ -239,7 +239,9 @@ def distance() -> Rows:
         started = time.perf_counter()
         evaluate(run, samples=10_000, progress=False)
         whole = time.perf_counter() - started
-    material: Any = SimpleNamespace(sample_features=np.tile(fake, (5, 1)), reference_features=real, space="")
+    material: Any = SimpleNamespace(
+        sample_features=np.tile(fake, (5, 1)), reference_features=real, space="", once=lambda name, make: make()
+    )
     started = time.perf_counter()
     fid(material)
     part = time.perf_counter() - started
@@ -279,8 +281,9 @@ def small() -> Rows:
         recipe = prepared(name, "training.precision=float32", batch=load_recipe(name).training.batch_size)
         laps = trained(recipe, Laps(8))
         with TemporaryDirectory() as folder:
-            needed = training_multiply_adds(zeuxis.train(name, steps=1, runs=folder, progress=False))
-        rate, limit = recipe.training.batch_size * laps.steps / laps.seconds, peak / 2 / needed
+            run = zeuxis.train(name, steps=1, runs=folder, progress=False)
+            needed, read = training_multiply_adds(run), run.last("images") or 0
+        rate, limit = read * laps.steps / laps.seconds, peak / 2 / needed
         row = {
             "recipe": name,
             "batch": recipe.training.batch_size,

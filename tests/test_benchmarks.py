@@ -210,6 +210,6 @@ def test_the_time_to_a_distance_is_read_off_a_curve() -> None:
     assert reached(curve, 20) == pytest.approx(4)
     assert reached(curve, 19) is None
     assert reached(curve, 100) == 1
-    rows = compared({"ours": curve, "peer": of((1, 100), (8, 40), (16, 10))}, "ours")
+    rows = compared({"peer": of((1, 100), (8, 40), (16, 10))}, "ours", curve)
     assert [row["times sooner"] for row in rows] == ["at least 1", "4", ""]
     assert [row["`ours` comes as near after"] for row in rows] == ["at most 60 s", "120 s", "not measured"]

@@ -65,13 +65,13 @@ def reached(curve: Curve, distance: float) -> float | None:
     return None
 
 
-def compared(found: Mapping[str, Curve], ours: str) -> list[dict[str, Any]]:
+def compared(peers: Mapping[str, Curve], ours: str, own: Curve) -> list[dict[str, Any]]:
     """Returns a row for each point of a peer's curve: when ours comes as near, and how many times sooner."""
     rows = []
-    for name, curve in found.items():
-        for minutes, value in [] if name == ours else curve:
-            when = reached(found[ours], value.value)
-            bound = "at most " if when == found[ours][0][0] else ""
+    for name, curve in peers.items():
+        for minutes, value in curve:
+            when = reached(own, value.value)
+            bound = "at most " if when == own[0][0] else ""
             rows.append(
                 {
                     "peer": f"`{name}`",
@@ -116,9 +116,12 @@ def main() -> None:
     parser.add_argument("--ours", default="modern-vae-28", help="the model that the peers are compared with")
     parser.add_argument("--floor", type=float, default=3.9, help="distance of training images to the held-out ones")
     arguments = parser.parse_args()
-    found = curves(arguments.folders)
-    publish("time-to-quality-table", compared(found, arguments.ours), FINDINGS)
-    write_small(partial(chart, found, arguments.floor), FINDINGS / "time-to-quality.png")
+    own, peers = (
+        curves([folder for folder in arguments.folders if (folder / "peers.json").exists() == theirs])
+        for theirs in (False, True)
+    )
+    publish("time-to-quality-table", compared(peers, arguments.ours, own[arguments.ours]), FINDINGS)
+    write_small(partial(chart, {**own, **peers}, arguments.floor), FINDINGS / "time-to-quality.png")
 
 
 if __name__ == "__main__":
