@@ -150,6 +150,28 @@ def test_a_classifiers_features_decide_its_classes(tmp_path: Path) -> None:
     assert features.shape == (20, 12)
     logits = run.model.net("classifier").trunk[-1](torch.from_numpy(features))
     assert np.allclose(logits.softmax(1).detach().numpy(), run.classify(images), atol=1e-6)
+    both = run.features_and_classes(images)
+    assert np.array_equal(both[0], features) and np.allclose(both[1], run.classify(images), atol=1e-6)
+
+
+def test_a_classifier_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = zeuxis.train("digits-cnn", steps=2, runs=tmp_path, progress=False)
+    first = evaluate_cached(run, samples=100, progress=False)
+    assert "makes no images" in first["left_out"]["sample_ms"]
+    monkeypatch.setattr("zeuxis.evaluation.evaluate._measured", None)
+    assert evaluate_cached(run, samples=100, progress=False) == first
+
+
+def test_images_are_judged_once_for_all_measures(trained: dict[str, Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    material = Material(trained["gan"], samples=200, judge=RandomFeatures((1, 16, 16)))
+    seen: list[int] = []
+    judged = RandomFeatures.features
+    monkeypatch.setattr(RandomFeatures, "features", lambda self, x: seen.append(len(x)) or judged(self, x))
+    for _ in range(2):
+        assert material.sample_features.shape == material.reference_features.shape
+        assert material.features_of("train") is material.reference_features, "there are few held-out images"
+        assert material.features_of("test", 10_000) is material.features_of("test", 10**6)
+    assert seen == [200, 200, len(trained["gan"].dataset.test)]
 
 
 # What the data directory must hold for a judge, by the source of its images; the digits come along.

@@ -523,10 +523,20 @@ class Run:
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Returns a classifier's last features, `(N, F)`, for `(N, H, W, C)` images in 0..1 or bytes."""
+        return self.features_and_classes(images)[0]
+
+    def features_and_classes(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what `features` and `classify` return, in one pass over the images."""
         model = self.model
         if not isinstance(model, HasFeatures):
             raise UserError(f"{self.path} is a '{self.recipe.model.name}', which has no features to measure in.")
-        return self._chunks(images, model.features)
+
+        def joined(x: torch.Tensor) -> torch.Tensor:
+            features, logits = model.features_and_logits(x)
+            return torch.cat([features, logits.softmax(dim=1)], dim=1)
+
+        both, classes = self._chunks(images, joined), len(self.model.class_names)
+        return both[:, :-classes], both[:, -classes:]
 
     def read_codes(self, images: np.ndarray) -> np.ndarray:
         """Returns the codes that a model reads from `(N, H, W, C)` images: `(N, K)`, one number per code."""

@@ -1,8 +1,8 @@
-"""Compares a benchmark with peers on the same images and budget: tables and pictures for docs/findings.
+"""Draws a benchmark, alone or beside peers on the same images and budget: tables and pictures for docs/findings.
 
 zeuxis benchmark --models ... --data mnist --minutes 2 --seeds 3 --out runs/bench-mnist
 python -m benchmarks.peers --data mnist --minutes 2 --seeds 3 --out runs/peers-mnist
-python -m benchmarks.documents.findings mnist runs/bench-mnist runs/peers-mnist
+python -m benchmarks.documents.findings mnist runs/bench-mnist --peers runs/peers-mnist
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ COLUMNS = (
     },
 )
 COSTS = ("parameters", "training_multiply_adds", "images_per_second")
-FAMILIES = {"VAEs": LINES[0], "GANs": LINES[1], "both": LINES[2]}
+FAMILIES = {"VAEs": LINES[0], "GANs": LINES[1], "both": LINES[2], "flows": LINES[3]}
 SAMPLES, ACROSS, SIDE = 1000, 4, 5
 
 
@@ -67,32 +67,45 @@ class Entry(NamedTuple):
 
 
 def family(name: str) -> str:
-    """Returns the family of a model by its name: VAEs, GANs, or both."""
+    """Returns the family of a model by its name: flows, VAEs, GANs, or both of these two."""
     encoder, critic = "vae" in name or "aae" in name, "gan" in name
-    return "both" if encoder and critic else "VAEs" if encoder else "GANs"
+    return "flows" if "flow" in name else "both" if encoder and critic else "VAEs" if encoder else "GANs"
 
 
-def entries(bench: Path, peers: Path) -> Iterator[Entry]:
-    """Reads the models of two folders, with all seeds that did not fail."""
-    ours = json.loads((bench / "benchmark.json").read_text("utf-8"))
-    theirs = json.loads((peers / "peers.json").read_text("utf-8"))
-    first = Run(bench / ours[0]["run"])
+def by_recipe(file: Path) -> dict[str, list[dict[str, Any]]]:
+    """Reads the trainings of a benchmark or of peers, those of each model together."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in json.loads(file.read_text("utf-8")):
+        found.setdefault(row["recipe"], []).append(row)
+    return found
+
+
+def over_seeds(name: str, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Returns the measures of a model, pooled over its trainings from several seeds."""
+    evaluation = pooled(rows)
+    assert evaluation, f"{name} was measured from every seed"
+    return evaluation
+
+
+def entries(bench: Path, peers: Path | None) -> Iterator[Entry]:
+    """Reads the models of a benchmark and of peers, with all seeds that did not fail."""
+    ours = by_recipe(bench / "benchmark.json")
+    for name, rows in ours.items():
+        yield _entry(name, rows, [Run(bench / row["run"]) for row in rows])
+    if peers is None:
+        return
+    recipe = Run(bench / next(iter(ours.values()))[0]["run"]).recipe
     allowed = json.loads((peers / "task.json").read_text("utf-8"))["minutes"]
-    if first.recipe.training.minutes != allowed:
-        sys.exit(f"The budgets differ: {first.recipe.training.minutes} minutes of ours, {allowed} of the peers.")
-    for name in dict.fromkeys(row["recipe"] for row in [*ours, *theirs]):
-        own_rows = [row for row in ours if row["recipe"] == name]
-        rows = own_rows or [row for row in theirs if row["recipe"] == name]
-        runs = [
-            Run(bench / row["run"])
-            if own_rows
-            else Made(peers / f"{row['run']}.npz", first.recipe, conditional=name in CONDITIONAL)
-            for row in rows
-        ]
-        measured = [{"measures": row["measures"] | regions(run)} for row, run in zip(rows, runs, strict=True)]
-        evaluation = pooled(measured)
-        assert evaluation, f"{name} was measured from every seed"
-        yield Entry(name, evaluation, runs)
+    if recipe.training.minutes != allowed:
+        sys.exit(f"The budgets differ: {recipe.training.minutes} minutes of ours, {allowed} of the peers.")
+    for name, rows in by_recipe(peers / "peers.json").items():
+        made = [Made(peers / f"{row['run']}.npz", recipe, conditional=name in CONDITIONAL) for row in rows]
+        yield _entry(name, rows, made)
+
+
+def _entry(name: str, rows: Sequence[Mapping[str, Any]], runs: Sequence[Run]) -> Entry:
+    measured = [{"measures": row["measures"] | regions(run)} for row, run in zip(rows, runs, strict=True)]
+    return Entry(name, over_seeds(name, measured), runs)
 
 
 def regions(run: Run) -> dict[str, dict[str, Any]]:
@@ -144,9 +157,10 @@ def _cell(entry: Entry, name: str, form: str, best: bool) -> str:
 
 def samples(models: Sequence[Entry], budget: str) -> Figure:
     """Returns a figure with a panel of samples of the first seed for each model."""
-    down = -(-len(models) // ACROSS)
-    figure = new_figure(2.6 * ACROSS, 0.6 + 2.9 * down)
-    panels = figure.subplots(down, ACROSS, squeeze=False).ravel()
+    across = min(ACROSS, len(models))
+    down = -(-len(models) // across)
+    figure = new_figure(2.6 * across, 0.6 + 2.9 * down)
+    panels = figure.subplots(down, across, squeeze=False).ravel()
     for ax in panels[len(models) :]:
         ax.set_axis_off()
     for ax, entry in zip(panels, models, strict=False):
@@ -200,7 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.documents.findings")
     parser.add_argument("name", help="beginning of the files' names")
     parser.add_argument("bench", type=Path)
-    parser.add_argument("peers", type=Path)
+    parser.add_argument("--peers", type=Path)
     arguments = parser.parse_args()
     models = list(entries(arguments.bench, arguments.peers))
     minutes = models[0].runs[0].recipe.training.minutes

@@ -20,12 +20,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.documents.findings import FINDINGS
+from benchmarks.documents.findings import FINDINGS, by_recipe, over_seeds
 from benchmarks.documents.gallery import write_small
 from benchmarks.documents.page import publish
 from zeuxis.evaluation.measure import Value
-from zeuxis.evaluation.ranking import pooled
-from zeuxis.figures.style import LINES, heading, new_figure
+from zeuxis.figures.style import INK, LINES, heading, new_figure
 from zeuxis.run import Run
 
 Curve = Sequence[tuple[float, Value]]
@@ -36,16 +35,14 @@ def curves(folders: Sequence[Path]) -> dict[str, Curve]:
     found: dict[str, list[tuple[float, Value]]] = {}
     for folder in folders:
         ours = folder / "benchmark.json"
-        rows = json.loads((ours if ours.exists() else folder / "peers.json").read_text("utf-8"))
+        trained = by_recipe(ours if ours.exists() else folder / "peers.json")
         if ours.exists():
-            minutes = Run(folder / rows[0]["run"]).recipe.training.minutes
+            minutes = Run(folder / next(iter(trained.values()))[0]["run"]).recipe.training.minutes
         else:
             minutes = json.loads((folder / "task.json").read_text("utf-8"))["minutes"]
         assert minutes, f"{folder} has a budget in minutes"
-        for name in dict.fromkeys(row["recipe"] for row in rows):
-            evaluation = pooled([row for row in rows if row["recipe"] == name])
-            assert evaluation, f"{name} was measured from every seed"
-            found.setdefault(name, []).append((minutes, Value(**evaluation["measures"]["fid"])))
+        for name, rows in trained.items():
+            found.setdefault(name, []).append((minutes, Value(**over_seeds(name, rows)["measures"]["fid"])))
     return {name: sorted(points, key=lambda point: point[0]) for name, points in found.items()}
 
 
@@ -93,7 +90,7 @@ def chart(found: Mapping[str, Curve], floor: float) -> Figure:
         errors = [value.stderr or 0 for value in values]
         means = [value.value for value in values]
         ax.errorbar(minutes, means, yerr=errors, fmt="o-", ms=5, lw=1.6, color=color, label=name)
-    ax.axhline(floor, color=LINES[3], lw=1, ls=":", label="other images (the floor)")
+    ax.axhline(floor, color=INK, lw=1, ls=":", label="other images (the floor)")
     ax.set_xscale("log")
     ax.set_yscale("log")
     ticks = sorted({minutes for curve in found.values() for minutes, _ in curve})

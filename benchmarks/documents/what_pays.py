@@ -9,28 +9,22 @@ The first model is the recipe as it is.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.documents.findings import FINDINGS
+from benchmarks.documents.findings import FINDINGS, by_recipe, over_seeds
 from benchmarks.documents.page import publish
 from zeuxis.evaluation.measure import Value
-from zeuxis.evaluation.ranking import differ, pooled
+from zeuxis.evaluation.ranking import differ
 from zeuxis.run import Run
 
 
 def changes(folder: Path) -> list[dict[str, Any]]:
     """Returns a row of the table for each model of a benchmark, nearest to the images first."""
-    entries = json.loads((folder / "benchmark.json").read_text("utf-8"))
-    seeds: dict[str, list[dict[str, Any]]] = {}
-    for entry in entries:
-        seeds.setdefault(entry["recipe"], []).append(entry)
     rows, plain = [], None
-    for name, own in seeds.items():
-        evaluation = pooled(own)
-        assert evaluation, f"{name} was measured from every seed"
-        distance, coverage = (Value(**evaluation["measures"][key]) for key in ("fid", "coverage"))
+    for name, own in by_recipe(folder / "benchmark.json").items():
+        measures = over_seeds(name, own)["measures"]
+        distance, coverage = (Value(**measures[key]) for key in ("fid", "coverage"))
         plain = plain or distance
         verdict = "" if distance is plain else "open"
         if differ(distance, plain):

@@ -158,13 +158,14 @@ def training_multiply_adds(run: Run) -> int:
 )
 def costs(material: Material) -> Figures:
     run, run_cost = material.run, cost(material.run)
+    no_images, not_kept = "the model makes no images", "the journal has no such figure"
     figures = {
-        "parameters": run_cost.parameters,
-        "multiply_adds": sampling_multiply_adds(run) if run.generates else None,
-        "training_multiply_adds": training_multiply_adds(run),
-        "training_seconds": run_cost.seconds,
-        "images_per_second": run_cost.images_per_second,
-        "peak_memory_mib": run_cost.peak_memory_mib,
-        "sample_ms": run_cost.sample_ms,
+        "parameters": (run_cost.parameters, ""),
+        "multiply_adds": (sampling_multiply_adds(run) if run.generates else None, no_images),
+        "training_multiply_adds": (training_multiply_adds(run), ""),
+        "training_seconds": (run_cost.seconds, ""),
+        "images_per_second": (run_cost.images_per_second, ""),
+        "peak_memory_mib": (run_cost.peak_memory_mib, not_kept),
+        "sample_ms": (run_cost.sample_ms, no_images),
     }
-    return {name: Value(float(figure)) for name, figure in figures.items() if figure is not None}
+    return {name: why if figure is None else Value(float(figure)) for name, (figure, why) in figures.items()}

@@ -68,17 +68,17 @@ def extrapolated(x: np.ndarray, real: Moments, seed: int = 0) -> float:
     return float(np.polyfit(1 / sizes, distances, 1)[1])
 
 
-def distance_value(material: Material, images: np.ndarray | None = None) -> Value | str:
+def distance_value(material: Material, features: np.ndarray | None = None) -> Value | str:
     """The distance of a material's samples, or of other images, from the images that it compares with.
 
     Args:
         material: gives the samples, the images and their features.
-        images: bytes `(N, H, W, C)` to measure in place of the samples.
+        features: `(N, F)` of images to measure in place of the samples.
 
     Returns:
         The distance with its jackknife error, or the reason why it cannot be computed.
     """
-    x = material.sample_features if images is None else material.features(images)
+    x = material.sample_features if features is None else features
     if reason := too_few(4, min(len(material.reference_features), len(x)), "images"):
         return reason
     real = material.once("reference moments", lambda: Moments.of(material.reference_features))

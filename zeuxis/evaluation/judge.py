@@ -105,7 +105,7 @@ def features_of(judge: Judge, images: Tensor) -> Tensor:
         return judge.extract(on_white(images.cpu()) * 255)
     model = judge.model
     assert isinstance(model, HasFeatures), "a run that judges is a classifier"
-    return model.features(from_unit(on_white(images).to(judge.device), judge.recipe.data.range))
+    return model.features_and_logits(from_unit(on_white(images).to(judge.device), judge.recipe.data.range))[0]
 
 
 def find_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str) -> Judge | None:

@@ -131,6 +131,7 @@ class Material:
     def __init__(self, run: Run, *, samples: int = 10_000, seed: int = 0, judge: Judge | None = None) -> None:
         self.run, self.n, self.seed, self.judge = run, samples, seed, judge
         self._computed: dict[str, Any] = {}
+        self._images: dict[tuple[str, int], np.ndarray] = {}
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """Returns what `make` returns, computed once and shared by all measures."""
@@ -140,9 +141,9 @@ class Material:
         return value
 
     def with_judge(self, judge: Judge) -> Material:
-        """Returns a material with the same samples and reference images, but another judge."""
+        """Returns a material with the same samples and images, but another judge."""
         other = Material(self.run, samples=self.n, seed=self.seed, judge=judge)
-        other.samples, other.reference = self.samples, self.reference
+        other.samples, other._images = self.samples, self._images
         return other
 
     @cached_property
@@ -150,43 +151,74 @@ class Material:
         """Generated images, `(N, H, W, C)` of bytes, as saved to files; of all classes in turn."""
         return to_bytes(self.run.sample(self.n, seed=self.seed))
 
-    @cached_property
+    @property
     def reference(self) -> np.ndarray:
         """Reference images, `(M, H, W, C)` of bytes: held-out images if there are enough, else training images."""
-        return self.images_of("test" if len(self.run.dataset.test) >= ENOUGH else "train")
+        return self.images_of(self._reference)
 
-    def images_of(self, part: str) -> np.ndarray:
-        """Returns as many "train" or "test" images as there are samples, or all there are, `(M, H, W, C)` of bytes."""
+    @property
+    def _reference(self) -> str:
+        return "test" if len(self.run.dataset.test) >= ENOUGH else "train"
 
-        def read() -> np.ndarray:
-            indices = self.run.choose_images(part, self.n)
-            return np.concatenate([to_bytes(self.run.images(piece)) for piece in pieces(indices)])
+    def images_of(self, part: str, most: int | None = None) -> np.ndarray:
+        """Returns the same images of a part at every call, `(M, H, W, C)` of bytes.
 
-        return self.once(f"{part} images", read)
+        Args:
+            part: "train" or "test".
+            most: number of images, or all there are if these are fewer; None for as many as there are samples.
+        """
+        indices = self.run.choose_images(part, self.n if most is None else most)
+        key = part, len(indices)
+        if key not in self._images:
+            self._images[key] = np.concatenate([to_bytes(self.run.images(piece)) for piece in pieces(indices)])
+        return self._images[key]
 
-    @cached_property
+    @property
     def sample_features(self) -> np.ndarray:
         """Features of the samples, `(N, F)`."""
-        return self.features(self.samples)
+        return self._judged_samples[0]
 
-    @cached_property
+    @property
     def reference_features(self) -> np.ndarray:
         """Features of the reference images, `(M, F)`."""
-        return self.features(self.reference)
+        return self.features_of(self._reference)
 
-    @cached_property
+    @property
     def probabilities(self) -> np.ndarray:
         """The judge's class probabilities of the samples, `(N, K)`."""
-        return self.classifier.classify(self.samples)
+        assert self.classifier
+        return self._judged_samples[1]
 
-    @cached_property
+    @property
     def reference_probabilities(self) -> np.ndarray:
         """The judge's class probabilities of the reference images, `(M, K)`."""
-        return self.classifier.classify(self.reference)
+        assert self.classifier
+        return self._judged_part(self._reference)[1]
+
+    def features_of(self, part: str, most: int | None = None) -> np.ndarray:
+        """Returns the features of what `images_of` returns, `(M, F)`."""
+        return self._judged_part(part, most)[0]
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Returns the judge's features of images, `(N, F)`, in float64."""
-        return self._judge.features(images).astype(np.float64)
+        return self._judged(images)[0]
+
+    @cached_property
+    def _judged_samples(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._judged(self.samples)
+
+    def _judged_part(self, part: str, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        images = self.images_of(part, most)
+        return self.once(f"{len(images)} judged {part} images", lambda: self._judged(images))
+
+    def _judged(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the judge's features in float64, `(N, F)`, and class probabilities, `(N, K)`; K may be 0."""
+        judge = self._judge
+        if isinstance(judge, Run):
+            features, probabilities = judge.features_and_classes(images)
+        else:
+            features, probabilities = judge.features(images), np.empty((len(images), 0))
+        return features.astype(np.float64), probabilities
 
     @property
     def _judge(self) -> Judge:

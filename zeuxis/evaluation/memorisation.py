@@ -15,7 +15,6 @@ from __future__ import annotations
 import numpy as np
 import scipy
 
-from zeuxis.data import to_bytes
 from zeuxis.evaluation.agreement import Share
 from zeuxis.evaluation.measure import Figures, Material, Value, has_judge, measure, too_few
 from zeuxis.evaluation.neighbourhoods import squared_distances
@@ -67,13 +66,15 @@ def tails(samples: np.ndarray, held_out: np.ndarray) -> tuple[np.ndarray, np.nda
     applies=has_judge,
 )
 def memorised(material: Material) -> Figures:
-    run = material.run
-    samples = material.samples[:MOST]
-    held_out = to_bytes(run.images(run.choose_images("test", MOST)))
-    train = to_bytes(run.images(run.choose_images("train", MOST_TRAINED)))
+    samples, held_out = material.samples[:MOST], material.images_of("test", MOST)
+    train = material.images_of("train", MOST_TRAINED)
     flat = [images.reshape(len(images), -1).astype(np.float32) / 255 for images in (samples, held_out, train)]
     pixels = copying(*flat)
-    features = copying(material.sample_features[:MOST], material.features(held_out), material.features(train))
+    features = copying(
+        material.sample_features[:MOST],
+        material.features_of("test", MOST),
+        material.features_of("train", MOST_TRAINED),
+    )
     suspects, outliers = tails(*features)
     reason = too_few(FEWEST, len(held_out), "held-out images")
     return {

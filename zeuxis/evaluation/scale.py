@@ -26,35 +26,36 @@ from zeuxis.evaluation.measure import (
 __all__ = ["noise_like"]
 
 FEWEST, SPLITS = 100, 3
+# Noise is so far from images that more of it would not change the distance's leading digits.
+MOST_NOISE = 2000
 
 
 def noise_like(images: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Noise `(N, H, W, C)` with the mean and deviation of every pixel and channel of `(N, H, W, C)` bytes."""
+    """Up to `MOST_NOISE` images `(M, H, W, C)` with the mean and deviation of every number of `(N, H, W, C)` bytes."""
     mean, deviation = images.mean(axis=0), images.std(axis=0)
-    noise = np.random.default_rng(seed).normal(size=images.shape) * deviation + mean
+    noise = np.random.default_rng(seed).normal(size=images[:MOST_NOISE].shape) * deviation + mean
     pixels: np.ndarray = np.rint(noise).clip(0, 255).astype(np.uint8)
     return pixels
 
 
-def _floor(material: Material, judged: Material) -> Value | str:
+def _floor(judged: Material) -> Value | str:
     """The floor, in the features of a judge."""
-    if len(material.run.dataset.test) >= ENOUGH:  # the images that samples are compared with
-        return distance_value(judged, material.images_of("train"))
+    if len(judged.run.dataset.test) >= ENOUGH:  # the images that samples are compared with
+        return distance_value(judged, judged.features_of("train"))
     features = judged.reference_features
     if reason := too_few(FEWEST, count := len(features), "images"):
         return reason
-    numbers, distances = np.random.default_rng(material.seed), []
+    numbers, distances = np.random.default_rng(judged.seed), []
     for _ in range(SPLITS):
         shuffled = features[numbers.permutation(count)]
         distances.append(frechet_distance(shuffled[: count // 2], shuffled[count // 2 :]))
-    share = (1 / material.n + 1 / count) / (4 / count)
+    share = (1 / judged.n + 1 / count) / (4 / count)
     return Value(share * float(np.mean(distances)), share * float(np.std(distances)), count, judged.space)
 
 
-def _noise(material: Material, judged: Material) -> Value | str:
+def _noise(judged: Material) -> Value | str:
     """The distance of noise, in the features of a judge."""
-    noise = material.once("noise", lambda: noise_like(material.reference, material.seed))
-    return distance_value(judged, noise)
+    return distance_value(judged, judged.features(noise_like(judged.reference, judged.seed)))
 
 
 @measure(
@@ -66,7 +67,7 @@ def _noise(material: Material, judged: Material) -> Value | str:
     applies=has_judge,
 )
 def scale(material: Material) -> Figures:
-    return {"fid_floor": _floor(material, material), "fid_noise": _noise(material, material)}
+    return {"fid_floor": _floor(material), "fid_noise": _noise(material)}
 
 
 @measure(
@@ -79,4 +80,4 @@ def scale(material: Material) -> Figures:
 )
 def general_scale(material: Material) -> Figures:
     judged = by_general_judge(material)
-    return {"general_fid_floor": _floor(material, judged), "general_fid_noise": _noise(material, judged)}
+    return {"general_fid_floor": _floor(judged), "general_fid_noise": _noise(judged)}

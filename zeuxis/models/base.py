@@ -564,10 +564,10 @@ class Discriminates(Protocol):
 
 @runtime_checkable
 class HasFeatures(Protocol):
-    """A model with features in which distances between images can be measured."""
+    """A classifier with features in which distances between images can be measured."""
 
-    def features(self, images: Tensor) -> Tensor:
-        """Returns `(B, F)` features of `(B, C, H, W)` images."""
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns `(B, F)` features and `(B, K)` logits of `(B, C, H, W)` images."""
         ...
 
 

@@ -46,12 +46,13 @@ class Classifier(Model):
         """Returns class logits `(B, K)` for `(B, C, H, W)` images."""
         return self.net("classifier")(images).logits
 
-    def features(self, images: Tensor) -> Tensor:
-        """Returns the input of the last dense layer, `(B, F)`."""
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the input of the last dense layer, `(B, F)`, and class logits, `(B, K)`."""
         network = self.net("classifier")
         if network.feature_shape is None:
             raise UserError(f"In {network.where}, there is no 'dense' layer, so there are no features to measure in.")
-        return network(images).features
+        output = network(images)
+        return output.features, output.logits
 
     @phase("classifier", updates="classifier")
     def classifier_terms(self, iteration: Iteration) -> Terms:
