@@ -162,7 +162,10 @@ def test_a_classifier_is_measured_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert evaluate_cached(run, samples=100, progress=False) == first
 
 
-def test_images_are_judged_once_for_all_measures(trained: dict[str, Run], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_judged_once_for_all_measures(
+    trained: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZEUXIS_CACHE", str(tmp_path))
     material = Material(trained["gan"], samples=200, judge=RandomFeatures((1, 16, 16)))
     seen: list[int] = []
     judged = RandomFeatures.features

@@ -22,10 +22,15 @@ import zeuxis
 from zeuxis.cli import app
 from zeuxis.data.registry import data_dir
 from zeuxis.errors import UserError
+from zeuxis.evaluation import feature_cache
 from zeuxis.evaluation.efficientnet import EfficientNet
 from zeuxis.evaluation.evaluate import evaluate
+from zeuxis.evaluation.feature_cache import judge_images, judge_images_once
 from zeuxis.evaluation.features import JUDGES, judge_by_name, resized
+from zeuxis.evaluation.judge import Judge, judge_name
+from zeuxis.evaluation.judges import judges
 from zeuxis.nets import photographs
+from zeuxis.run import Run
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
 DAISY = 985  # of ImageNet's classes
@@ -170,3 +175,30 @@ def test_networks_of_timm_are_given_what_they_were_trained_with(monkeypatch: pyt
         judge_by_name("timm:vit_tin", (3, 28, 28))
     with pytest.raises(UserError, match=r"weights of 'gone' cannot be fetched \(no route to the hub\)"):
         judge_by_name("timm:gone", (3, 28, 28))
+
+
+def test_features_of_images_are_kept_for_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZEUXIS_CACHE", str(tmp_path))
+    looked: list[str] = []
+
+    def counted(judge: Judge, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        looked.append(judge_name(judge))
+        return judge_images(judge, images)
+
+    monkeypatch.setattr(feature_cache, "judge_images", counted)
+    classifier = Run(next(judge.path for judge in judges() if judge.recipe.name == "digits-cnn"))
+    network = judge_by_name("random", (1, 16, 16))
+    images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 1), np.uint8)
+    for judge in (network, classifier):
+        first, again = judge_images_once(judge, images), judge_images_once(judge, images)
+        assert np.array_equal(first[0], again[0]) and np.array_equal(first[1], again[1])
+        np.testing.assert_array_equal(first[0], judge.features(images))
+    assert looked == [network.name, "digits-cnn"]
+    for file in (tmp_path / "features").iterdir():
+        file.write_bytes(file.read_bytes()[:-40])
+    assert np.array_equal(judge_images_once(classifier, images)[1], first[1]) and len(looked) == 3, "a damaged file"
+    judge_images_once(classifier, images[::-1])
+    with torch.no_grad():
+        next(classifier.model.parameters()).add_(1)
+    judge_images_once(classifier, images)
+    assert len(looked) == 5, "other images, and other weights"

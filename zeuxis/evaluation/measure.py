@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from zeuxis.data import to_bytes
+from zeuxis.evaluation.feature_cache import judge_images, judge_images_once
 from zeuxis.evaluation.judge import Judge, judge_name
 from zeuxis.registry import Registry
 from zeuxis.run import Run
@@ -201,24 +202,17 @@ class Material:
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Returns the judge's features of images, `(N, F)`, in float64."""
-        return self._judged(images)[0]
+        return _in_float64(judge_images(self._judge, images))[0]
 
     @cached_property
     def _judged_samples(self) -> tuple[np.ndarray, np.ndarray]:
-        return self._judged(self.samples)
+        return _in_float64(judge_images(self._judge, self.samples))
 
     def _judged_part(self, part: str, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         images = self.images_of(part, most)
-        return self.once(f"{len(images)} judged {part} images", lambda: self._judged(images))
-
-    def _judged(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the judge's features in float64, `(N, F)`, and class probabilities, `(N, K)`; K may be 0."""
-        judge = self._judge
-        if isinstance(judge, Run):
-            features, probabilities = judge.features_and_classes(images)
-        else:
-            features, probabilities = judge.features(images), np.empty((len(images), 0))
-        return features.astype(np.float64), probabilities
+        return self.once(
+            f"{len(images)} judged {part} images", lambda: _in_float64(judge_images_once(self._judge, images))
+        )
 
     @property
     def _judge(self) -> Judge:
@@ -235,6 +229,11 @@ class Material:
     def space(self) -> str:
         """Name of the judge's features."""
         return judge_name(self._judge)
+
+
+def _in_float64(judged: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    features, probabilities = judged
+    return features.astype(np.float64), probabilities
 
 
 def pieces(array: np.ndarray, size: int = CHUNK) -> Iterator[np.ndarray]:

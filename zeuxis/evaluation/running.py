@@ -15,6 +15,7 @@ import torch
 from zeuxis.data import to_bytes, to_unit
 from zeuxis.data.batches import make_batch
 from zeuxis.errors import UserError
+from zeuxis.evaluation.feature_cache import judge_images_once
 from zeuxis.evaluation.frechet import Moments, frechet_between
 from zeuxis.evaluation.judge import find_judge, train_judge
 from zeuxis.evaluation.measure import jackknife
@@ -59,7 +60,7 @@ class RunningDistance(Callback):
             return {}
         began = time.perf_counter()
         if self._real is None:
-            self._real = Moments.of(self.judge.features(self._images(trainer)))
+            self._real = Moments.of(judge_images_once(self.judge, self._images(trainer))[0])
         real, features = self._real, self.judge.features(self._samples(trainer)).astype(np.float64)
 
         def distance(mask: np.ndarray) -> float:

@@ -234,7 +234,7 @@ def _values(run: Run, asked: list[str], samples: int, progress: bool) -> dict[st
         elif "/" in measure and (logged := _at_the_end(run, measure)):
             values[measure] = logged
     if rest := [measure for measure in asked if measure not in values]:
-        taken = evaluate_cached(run, samples=samples, progress=progress)["measures"]
+        taken = evaluate_cached(run, samples=samples, only=rest, progress=progress)["measures"]
         values |= {measure: Value(**taken[measure]) for measure in rest if measure in taken}
     return values
 
