@@ -42,8 +42,10 @@ from zeuxis.evaluation.inception import Inception
 from zeuxis.evaluation.judge import RandomFeatures, find_or_train_judge
 from zeuxis.evaluation.judges import judges
 from zeuxis.evaluation.kernel import kid
-from zeuxis.evaluation.measure import Material, Value
+from zeuxis.evaluation.measure import Material, Value, chosen, has_classifier_of_its_classes
 from zeuxis.evaluation.sharpness import sharp
+from zeuxis.evaluation.support import support
+from zeuxis.recipe import DataOptions
 from zeuxis.run import Run
 
 
@@ -534,3 +536,51 @@ def test_what_stands_is_taken_only_if_it_was_measured_so(tmp_path: Path) -> None
     assert other["measures"]["fid"] != first["measures"]["fid"]
     back = evaluate_cached(run, samples=100, only=["kid", "fid"], progress=False)
     assert back["measures"]["fid"] == first["measures"]["fid"] and back["features"] == "digits-cnn"
+
+
+def test_samples_of_a_conditional_model_have_the_classes_of_the_images(tmp_path: Path) -> None:
+    """Of 0, nine in ten images, and 1: classes in turn would be far from the images, however good the samples."""
+    images = np.random.default_rng(0).integers(0, 256, (300, 16, 16), np.uint8)
+    np.savez(tmp_path / "set.npz", images=images, labels=(np.arange(300) % 10 == 0).astype(int))
+    settings = {"data.source": "folder", "data.path": str(tmp_path / "set.npz"), "data.convert": True}
+    run = zeuxis.train("digits-cgan", steps=1, settings=settings, runs=tmp_path, progress=False)
+    material = Material(run, samples=1000, judge=RandomFeatures((1, 16, 16)))
+    assert material.labels is not None and np.mean(material.labels) == pytest.approx(0.1, abs=0.03)
+    again = run.decode(run.latents(1000, 0), run.condition(material.labels))
+    assert np.array_equal(material.samples, to_bytes(again))
+
+
+def test_the_support_ignores_copies_among_the_images() -> None:
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(400, 8))
+    collapsed = images[:1] + generator.normal(size=(400, 8)) * 1e-3
+    assert support(collapsed, images) == pytest.approx(1, abs=0.1)
+    copied = np.concatenate([images[:380], images[:20]])
+    assert support(collapsed, copied) == pytest.approx(1, abs=0.1)
+    assert support(images, copied) > 400
+
+
+def test_of_many_images_some_of_all_are_taken() -> None:
+    ordered = np.repeat(np.arange(10), 1000)
+    some = chosen(ordered, 2000)
+    assert np.bincount(some).min() > 150 and np.array_equal(some, chosen(ordered, 2000))
+    assert chosen(ordered, 10**6) is ordered
+
+
+def test_a_fixed_judge_rounds_nothing() -> None:
+    judge, image = RandomFeatures((1, 16, 16)), np.full((1, 16, 16, 1), 0.5001)
+    assert not np.array_equal(judge.features(image), judge.features(image + 5e-4))
+    np.testing.assert_array_equal(judge.features(to_bytes(image)), judge.features(to_bytes(image) / 255))
+
+
+def test_a_judge_of_other_classes_is_none_for_a_folder() -> None:
+    flowers = DataOptions(source="folder", path="elsewhere/flowers.zip", size=32, channels=3)
+    judge = judge_module.find_judge(flowers, ("rose", "tulip"), "other")
+    assert isinstance(judge, Run) and judge.recipe.name == "flowers-cnn-32"
+    other = judge_module.find_judge(flowers, ("cat", "dog"), "other")
+    assert not isinstance(other, Run) or other.recipe.name != "flowers-cnn-32"
+    celeba = DataOptions(source="celeba", size=64, channels=3, attribute="Smiling,Male")
+    smile = judge_module.find_judge(celeba, ("a", "b", "c", "d"), "other")
+    assert isinstance(smile, Run)
+    run = SimpleNamespace(generates=True, classes=("a", "b", "c", "d"))
+    assert not has_classifier_of_its_classes(SimpleNamespace(run=run, judge=smile, classifier=smile))

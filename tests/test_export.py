@@ -23,6 +23,7 @@ import zeuxis
 from zeuxis.cli import app
 from zeuxis.errors import UserError
 from zeuxis.export import export
+from zeuxis.export.packing import _halved
 from zeuxis.export.web import RUNTIME
 from zeuxis.models import Generates, build_model
 from zeuxis.models.base import LearnsPrior
@@ -127,6 +128,22 @@ def test_weights_alone_are_those_of_the_generator(tmp_path: Path) -> None:
         f"decoder.{key}": tuple(tensor.shape) for key, tensor in state.items()
     }
     assert load_recipe(tmp_path / "out" / "recipe.toml").model.name == "vae"
+
+
+def test_weights_of_a_generator_of_latents_have_its_decoder(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    zeuxis.train("digits-vae", steps=1, runs=tmp_path, name="first", progress=False)
+    latent = {"model.vae": "first", "data.source": "digits", "data.size": 16}
+    run = zeuxis.train("latent-gan", steps=1, settings=latent, runs=tmp_path, name="second", progress=False)
+    export(run, "safetensors", tmp_path / "out")
+    found = load_file(tmp_path / "out" / "generator.safetensors")
+    assert {key.partition(".")[0] for key in found} == {"generator", "decoder"}
+
+
+def test_half_precision_is_left_where_it_would_lose_numbers() -> None:
+    halved = [_halved(torch.tensor(values)).dtype for values in ([1.0, 2.0], [7e4, 1.0], [3e-9, 1.0], [3])]
+    assert halved == [torch.float16, torch.float32, torch.float32, torch.int64]
 
 
 def test_the_command_says_what_it_wrote_and_replaces_only_its_own(tmp_path: Path) -> None:

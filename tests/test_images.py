@@ -519,12 +519,17 @@ def test_numbered_folders_are_no_classes_beside_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "text"),
-    [("dataset.json", "{"), ("dataset.json", "[" * 5000), ("metadata.jsonl", "[1]\n"), ("labels.csv", b"\xff")],
+    ("file", "text", "why"),
+    [
+        ("dataset.json", "{", "is not valid JSON"),
+        ("dataset.json", "[" * 5000, "is nested too deep"),
+        ("metadata.jsonl", "[1]\n", "is not a JSON object"),
+        ("labels.csv", b"\xff", "cannot be read as text"),
+    ],
 )
-def test_damaged_files_of_labels(tmp_path: Path, file: str, text: str | bytes) -> None:
+def test_damaged_files_of_labels(tmp_path: Path, file: str, text: str | bytes, why: str) -> None:
     write(flat(tmp_path / "set") / file, text)
-    with pytest.raises(UserError, match=rf"{file} cannot be read"):
+    with pytest.raises(UserError, match=rf"{file} {why}"):
         read(tmp_path / "set")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from zeuxis.errors import UserError
 from zeuxis.evaluation.judge import find_judge
 from zeuxis.figures import draw_all
 from zeuxis.latent import attribute_direction, directions, edit, has_directions, project
+from zeuxis.latent.projection import OF_EACH, _few_of_each
 from zeuxis.models.conditions import of_attributes, of_numbers
 from zeuxis.recipe import DataOptions
 from zeuxis.run import Run, find_run
@@ -331,3 +333,15 @@ def test_the_figure_of_directions(trained: dict[str, Run]) -> None:
         drawn = draw_all(run, only=["directions"], options={"count": 3}, progress=False)
         with Image.open(drawn["directions"]) as image:
             assert image.width > 800
+
+
+def test_of_many_starts_a_few_of_each_condition_are_kept() -> None:
+    order = torch.tensor([5, 3, 0, 1, 4, 2])
+    condition = torch.tensor([[1.0], [0], [1], [1], [0], [1]])
+    assert _few_of_each(order, condition).tolist() == [5, 3, 1, 4]
+    many = torch.randperm(3000, generator=torch.Generator().manual_seed(0))
+    kinds = (torch.arange(3000) % 3).float()[:, None]
+    kept = _few_of_each(many, kinds)
+    assert [int((kinds[kept] == kind).sum()) for kind in range(3)] == [OF_EACH] * 3
+    first = [place for place in many.tolist() if place % 3 == 1][:OF_EACH]
+    assert [place for place in kept.tolist() if place % 3 == 1] == first

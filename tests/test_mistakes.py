@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
+import re
 import shutil
 import struct
+import subprocess
 import sys
 import zipfile
 import zlib
@@ -17,8 +20,11 @@ from shutil import copytree, rmtree
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+import zeuxis
 from zeuxis import cli
+from zeuxis.curves import Curves
 from zeuxis.errors import UserError
 from zeuxis.run import Run
 
@@ -575,3 +581,126 @@ def test_the_data_directory_may_be_read_only(
     assert not ended.value.code
     assert "20 for training, 20 for testing" in capsys.readouterr().out
     assert sorted((tmp_path / "data").rglob("*")) == before
+
+
+def test_no_output_replaces_what_is_not_its_own(fails: Say, trained: dict[str, Run], tmp_path: Path) -> None:
+    run = trained["vae"].path
+    for command in (["sample", run, "-n", "2"], ["reconstruct", run, "-n", "2"]):
+        mine = tmp_path / f"mine-{command[0]}"
+        pictures = [jpeg(mine / f"000{i}.png") for i in range(3)]
+        before = [picture.read_bytes() for picture in pictures]
+        assert "holds files of your own, such as 0000.png" in fails(*command, "--out", mine)
+        assert [picture.read_bytes() for picture in pictures] == before
+    assert "should end in .zip" in fails("sample", run, "-n", "1", "--zip", pictures[0], "--out", tmp_path / "new")
+    own = (run / "recipe.toml").read_bytes(), (run / "environment.json").read_bytes()
+    for command in (
+        ["report", run, "--out", run / "environment.json"],
+        ["encode", run, pictures[0], "--out", run / "environment.json"],
+    ):
+        assert "one of the files that a run is made of" in fails(*command)
+    assert ((run / "recipe.toml").read_bytes(), (run / "environment.json").read_bytes()) == own
+    folder = tmp_path / "set"
+    for i in range(12):
+        first = jpeg(folder / f"{i}.png")
+    assert "whose images the sheet would join" in fails("data", "info", folder, "--size", "16", "--out", first)
+
+
+def test_a_run_whose_checkpoints_are_gone(
+    fails: Say, trained: dict[str, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(copytree(trained["vae"].path, tmp_path / "copy"))
+    rmtree(copy / "checkpoints")
+    journal = (copy / "journal.jsonl").read_bytes()
+    assert "was finished, but" in fails("resume", copy)
+    assert (copy / "journal.jsonl").read_bytes() == journal
+    steps = Run(copy).journal[-1]["step"]
+    zeuxis.resume(copy, steps=steps + 1, progress=False)
+    assert f"so the {steps:,} steps of" in capsys.readouterr().err
+
+
+def test_damaged_files_spoil_no_list(trained: dict[str, Run], tmp_path: Path) -> None:
+    for name, file, text in (
+        ("a", "evaluation.json", '{"measures": [1], "step": 5}'), ("b", "journal.jsonl", '{"step": 99}\n'),
+        ("c", "evaluation.json", '{"measures": {"fid": {"value": "x"}}}'),
+    ):  # fmt: skip
+        (Path(copytree(trained["vae"].path, tmp_path / "runs" / name)) / file).write_text(text)
+    result = CliRunner().invoke(cli.app, ["runs", "--runs", str(tmp_path / "runs")])
+    assert result.exit_code == 0 and all(f"{name} " in result.output for name in "abc")
+    assert Curves(tmp_path / "runs" / "b" / "journal.jsonl").last == {}
+    with pytest.raises(UserError, match="There is no order 'x'"):
+        zeuxis.runs(tmp_path / "runs", sort="x")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_in_place_of_a_file_is_refused(fails: Say, trained: dict[str, Run], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert "it is not a regular file" in fails("encode", trained["vae"].path, tmp_path / "pipe.png")
+    for number, name in enumerate(("journal.jsonl", "evaluation.json", "environment.json", "checkpoints")):
+        copy = Path(copytree(trained["vae"].path, tmp_path / "runs" / f"r{number}"))
+        for pipe in list((copy / name).iterdir()) if name == "checkpoints" else [copy / name]:
+            pipe.unlink(missing_ok=True)
+            os.mkfifo(pipe)
+    result = CliRunner().invoke(cli.app, ["runs", "--runs", str(tmp_path / "runs")])
+    assert result.exit_code == 0 and "r3" in result.output
+    assert "is not a regular file" in fails("sample", tmp_path / "runs" / "r3", "-n", "1")
+    assert "is not a regular file" in fails("report", tmp_path / "runs" / "r0")
+
+
+def test_label_files_of_another_form(fails: Say, tmp_path: Path) -> None:
+    for name, text, part in (
+        ("metadata.jsonl", '["0.png"]', "Line 1 of .*metadata.jsonl is not a JSON object"),
+        ("metadata.jsonl", '{"file_name": "0.png", "label": 1}\n{"file', "Line 2 of"),
+        ("dataset.json", '{"labels": [3]}', "should hold pairs of a file and a label"),
+        ("dataset.json", '{"labels": 3}', "should hold pairs"),
+        ("dataset.json", "{", "is not valid JSON"),
+    ):
+        folder = tmp_path / f"{name}-{len(text)}"
+        for i in range(12):
+            jpeg(folder / f"{i}.png")
+        (folder / name).write_text(text)
+        assert re.search(part, fails("data", "info", folder, "--size", "16"))
+
+
+def test_arrays_that_are_none(fails: Say, tmp_path: Path) -> None:
+    (tmp_path / "text.npy").write_text("hello")
+    assert "it is no file of NumPy's" in fails("data", "info", tmp_path / "text.npy", "--size", "16")
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)
+    np.savez(tmp_path / "half.npz", x_train=images, x_test=images, y_train=np.arange(20) % 2)
+    assert "has labels in y_train, but no y_test" in fails("data", "info", tmp_path / "half.npz", "--size", "16")
+
+
+@pytest.mark.parametrize(("values", "part"), [
+    (np.full(40, 3.0), "is the same for all training images"), (np.linspace(1e307, 1.7e308, 40), "too large"),
+])  # fmt: skip
+def test_numbers_that_say_nothing(fails: Say, tmp_path: Path, values: np.ndarray, part: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16), np.uint8)
+    np.savez(tmp_path / "set.npz", images=images, num=values)
+    asked = ["--data", tmp_path / "set.npz", "--set", 'data.numbers=["num"]', "--steps", "1"]
+    assert part in fails("train", "digits-cgan", *asked)
+
+
+def test_calls_from_python_are_refused_in_words(trained: dict[str, Run]) -> None:
+    run, size = trained["vae"], trained["vae"].latent_size
+    for call, part in (
+        (lambda: run.decode(np.zeros(size)), "Latents should be at least one row"),
+        (lambda: run.decode(np.zeros((2, size + 1))), f"rows? of {size} numbers"),
+        (lambda: run.decode(np.full((1, size), np.nan)), "should be finite"),
+        (lambda: run.decode(np.zeros((0, size))), "at least one row"),
+        (lambda: run.encode(np.zeros((0, 16, 16, 1))), "There are no images"),
+        (lambda: run.encode(np.full((1, 16, 16, 1), np.inf)), "NaN or infinite"),
+        (lambda: run.read_files([]), "name at least one"),
+        (lambda: run.sample(2.5), "whole number, not 2.5"),
+        (lambda: run.sample(2, seed=1.5), "A seed should be a whole number"),
+        (lambda: zeuxis.train("digits-vae", steps=1, epochs=3), "give one of epochs, steps and minutes"),
+    ):
+        with pytest.raises(UserError, match=part):
+            call()
+    assert run.interpolate(1, 2, steps=3).shape == run.interpolate("1", "2", steps=3).shape
+
+
+def test_files_have_the_permissions_that_the_mask_leaves(tmp_path: Path) -> None:
+    script = "from pathlib import Path; from zeuxis.files import write_file; write_file(Path('x.txt'), 'x')"
+    for mask in (0o022, 0o077):
+        subprocess.run([sys.executable, "-c", f"import os; os.umask({mask}); {script}"], check=True, cwd=tmp_path)
+        assert (tmp_path / "x.txt").stat().st_mode & 0o777 == 0o666 & ~mask
+        (tmp_path / "x.txt").unlink()

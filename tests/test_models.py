@@ -371,6 +371,7 @@ def test_translation_moves_and_cutout_masks() -> None:
     changed = (masked - images).abs() > 1e-6
     assert torch.allclose(masked[changed], torch.tensor(middle))
     assert 0 < changed.float().mean() <= 0.25
+    assert changed.sum(dim=(1, 2, 3)).max() == 8 * 8, "half of each side"
 
 
 @pytest.mark.parametrize("size", [(8, 32), (32, 8)])

@@ -411,7 +411,7 @@ def test_what_is_not_there_is_a_sentence(tmp_path: Path, folder: Path) -> None:
         load(DataOptions(source="shards", path=str(tmp_path / "empty")), progress=False)
     with pytest.raises(UserError, match="needs a path"):
         load(DataOptions(source="shards"), progress=False)
-    with pytest.raises(UserError, match=r"'ftp://' is no store that can be read"):
+    with pytest.raises(UserError, match=r"'ftp://.*' is no store that can be read; an address is SCHEME://BUCKET/PATH"):
         load(options("ftp://host/shards"), progress=False)
     with pytest.raises(UserError, match="would be written into files"):
         load(options("s3://key:secret@bucket/shards"), progress=False)

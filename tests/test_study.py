@@ -68,6 +68,10 @@ def test_budgets_count_images(tmp_path: Path) -> None:
     assert steps_for(load_recipe("digits-vae", {"training.batch_size": 32}), 100) == 4
     critic = load_recipe("mnist-wgan-gp", {"training.batch_size": 32, "data.source": "digits", "data.convert": True})
     assert steps_for(critic, 32 * 5 * 7) == 7, "five critic updates, each with a batch of its own"
+    fooled = {"training.batch_size": 32, "model.generator_updates": 3}
+    assert steps_for(load_recipe("digits-gan", fooled), 3200) == 100, "further updates of the generator read none"
+    gathered = {"training.batch_size": 32, "training.accumulate": 4}
+    assert steps_for(load_recipe("digits-gan", gathered), 3200) == 25
 
 
 @pytest.mark.parametrize(
@@ -128,6 +132,11 @@ def test_axes_are_parsed() -> None:
     assert parse_axis("model.kl_weight=0.01,0.1,1") == Axis("model.kl_weight", (0.01, 0.1, 1))
     assert parse_axis("model.loss=hinge,wasserstein").values == ("hinge", "wasserstein")
     assert parse_axis("model.latent=2..64") == Axis("model.latent", (), 2, 64)
+    generator = np.random.default_rng(0)
+    whole = [Axis("x", (), 0, 3).sample(generator) for _ in range(4000)]
+    assert np.bincount(whole).min() > 900, "the ends as often as the others"
+    narrow = [Axis("x", (), 0.0012345, 0.9996).sample(generator) for _ in range(4000)]
+    assert min(narrow) >= 0.0012345 and max(narrow) <= 0.9996
     assert parse_axis("model.kl_weight=0.1..10") == Axis("model.kl_weight", (), 0.1, 10)
     for wrong in ("model.latent=8..2", "model.latent=", "model.latent=2,2"):
         with pytest.raises(UserError, match="such as"):

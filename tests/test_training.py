@@ -556,6 +556,53 @@ def test_a_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     assert "NaN" in Run(folder).warnings[-1]
 
 
+def test_weights_that_became_nan_are_not_saved(tmp_path: Path) -> None:
+    class PoisonedGradient(Callback):
+        def begin(self, trainer: Trainer) -> None:
+            weight = next(trainer.model.net("decoder").parameters())
+            weight.register_hook(lambda gradient: gradient * (float("nan") if trainer.step == 9 else 1))
+
+    recipe = load_recipe("digits-vae", SMALL | {"training.steps": 40})
+    with pytest.raises(UserError, match=r"step 10: a weight of the decoder became NaN.*step-00000005.safetensors"):
+        start(recipe, tmp_path, visible=False, callbacks=[PoisonedGradient()])
+    folder = next(tmp_path.iterdir())
+    assert [path.name for path in checkpoints(folder / "checkpoints")] == ["step-00000005.safetensors"]
+    assert resume(folder, visible=False)
+
+
+@pytest.mark.parametrize("built_on", ["the autoencoder", "the weights"])
+def test_what_a_training_began_with_is_there_after_a_kill(tmp_path: Path, built_on: str) -> None:
+    class Killed(Callback):
+        def iterated(self, trainer: Trainer) -> None:
+            raise KeyboardInterrupt
+
+    first = zeuxis.train("digits-vae", steps=4, runs=tmp_path, name="first", progress=False)
+    latent = {"model.vae": "first", "data.source": "digits", "data.size": 16}
+    recipe = load_recipe("latent-gan", latent) if built_on == "the autoencoder" else load_recipe("digits-vae")
+    recipe = recipe.updated(
+        {
+            "training.steps": 3,
+            "training.epochs": None,
+            "training.minutes": None,
+            "training.checkpoint_every": "never",
+            "training.optimizer.learning_rate": 1e-12,
+        }
+    )
+    with pytest.raises(KeyboardInterrupt):
+        start(
+            recipe,
+            tmp_path,
+            name="second",
+            visible=False,
+            callbacks=[Killed()],
+            from_run=None if built_on == "the autoencoder" else first.path,
+        )
+    assert resume(tmp_path / "second", visible=False)
+    kept = {run.name: run.model.net("decoder").state_dict() for run in (first, Run(tmp_path / "second"))}
+    for name, weights in kept["first"].items():
+        torch.testing.assert_close(kept["second"][name], weights, rtol=1e-4, atol=1e-6)
+
+
 def test_a_clock_that_jumps_takes_no_time_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from zeuxis.training import trainer as module
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zeuxis.files import regular
 from zeuxis.training.journal import ROLES, role_of
 
 __all__ = ["Curves", "thinned"]
@@ -46,7 +47,7 @@ class Curves:
         """Reads what was added to the journal; returns the bytes read so far."""
         with self._lock:
             try:
-                with self.path.open("rb") as file:
+                with regular(self.path).open("rb") as file:
                     status = self.path.stat()
                     if status.st_ino != self._inode or status.st_size < self._offset:  # a resumed run writes it anew
                         self._reset()
@@ -66,6 +67,8 @@ class Curves:
         except (ValueError, RecursionError):
             return
         if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            return
+        if not all(isinstance(line.get(counter), int | float) for counter in ("epoch", "seconds")):
             return
         known = line.pop("roles", {})
         for name, value in line.items():

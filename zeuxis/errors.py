@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import date, time
 from difflib import get_close_matches
+from numbers import Integral
 
 __all__ = [
     "DivergedError",
@@ -21,6 +23,7 @@ __all__ = [
     "nearest",
     "one_of",
     "quoted",
+    "require_whole",
     "require_within",
     "shortened",
     "shown",
@@ -83,7 +86,7 @@ def quoted(text: str, length: int = 80) -> str:
 def shown(value: object) -> str:
     """Returns any value as text to quote in a sentence."""
     try:
-        return quoted(repr(value))
+        return quoted(str(value) if isinstance(value, date | time) else repr(value))
     except ValueError:  # Python refuses to write integers of more than 4,300 digits
         return "a number too large to write"
 
@@ -92,6 +95,13 @@ def require_within(what: str, value: float, low: float, high: float) -> None:
     """Raises a `UserError` if a number is outside `low..high`, or NaN."""
     if not low <= value <= high:
         raise UserError(f"{what} should be from {low:,} to {high:,}, not {value}.")
+
+
+def require_whole(what: str, value: int, low: int, high: int) -> None:
+    """Raises a `UserError` if a number is not whole, or outside `low..high`."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise UserError(f"{what} should be a whole number, not {shown(value)}.")
+    require_within(what, int(value), low, high)
 
 
 def shortened(message: str) -> str:

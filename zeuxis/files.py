@@ -14,6 +14,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -43,8 +44,11 @@ __all__ = [
     "make_folder",
     "name_fault",
     "path_part",
+    "regular",
     "rename_locked",
+    "require_folder",
     "require_inside",
+    "require_output",
     "require_place",
     "subfolder",
     "sweep",
@@ -65,6 +69,13 @@ WAIT = 0.2
 LONGEST = 150
 # Characters that some system forbids in file names; `%` is the escape character.
 FORBIDDEN = frozenset('/\\:*?"<>|%')
+# Files of a run that no other may replace.
+OF_A_RUN = frozenset({
+    "recipe.toml", "environment.json", "journal.jsonl", "warnings.jsonl", "changes.jsonl", "pruned.json",
+    "left-out.txt", "evaluation.json", "notes.json", "blind.jsonl", "votes.jsonl", LOCK,
+})  # fmt: skip
+# Permissions of new files: those that the user's mask leaves.
+os.umask(MASK := os.umask(0o022))
 # Suffixes of single files that hold many images.
 PACKED = (".zip", ".npy", ".npz")
 # The locks of this process, by the folder that they were taken for.
@@ -131,7 +142,7 @@ def write_file(path: Path, content: str | bytes | Callable[[Path], object]) -> P
         else:
             temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         sync(temporary)
-        temporary.chmod(0o644)
+        temporary.chmod(0o666 & ~MASK)
         replace(temporary, path)
     except OSError as error:
         raise WriteError(f"{path} cannot be written: {why(error)}.") from error
@@ -181,6 +192,47 @@ def require_place(path: Path) -> Path:
     else:
         return path
     raise WriteError(f"{path} cannot be written: {reason}.")
+
+
+def require_output(path: Path, *endings: str) -> Path:
+    """Returns a path if what a command makes may be written there, in place of what it made before.
+
+    Args:
+        path: as asked for.
+        endings: those that its name may have, such as ".html"; any where none is given.
+
+    Raises:
+        WriteError: as `require_place`; for another ending, and for a file that a run is made of.
+    """
+    if endings and path.suffix.lower() not in endings:
+        raise WriteError(f"{path} cannot be written: its name should end in {' or '.join(endings)}.")
+    folder = path.parent
+    inside = folder.name in ("checkpoints", "snapshots") and exists(folder.parent / "recipe.toml")
+    if inside or (path.name in OF_A_RUN and exists(folder / "recipe.toml")):
+        raise WriteError(f"{path} cannot be written: it is one of the files that a run is made of.")
+    return require_place(path)
+
+
+def regular(path: Path) -> Path:
+    """Returns a path that may be read: reading a pipe or a device might never end.
+
+    Raises:
+        OSError: if it is something else than a regular file, or there is nothing.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EISDIR if path.is_dir() else errno.EINVAL, "it is not a regular file")
+    return path
+
+
+def require_folder(path: Path) -> Path:
+    """Returns a path if a folder is there or may be made there; call it before long work.
+
+    Raises:
+        WriteError: if a part of it is a file.
+    """
+    if file := next((part for part in (path, *path.parents) if exists(part) and not part.is_dir()), None):
+        raise WriteError(f"The folder {path} cannot be made: {file} is a file.")
+    return path
 
 
 def make_folder(path: Path) -> Path:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from zeuxis import stores
-from zeuxis.errors import UserError, nearest, quoted
-from zeuxis.files import exists, is_name, locked, name_fault, write_file
+from zeuxis.errors import UserError, nearest, one_of, quoted
+from zeuxis.files import exists, is_name, locked, name_fault, regular, write_file
 from zeuxis.progress import rounded
 from zeuxis.recipe import run_recipe
 from zeuxis.trust import UntrustedError
@@ -108,6 +108,8 @@ def entries(runs: Path, *, sort: str = "name", matching: str = "") -> list[Entry
     found = [entry(folder) for folder in folders]
     text = matching.lower()
     kept = [e for e in found if text in " ".join((e.name, e.recipe, e.model, e.data, e.state, e.note)).lower()]
+    if sort not in SORTS:
+        raise one_of("order", sort, SORTS)
     key, descending = SORTS[sort]
     known = [e for e in kept if getattr(e, key) is not None]
     known.sort(key=lambda e: getattr(e, key), reverse=descending)
@@ -154,8 +156,10 @@ def entry(folder: Path) -> Entry:
 def _evaluated(folder: Path, header: Callable[[], dict[str, Any]]) -> float | None:
     """The distance of a run's evaluation; None if it is of other weights than those in use."""
     evaluation = _json(folder / "evaluation.json")
-    fid = evaluation.get("measures", {}).get("fid", {})
-    distance: float | None = fid.get("value") if isinstance(fid, dict) else None
+    measures = evaluation.get("measures")
+    fid = measures.get("fid") if isinstance(measures, dict) else None
+    value = fid.get("value") if isinstance(fid, dict) else None
+    distance = float(value) if isinstance(value, int | float) else None
     # Without a header, as in a store, the weights in use are not known.
     if distance is None or not (known := header()):
         return distance
@@ -176,7 +180,7 @@ def _header(folder: Path) -> dict[str, Any]:
 
     for path in sorted((folder / "checkpoints").glob("*.safetensors"), reverse=True):
         try:
-            with safe_open(path, framework="numpy") as file:
+            with safe_open(regular(path), framework="numpy") as file:
                 state = json.loads((file.metadata() or {}).get("zeuxis", "{}"))
                 return state if isinstance(state, dict) else {}
         except (SafetensorError, OSError, ValueError):
@@ -187,7 +191,7 @@ def _header(folder: Path) -> dict[str, Any]:
 def _tail(path: Path) -> list[dict[str, Any]]:
     """The last lines of a journal that can be read."""
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             file.seek(max(file.seek(0, 2) - TAIL, 0))
             pieces = file.read().split(b"\n")
     except OSError:
@@ -213,7 +217,7 @@ def _newest(lines: list[dict[str, Any]], key: str) -> float | None:
 def _json(path: Path) -> dict[str, Any]:
     """A file of one JSON object; empty if there is none, or if it is damaged."""
     try:
-        tree = json.loads(path.read_bytes())
+        tree = json.loads(regular(path).read_bytes())
     except (OSError, ValueError):
         return {}
     return tree if isinstance(tree, dict) else {}

@@ -728,6 +728,9 @@ def _parsed(
 
 def _overridden(raw: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     tree = _merged(raw, {})
+    budgets = [name for name in BUDGETS if overrides.get(f"training.{name}") is not None]
+    if len(budgets) > 1:
+        raise UserError(f"{_named(raw)}: give one of epochs, steps and minutes, not {' and '.join(budgets)}.")
     for key in overrides.keys() & CHOICES.keys():  # before the options of the new choice are set
         _rename(tree, key, overrides[key])
     for key, value in overrides.items():
@@ -775,7 +778,7 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, A
         written = [f"{name}.toml"] if _real(f"{name}.toml") else []
         raise one_of("recipe", name, [*written, *recipe_names()])
     try:
-        own = tomllib.loads(content.decode("utf-8"))
+        own = tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{where} is not UTF-8 text.") from error
     except RecursionError as error:
@@ -794,7 +797,7 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, A
     if not isinstance(parent, str):
         raise UserError(f"{where}: extends must be the name of one recipe, not {shown(parent)}.")
     beside = str(Path(name).parent / parent)
-    inherited, _ = _read(beside if _real(beside) else parent, (*seen, real))
+    inherited, _ = _read(beside if exists(Path(beside)) else parent, (*seen, real))
     for key in ("name", "standard"):
         inherited.pop(key, None)
     training, model = _table(inherited, "training"), _table(inherited, "model")

@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from zeuxis import data, pretrained
 from zeuxis.data import Dataset, on_white, to_unit
 from zeuxis.data.batches import from_unit, make_batch
-from zeuxis.errors import NoWeightsError, UserError, nearest, one_of, require_within
-from zeuxis.files import exists, why
+from zeuxis.errors import NoWeightsError, UserError, nearest, one_of, require_whole, require_within
+from zeuxis.files import exists, regular, why
 from zeuxis.models import Classifies, Code, Encodes, Generates, HasCodes, HasFeatures, Model, Posterior, build_model
 from zeuxis.models.base import Role
 from zeuxis.models.conditions import of_numbers
@@ -143,7 +143,7 @@ class Run:
         """Versions, hardware and data, as recorded when training started."""
         path = self.path / "environment.json"
         try:
-            return _Environment.model_validate_json(path.read_bytes()).model_dump()
+            return _Environment.model_validate_json(regular(path).read_bytes()).model_dump()
         except OSError as error:
             raise UserError(f"{path} cannot be read: {why(error)}.") from error
         except ValidationError as error:
@@ -268,7 +268,7 @@ class Run:
     @cached_property
     def weights(self) -> str:
         """SHA-256 of the checkpoint in use: two runs with the same one make the same images."""
-        with self._weights_path().open("rb") as file:
+        with regular(self._weights_path()).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     @cached_property
@@ -340,10 +340,15 @@ class Run:
             UserError: if the model makes no images, or if n or the seed is out of range.
         """
         model = self._generator()
-        require_within("The number of images", n, 1, MOST_LATENTS)
-        require_within("A seed", seed, 0, LAST_SEED)
+        require_whole("The number of images", n, 1, MOST_LATENTS)
+        require_whole("A seed", seed, 0, LAST_SEED)
         latents: np.ndarray = model.sample_latents(n, torch.Generator().manual_seed(seed)).numpy()
         return latents
+
+    @cached_property
+    def latent_size(self) -> int:
+        """Numbers in a latent, Z."""
+        return int(self.latents(1).shape[1])
 
     def configure(self, **options: Any) -> None:
         """Changes how the model samples from now on; nothing in the run folder changes.
@@ -418,9 +423,12 @@ class Run:
         model = self._generator()
         if self.conditional and condition is None:
             raise UserError(f"{self.path} is conditional: decode needs class weights, such as run.condition_of(['7']).")
+        latents = _rows("Latents", latents, self.latent_size)
+        if condition is not None:
+            condition = _rows("Class weights", condition, self.model.conditions.size, len(latents))
 
         def decode(part: slice) -> np.ndarray:
-            z = torch.as_tensor(np.asarray(latents[part], np.float32), device=self.device)
+            z = torch.as_tensor(latents[part], device=self.device)
             with threads.unit("decode"), torch.no_grad():
                 x = to_unit(model.generate(z, self._weights(condition, part)), self.recipe.data.range)
                 images: np.ndarray = x.permute(0, 2, 3, 1).float().cpu().numpy()
@@ -594,7 +602,7 @@ class Run:
         indices = self.choose_images("test", n)
         return self.images(indices), self.labels(indices)
 
-    def interpolate(self, start: str, end: str, *, steps: int = 10, seed: int = 1) -> np.ndarray:
+    def interpolate(self, start: str | int, end: str | int, *, steps: int = 10, seed: int = 1) -> np.ndarray:
         """Makes a row of images between two points of latent space, or between two classes.
 
         Args:
@@ -610,13 +618,13 @@ class Run:
         require_within("The steps of an interpolation", steps, 2, MOST_STEPS)
         t = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
         if self.conditional:
-            ends = self.condition_of([start, end])
+            ends = self.condition_of([str(start), str(end)])
             return self.decode(np.repeat(self.latents(1, seed), steps, axis=0), (1 - t) * ends[:1] + t * ends[1:])
-        a, b = self._place(start), self._place(end)
+        a, b = self._place(str(start)), self._place(str(end))
         return self.decode(np.stack([slerp(a, b, float(s)) for s in t[:, 0]]))
 
     def _place(self, text: str) -> np.ndarray:
-        size = self.latents(1).shape[1]
+        size = self.latent_size
         try:
             if "," not in text:
                 return np.asarray(self.latents(1, int(text))[0])
@@ -660,7 +668,22 @@ class Run:
             return on_white(torch.from_numpy(array).permute(0, 3, 1, 2))
         if array.shape[1:] != expected:
             raise UserError(f"The images have the shape {array.shape[1:]}; this run takes (H, W, C) = {expected}.")
+        if not len(array) or not np.isfinite(array).all():
+            raise UserError(
+                "Some images have values that are NaN or infinite." if len(array) else "There are no images."
+            )
         return torch.from_numpy(array).permute(0, 3, 1, 2)
+
+
+def _rows(what: str, table: np.ndarray, size: int, count: int | None = None) -> np.ndarray:
+    """Returns a table as float32, `(N, size)`; raises a `UserError` for another shape, and for what is not finite."""
+    array = np.asarray(table, np.float32)
+    if array.ndim != 2 or array.shape[1] != size or len(array) != (count or max(len(array), 1)):
+        rows = f"{count} rows" if count else "at least one row"
+        raise UserError(f"{what} should be {rows} of {size} numbers, and these have the shape {array.shape}.")
+    if not np.isfinite(array).all():
+        raise UserError(f"{what} should be finite, and some of these are NaN or infinite.")
+    return array
 
 
 def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:

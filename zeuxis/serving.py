@@ -181,11 +181,22 @@ def build(run: Run, token: str) -> ASGIApp:
     async def malformed(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        text = f"{place} should be {expected(first)}, not {shown(first['input'])}."
-        if first["type"] not in WANTED:
+        if first["type"] == "missing":
+            text = f"{place} is missing."
+        elif first["type"] == "extra_forbidden":
+            text = f"{place} is not known here; /docs lists what is."
+        elif isinstance(first["input"], bytes):
+            text = "The body is not JSON, or the header `Content-Type: application/json` is missing."
+        elif "UploadFile" in first["msg"]:
+            text = f"{place} should be a file, sent as multipart/form-data."
+        elif first["type"] in WANTED:
+            given = "null" if first["input"] is None else shown(first["input"])
+            text = f"{place} should be {expected(first)}, not {given}."
+        else:
             text = f"{place}: {first['msg']}."
         return JSONResponse({"error": shortened(text)}, status_code=422)
 
+    latent_size = run.latent_size if run.generates else None
     common: dict[str, Any] = {"responses": REFUSALS, "dependencies": [Depends(known)]}
 
     @app.get("/", **common)
@@ -195,7 +206,7 @@ def build(run: Run, token: str) -> ASGIApp:
         height, width = recipe.data.shape[1:]
         return Facts(
             name=run.name, description=recipe.description, recipe=recipe.name, model=recipe.model.name, step=run.step,
-            size=[height, width, recipe.data.channels], latent=run.latents(1).shape[1] if run.generates else None,
+            size=[height, width, recipe.data.channels], latent=latent_size,
             conditional=run.conditional, classes=list(run.model.conditions.classes) if run.conditional else [],
             most_images=MOST_IMAGES,
         )  # fmt: skip
@@ -226,11 +237,11 @@ def build(run: Run, token: str) -> ASGIApp:
         @app.post("/decode", **common)
         def decode(asked: DecodeRequest) -> Images:
             """Images of latents."""
-            size, count = run.latents(1).shape[1], len(asked.latents)
+            count = len(asked.latents)
             for number, latent in enumerate(asked.latents):
-                if len(latent) != size:
+                if len(latent) != latent_size:
                     raise UserError(
-                        f"A latent of this model has {size} numbers, and number {number} has {len(latent)}."
+                        f"A latent of this model has {latent_size} numbers, and number {number} has {len(latent)}."
                     )
             with alone:
                 latents = np.array(asked.latents, np.float32)
@@ -311,7 +322,7 @@ class Limited:
             await self.app(scope, receive, send)
             return
         # The body is read first and handed on whole: a server cannot answer well in the middle of one.
-        body, more = b"", True
+        body, more = bytearray(), True
         while more:
             message = await receive()
             if message["type"] != "http.request":
@@ -329,7 +340,7 @@ class Limited:
             if handed:
                 return await receive()
             handed = True
-            return {"type": "http.request", "body": body, "more_body": False}
+            return {"type": "http.request", "body": bytes(body), "more_body": False}
 
         await self.app(scope, again, send)
 

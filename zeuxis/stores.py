@@ -149,7 +149,10 @@ def connect(address: str) -> tuple[Any, str]:
     """
     scheme = address.partition("://")[0].lower()
     if scheme not in SCHEMES:
-        raise UserError(f"'{quoted(scheme)}://' is no store that can be read.{nearest(scheme, SCHEMES)}")
+        raise UserError(
+            f"'{quoted(address)}' is no store that can be read; an address is SCHEME://BUCKET/PATH."
+            f"{nearest(scheme, SCHEMES)}"
+        )
     if "@" in address.split("/")[2]:
         raise UserError(
             "An address with a key or password in it would be written into files; set them in the environment instead, "

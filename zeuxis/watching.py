@@ -64,7 +64,7 @@ class Watched:
             return False
         seconds = last["seconds"]
         self._seen = [seen for seen in self._seen if seconds - WINDOW <= seen[0] < seconds]
-        self._seen.append((seconds, last["images"], self.progress))
+        self._seen.append((seconds, last.get("images", 0), self.progress))
         return True
 
     @property

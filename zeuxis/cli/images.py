@@ -25,7 +25,7 @@ from zeuxis.cli.shared import (
     samples_folder,
 )
 from zeuxis.errors import UserError
-from zeuxis.files import require_place
+from zeuxis.files import require_output
 
 
 class Picture(StrEnum):
@@ -61,7 +61,7 @@ def sample(
     from zeuxis.figures.export import save_samples, write_zip
 
     if zip_file is not None:
-        require_place(zip_file)
+        require_output(zip_file, ".zip")
     opened = open_run(run, runs, trust, settings)
     suffix = f"-label-{label}" if label is not None else ""
     folder = out or samples_folder(opened, f"seed-{seed}{suffix}")

@@ -39,10 +39,10 @@ def encode(
     """Encode your own pictures. Prints their latents as JSON, or writes them to a file."""
     import numpy as np
 
-    from zeuxis.files import write_file
+    from zeuxis.files import require_output, write_file
 
-    if out is not None and out.suffix.lower() not in (".npy", ".json"):
-        raise UserError(f"{out} should end in .npy or .json.")
+    if out is not None:
+        require_output(out, ".npy", ".json")
     latents = open_run(run, runs, trust).encode_files(pictures, label=label)
     if out is not None and out.suffix.lower() == ".npy":
         echo(write_file(out, lambda path: np.save(path, latents)))
@@ -68,11 +68,11 @@ def project(
 ) -> None:
     """Search the latents whose images are nearest to your own pictures. Writes latents, pictures and a film each."""
     from zeuxis.figures.projection import save_projection
-    from zeuxis.files import path_part
+    from zeuxis.files import path_part, require_folder
     from zeuxis.latent import project as search
 
     opened = open_run(run, runs, trust, settings)
-    root = out or samples_folder(opened, "projections")
+    root = require_folder(out or samples_folder(opened, "projections"))
     names = [path_part(path.stem) for path in pictures]
     if twin := next((name for name in names if names.count(name) > 1), ""):
         raise UserError(f"Several pictures are named '{twin}', and each needs a folder of its own; rename them.")

@@ -24,7 +24,7 @@ from zeuxis.cli.shared import (
     recipe_of,
     show,
 )
-from zeuxis.errors import one_of, require_within
+from zeuxis.errors import UserError, one_of, require_within
 from zeuxis.files import path_part
 from zeuxis.progress import say
 
@@ -184,6 +184,8 @@ def data_info(
     location["path"] = path or location["path"]
     options = DataOptions(**location, size=size_of(size), channels=3, convert=True, fit=fit.value)
     require_within("The longer side on a sample sheet", max(options.size), 4, 256)
+    if out is not None:
+        _require_outside(out, Path(options.path))
     dataset = load(options)
     kind = "grey" if dataset.source["channels"] == 1 else "colour"
     lines = [
@@ -231,3 +233,9 @@ def data_pack(
     echo(f"images      {packed.train:,} for training, {packed.test:,} for testing, in {packed.shards:,} shards")
     echo(f"shards      {packed.folder}")
     say(f"Next: zeuxis train --data {quote(str(packed.folder))}, or copy the folder to a store and give its address.")
+
+
+def _require_outside(out: Path, images: Path) -> None:
+    """Raises a `UserError` if a sheet would be written among the images that it shows, or over one of them."""
+    if str(images) != "." and out.resolve().is_relative_to(images.resolve()):
+        raise UserError(f"{out} lies in {images}, whose images the sheet would join; choose another --out.")

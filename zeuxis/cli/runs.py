@@ -12,7 +12,7 @@ import typer
 
 from zeuxis.cli.shared import Out, RunName, RunNames, Runs, app, columns, echo, open_run, runs_app, show
 from zeuxis.errors import UserError, one_of
-from zeuxis.files import require_place, write_file
+from zeuxis.files import require_output, write_file
 
 # From so many columns of the terminal on, the list of runs shows recipe, data, date and note as well.
 WIDE = 120
@@ -163,7 +163,7 @@ def show_journal(
         raise UserError("--out takes the CSV of a journal; add --csv.")
     if as_csv:
         text = run.journal.to_csv()
-        echo(write_file(require_place(out), text) if out else text.removesuffix("\n"))
+        echo(write_file(require_output(out), text) if out else text.removesuffix("\n"))
         return
     from rich.table import Table
 

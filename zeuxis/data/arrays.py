@@ -64,7 +64,11 @@ def arrays(path: Path) -> Collection:
             raise UserError(f"x_train and x_test in {path} differ in shape or type.")
         pixels, split = np.concatenate(parts), np.repeat([0, 1], [len(part) for part in parts])
         names = None
-        if "y_train" in tables and "y_test" in tables:
+        given = [name for name in ("y_train", "y_test") if name in tables]
+        if len(given) == 1:
+            lacking = "y_test" if given == ["y_train"] else "y_train"
+            raise UserError(f"{path} has labels in {given[0]}, but no {lacking}; add it, or remove {given[0]}.")
+        if given:
             names = np.concatenate([tables["y_train"], tables["y_test"]])
     else:
         images = next((name for name in IMAGES if name in tables), None)
@@ -123,7 +127,17 @@ def _tables(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as tables:
             return {name: tables[name] for name in tables.files}
     except (OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read as arrays: {str(error) or type(error).__name__}.") from error
+        raise UserError(f"{path} cannot be read as arrays: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """Returns why NumPy could not read a file, in words that name none of its options."""
+    text = str(error)
+    if "pickle" in text:
+        return "it is no file of NumPy's, or it holds Python objects in place of numbers"
+    if isinstance(error, ValueError) and ("<" in text or "header" in text):
+        return "its header is damaged"
+    return text or type(error).__name__
 
 
 def _prepared(pixels: np.ndarray, where: str) -> tuple[np.ndarray, tuple[float, float]]:

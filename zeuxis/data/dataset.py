@@ -31,6 +31,10 @@ from zeuxis.stores import is_address
 __all__ = ["Dataset", "choose", "choose_classes", "combinations", "load"]
 
 
+# A column of numbers whose deviation is below this share of its mean has one value, up to rounding.
+EQUAL = 1e-9
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Images ready for training.
@@ -227,8 +231,12 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
     key.update(collection.stream.fingerprint.encode() if collection.stream else b"")
     scales: tuple[tuple[str, float, float], ...] = ()
     if numbers is not None:
-        mean = numbers[train_index].mean(axis=0)
-        deviation = np.maximum(numbers[train_index].std(axis=0), 1e-12)
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            mean, deviation = numbers[train_index].mean(axis=0), numbers[train_index].std(axis=0)
+        for name, middle, spread in zip(options.numbers, mean, deviation, strict=True):
+            if not np.isfinite([middle, spread]).all() or spread <= EQUAL * abs(middle):
+                what = "is the same for all training images" if np.isfinite(spread) else "has values that are too large"
+                raise UserError(f"The number '{name}' of data.numbers {what}, so it says nothing of an image; drop it.")
         labels = np.nan_to_num((numbers - mean) / deviation).astype(np.float32)
         scales = tuple(zip(options.numbers, mean.tolist(), deviation.tolist(), strict=True))
         key.update(labels[selected].tobytes())

@@ -369,22 +369,23 @@ def decode(content: bytes, size: int, extent: Extent | None = None) -> Image.Ima
     image.load()
     stored_size = image.size
     ImageOps.exif_transpose(image, in_place=True)
-    if _is_deep(image):
+    deep = _is_deep(image)
+    if deep:
         values = _values(image, raw)
         floating = image.mode == "F"
         low, high = limits(*(extent(floating) if extent else _range(values)), floating)
         changes.append(f"deeper than 8 bits: values from {low:g} to {high:g} are scaled to 0 to 255")
         image = Image.fromarray(np.round(np.clip((values - low) / ((high - low) / 255), 0, 255)).astype(np.uint8))
     elif _may_be_clear(image):
-        grey, clear = image.mode in ("LA", "La"), image.convert("RGBA")
+        grey, clear = image.mode in ("1", "L", "LA", "La"), image.convert("RGBA")
         image = clear.convert(("LA" if grey else "RGBA") if transparent(clear) else "L" if grey else "RGB")
     elif image.mode not in ("1", "L", "P", "RGB"):
         changes.append(f"in {image.mode} colours: these are converted to RGB")
     if image.mode == "1":
         image = image.convert("L")
     image = image if image.mode in ("L", "LA", "RGB", "RGBA") else image.convert("RGB")
-    if raw.endswith((";16L", ";16B", ";16N")) and image.mode == "RGB":
-        if np.asarray(image).max() < 16:
+    if raw.endswith((";16L", ";16B", ";16N")) and not deep:
+        if 0 < np.asarray(image.convert("RGB")).max() < 16:
             raise ValueError("it uses only the lower 12 of its 16 bits per channel, and only the upper 8 can be read")
         changes.append("16 bits deep per channel: the upper 8 are used")
     image.info = {SIZE: whole if image.size == stored_size else whole[::-1], CHANGES: changes}
@@ -405,7 +406,8 @@ def transparent(image: Image.Image) -> bool:
 
 def _may_be_clear(image: Image.Image) -> bool:
     """Returns whether an image's mode can hold transparency."""
-    return image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or (image.mode == "P" and "transparency" in image.info)
+    chosen = image.mode in ("1", "L", "P", "RGB") and "transparency" in image.info  # one colour, or some of a palette
+    return chosen or image.mode in ("LA", "La", "RGBA", "RGBa", "PA")
 
 
 def _is_deep(image: Image.Image) -> bool:

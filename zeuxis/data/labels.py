@@ -175,11 +175,17 @@ def _rows(file: str, text: str, where: str, places: _Places) -> Rows:
     try:
         if file.lower().endswith(".json"):
             tree = json.loads(text)
-            labels = tree.get("labels") if isinstance(tree, dict) else None
-            pairs = labels.items() if isinstance(labels, dict) else labels or []
+            labels = (tree.get("labels") if isinstance(tree, dict) else None) or []
+            pairs = list(labels.items()) if isinstance(labels, dict) else labels
+            if not isinstance(pairs, list) or not all(
+                isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
+            ):
+                raise UserError(f'{where} should hold pairs of a file and a label, as {{"labels": [["a.png", 3]]}}.')
             return [(str(name), class_name(label)) for name, label in pairs if not isinstance(label, list | dict)]
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{where} cannot be read: {error}.") from error
+    except RecursionError as error:
+        raise UserError(f"{where} is nested too deep.") from error
+    except ValueError as error:
+        raise UserError(f"{where} is not valid JSON: {error}.") from error
     return _columns(_table(file, text, where), places)
 
 
@@ -187,14 +193,28 @@ def _table(file: str, text: str, where: str) -> list[list[str]]:
     """Returns the rows of a CSV, or of a JSON Lines file below a row of its keys."""
     try:
         if file.lower().endswith(".jsonl"):
-            lines = [json.loads(line) for line in text.split("\n") if line.strip()]
+            lines = _objects(text, where)
             names = list(dict.fromkeys(str(key) for line in lines for key in line))
             return [names, *([class_name(line.get(name)) for name in names] for line in lines)]
         first = text.partition("\n")[0]
         delimiter = max(",;\t", key=first.count)
         return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
-    except (ValueError, TypeError, AttributeError, RecursionError, csv.Error) as error:
-        raise UserError(f"{where} cannot be read: {error}.") from error
+    except csv.Error as error:
+        raise UserError(f"{where} is not valid CSV: {error}.") from error
+
+
+def _objects(text: str, where: str) -> list[dict[str, Any]]:
+    """Returns the objects of a JSON Lines file."""
+    found = []
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            tree = json.loads(line) if line.strip() else {}
+        except (ValueError, RecursionError):
+            tree = None
+        if not isinstance(tree, dict):
+            raise UserError(f'Line {number} of {where} is not a JSON object, as {{"file_name": "a.png", "label": 3}}.')
+        found += [tree] if tree else []
+    return found
 
 
 def _columns(table: list[list[str]], places: _Places) -> Rows:

@@ -16,6 +16,7 @@ from zeuxis.data.files import MAX_BYTES, decode, readable
 from zeuxis.data.notes import Note, Tally
 from zeuxis.data.registry import SOURCES
 from zeuxis.errors import UserError
+from zeuxis.files import regular
 from zeuxis.recipe import DataOptions
 
 __all__ = ["as_arrays", "prepared_picture", "read_pictures", "sent_picture"]
@@ -34,11 +35,13 @@ def read_pictures(paths: Sequence[str | Path], options: DataOptions) -> tuple[np
     Raises:
         UserError: if a file cannot be read.
     """
+    if not paths:
+        raise UserError("No picture was named; name at least one image file.")
     tally, pictures = Tally(), []
     for path in map(Path, paths):
         name = readable(str(path))
         try:
-            with path.open("rb") as file:
+            with regular(path).open("rb") as file:
                 content = file.read(MAX_BYTES + 1)
             if len(content) > MAX_BYTES:
                 raise ValueError(f"it has more than the {MAX_BYTES:,} bytes allowed")

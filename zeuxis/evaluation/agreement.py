@@ -36,9 +36,7 @@ class Share(NamedTuple):
         return cls(float(np.mean(hits)), float(np.sqrt(likely * (1 - likely) / n)), n)
 
 
-def label_agreement(
-    run: Run, judge: Run, n: int = 2000, seed: int = 1, *, predicted: np.ndarray | None = None
-) -> Share:
+def label_agreement(run: Run, judge: Run, n: int = 2000, seed: int = 1) -> Share:
     """Returns the share of samples whose class, according to the judge, is the requested one.
 
     Args:
@@ -46,7 +44,6 @@ def label_agreement(
         judge: a classifier of the same classes.
         n: samples, of all classes in turn.
         seed: of the latents.
-        predicted: the judge's class indices for these samples, `(n,)`, where they are known already.
 
     Raises:
         UserError: if the run is not conditional, or the judge knows other classes.
@@ -55,8 +52,7 @@ def label_agreement(
     if not run.conditional:
         raise UserError(f"Label agreement needs a conditional run, and {run.path} is not conditional.")
     _require_classes(judge, names)
-    if predicted is None:
-        predicted = judge.classify(run.sample(n, seed=seed)).argmax(axis=1)
+    predicted = judge.classify(run.sample(n, seed=seed)).argmax(axis=1)
     shown = np.array(judge.model.class_names)[predicted]
     return Share.of(shown == np.array([names[i % len(names)] for i in range(n)]))
 
@@ -67,7 +63,7 @@ def code_agreement(
     """Returns, for each categorical code, the share of samples whose class is the one matched to their code's value.
 
     Values and classes are matched one to one, so that they agree as often as possible. The arguments are those of
-    `label_agreement`.
+    `label_agreement`; `predicted` holds the judge's class indices for these samples, `(n,)`, where they are known.
 
     Raises:
         UserError: if the run has no categorical code.

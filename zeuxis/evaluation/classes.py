@@ -12,7 +12,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.evaluation.measure import Figures, Material, Value, has_classifier, jackknife, measure
+from zeuxis.evaluation.measure import (
+    Figures,
+    Material,
+    Value,
+    has_classifier,
+    has_classifier_of_its_classes,
+    jackknife,
+    measure,
+)
 
 __all__ = ["class_entropy", "inception_score"]
 
@@ -51,7 +59,7 @@ def score(material: Material) -> Figures:
         "class_entropy": "how evenly the classes occur; 1 is uniform",
     },
     better="high",
-    applies=has_classifier,
+    applies=has_classifier_of_its_classes,
 )
 def covered(material: Material) -> Figures:
     p = material.probabilities

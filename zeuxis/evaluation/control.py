@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.evaluation.agreement import code_agreement, label_agreement
+from zeuxis.evaluation.agreement import Share, code_agreement
 from zeuxis.evaluation.measure import Figures, Material, Value, has_classifier, jackknife, measure
 from zeuxis.models import Code
 
@@ -39,9 +39,9 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     ),
 )
 def asked(material: Material) -> Figures:
-    predicted = material.probabilities.argmax(axis=1)
-    share = label_agreement(material.run, material.classifier, material.n, material.seed, predicted=predicted)
-    return {"label_agreement": Value(*share, material.space)}
+    shown = np.array(material.classifier.model.class_names)[material.probabilities.argmax(axis=1)]
+    wanted = np.array(material.run.model.class_names)[material.labels]
+    return {"label_agreement": Value(*Share.of(shown == wanted), material.space)}
 
 
 def _class_codes(material: Material) -> list[Code]:

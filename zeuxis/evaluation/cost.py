@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -19,10 +20,11 @@ from torch.utils.flop_counter import flop_registry
 from zeuxis.data.batches import Batch
 from zeuxis.evaluation.measure import Figures, Material, Value, measure
 from zeuxis.models import Iteration, build_model
+from zeuxis.recipe import Recipe
 from zeuxis.run import Run
 from zeuxis.training.engine import Update, iterate
 
-__all__ = ["Cost", "cost", "sampling_multiply_adds", "training_multiply_adds"]
+__all__ = ["Cost", "batches_a_step", "cost", "sampling_multiply_adds", "training_multiply_adds"]
 
 # Batch size for counting multiply-adds.
 BATCH = 8
@@ -120,10 +122,22 @@ def sampling_multiply_adds(run: Run) -> int:
 
 def training_multiply_adds(run: Run) -> int:
     """Counts the multiply-adds of an iteration, forward and backward, per image that it reads."""
-    model, options = build_model(run.recipe, run.classes), run.recipe.data
+    operations, batches, _ = _iterated(run.recipe, run.classes)
+    return operations // 2 // (BATCH * batches)
+
+
+def batches_a_step(recipe: Recipe, classes: Sequence[str]) -> float:
+    """Counts the batches that a step of a recipe reads, on average over its phases' intervals."""
+    _, batches, iterations = _iterated(recipe, classes)
+    return recipe.training.accumulate * batches / iterations
+
+
+def _iterated(recipe: Recipe, classes: Sequence[str]) -> tuple[int, int, int]:
+    """Returns the operations and the batches read of so many iterations that every phase is due, and their number."""
+    model, options = build_model(recipe, tuple(classes)), recipe.data
     images = torch.rand(BATCH, *options.shape)
     generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(BATCH) % len(run.classes) if run.classes else None
+    labels = torch.arange(BATCH) % len(classes) if classes else None
     if options.numbers:
         labels = torch.randn(BATCH, len(options.numbers), generator=generator)
     start, device = torch.zeros(()), torch.device("cpu")
@@ -132,15 +146,15 @@ def training_multiply_adds(run: Run) -> int:
         phase.optimizer: Update([p for name in phase.updates for p in model.networks[name].parameters()])
         for phase in model.phases
     }
-    counter, images_read = _Operations(), 0
+    counter, batches = _Operations(), 0
     with counter, torch.random.fork_rng():
         for iteration in range(iterations):
             phases = [phase for phase in model.phases if iteration % phase.interval == 0]
             repeats = max(phase.repeat for phase in phases)
             steps = [Iteration(start, generator, device, BATCH, lambda: Batch(images, labels)) for _ in range(repeats)]
             iterate(phases, updates, [[step] for step in steps])
-            images_read += sum(step.is_read for step in steps)
-    return counter.number // 2 // (BATCH * images_read)
+            batches += sum(step.is_read for step in steps)
+    return counter.number, batches, iterations
 
 
 @measure(

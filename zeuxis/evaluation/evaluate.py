@@ -14,7 +14,7 @@ from zeuxis.errors import UserError, one_of, quoted, require_within
 from zeuxis.evaluation.judge import Judge, RandomFeatures, find_judge, find_or_train_judge, judge_name, judged
 from zeuxis.evaluation.measure import ROUNDING, Material, Value, by_name, measures
 from zeuxis.evaluation.people import GIVES, figures_of
-from zeuxis.files import why, write_file
+from zeuxis.files import regular, why, write_file
 from zeuxis.progress import bar, say
 from zeuxis.run import LAST_SEED, MOST_LATENTS, Run
 
@@ -158,7 +158,7 @@ def read_evaluation(run: Run) -> dict[str, Any] | None:
     """
     path = run.path / FILE
     try:
-        evaluation = Evaluation.model_validate_json(path.read_bytes())
+        evaluation = Evaluation.model_validate_json(regular(path).read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zeuxis.data import on_white, to_bytes
+from zeuxis.data import on_white
 from zeuxis.nets import Shape
 from zeuxis.recipe import Choice, Section
 from zeuxis.registry import Registry
@@ -54,12 +54,13 @@ class FeatureJudge(ABC):
         """Returns features `(B, F)` of `(B, C, H, W)` pixels in 0..255, C being 1 or 3."""
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """Returns features `(N, F)` of `(N, H, W, C)` images in 0..1 or bytes."""
+        """Returns features `(N, F)` of `(N, H, W, C)` images in 0..1, which are not rounded to bytes, or of bytes."""
         parts = []
         with torch.no_grad():
             for i in paced(range(0, len(images), self.chunk), "judge"):
-                pixels = torch.as_tensor(to_bytes(np.array(images[i : i + self.chunk]))).permute(0, 3, 1, 2)
-                parts.append(self.extract(on_white(pixels.float(), 255)).float().numpy())
+                chunk = np.asarray(images[i : i + self.chunk])
+                pixels = torch.from_numpy(np.float32(chunk if chunk.dtype == np.uint8 else 255 * chunk.clip(0, 1)))
+                parts.append(self.extract(on_white(pixels.permute(0, 3, 1, 2), 255)).float().numpy())
         return np.concatenate(parts)
 
 

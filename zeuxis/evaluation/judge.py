@@ -118,6 +118,8 @@ def find_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str)
     """
     options = judged(options)
     alike = [judge for judge in judges() if _kind(judge.recipe.data) == _kind(options)]
+    if options.source == "folder":  # other images may have the same name
+        alike = [judge for judge in alike if classes and set(classes) <= set(judge.classes)]
     if alike:
         return alike[0]
     if len(classes) < 2:

@@ -28,9 +28,11 @@ __all__ = [
     "Value",
     "as_text",
     "by_name",
+    "chosen",
     "error_as_text",
     "figure_as_text",
     "has_classifier",
+    "has_classifier_of_its_classes",
     "has_judge",
     "jackknife",
     "measure",
@@ -144,13 +146,24 @@ class Material:
     def with_judge(self, judge: Judge) -> Material:
         """Returns a material with the same samples and images, but another judge."""
         other = Material(self.run, samples=self.n, seed=self.seed, judge=judge)
-        other.samples, other._images = self.samples, self._images
+        other.samples, other.labels, other._images = self.samples, self.labels, self._images
         return other
 
     @cached_property
+    def labels(self) -> np.ndarray | None:
+        """What a conditional model's samples are asked for: classes `(N,)` or numbers `(N, K)` of training images.
+
+        So the classes are as frequent among the samples as among the images that they are compared with.
+        """
+        if not self.run.conditional:
+            return None
+        train = self.run.dataset.train
+        return self.run.labels(np.random.default_rng(self.seed).choice(train, self.n, replace=self.n > len(train)))
+
+    @cached_property
     def samples(self) -> np.ndarray:
-        """Generated images, `(N, H, W, C)` of bytes, as saved to files; of all classes in turn."""
-        return to_bytes(self.run.sample(self.n, seed=self.seed))
+        """Generated images, `(N, H, W, C)` of bytes, as saved to files; of a conditional model, with these `labels`."""
+        return to_bytes(self.run.decode(self.run.latents(self.n, self.seed), self.run.condition(self.labels)))
 
     @property
     def reference(self) -> np.ndarray:
@@ -236,6 +249,13 @@ def _in_float64(judged: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.n
     return features.astype(np.float64), probabilities
 
 
+def chosen(array: np.ndarray, most: int) -> np.ndarray:
+    """Returns the same `most` entries of an array at every call, or all; not the first, which may be of one class."""
+    if len(array) <= most:
+        return array
+    return array[np.sort(np.random.default_rng(0).choice(len(array), most, replace=False))]
+
+
 def pieces(array: np.ndarray, size: int = CHUNK) -> Iterator[np.ndarray]:
     """Yields an array in consecutive pieces of at most `size` entries, to limit memory."""
     for start in range(0, len(array), size):
@@ -305,6 +325,11 @@ def has_judge(material: Material) -> bool:
 def has_classifier(material: Material) -> bool:
     """Returns whether the judge can predict the classes of samples."""
     return material.run.generates and isinstance(material.judge, Run)
+
+
+def has_classifier_of_its_classes(material: Material) -> bool:
+    """Returns whether the judge knows the classes of the run's images, and no others."""
+    return has_classifier(material) and set(material.run.classes) == set(material.classifier.model.class_names)
 
 
 def jackknife(groups: int, n: int, statistic: Callable[[np.ndarray], float]) -> float:

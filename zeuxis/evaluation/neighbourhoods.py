@@ -22,7 +22,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from zeuxis.evaluation.agreement import Share
-from zeuxis.evaluation.measure import Figures, Material, Value, has_judge, measure, too_few
+from zeuxis.evaluation.measure import Figures, Material, Value, chosen, has_judge, measure, too_few
 
 __all__ = ["neighbourhoods"]
 
@@ -31,8 +31,8 @@ K, MOST, CHUNK = 5, 10_000, 1000
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """Yields, for a slice of `(N, F)` rows at a time, their squared Euclidean distances `(n, M)` to `(M, F)`."""
-    x, y = x.astype(np.float32), y.astype(np.float32)
-    norms = np.square(y).sum(axis=1)
+    x, y = x.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
+    norms = np.einsum("ij,ij->i", y, y)
     for start in range(0, len(x), CHUNK):
         part = x[start : start + CHUNK]
         squared = np.square(part).sum(axis=1)[:, None] - 2 * part @ y.T + norms
@@ -82,6 +82,6 @@ def prdc(material: Material) -> Figures:
     names = ("precision", "recall", "density", "coverage")
     if reason := too_few(K + 1, len(material.reference_features), "images"):
         return dict.fromkeys(names, reason)
-    contributions = neighbourhoods(material.sample_features[:MOST], material.reference_features[:MOST])
+    contributions = neighbourhoods(material.sample_features[:MOST], chosen(material.reference_features, MOST))
     shares = {name: Value(*Share.of(contributions[name] > 0), material.space) for name in names if name != "density"}
     return shares | {"density": Value.mean(contributions["density"], material.space)}

@@ -26,7 +26,7 @@ import scipy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zeuxis.evaluation.measure import Figures, Material, Value, measure
-from zeuxis.files import WriteError, why
+from zeuxis.files import WriteError, regular, why
 from zeuxis.run import Run
 from zeuxis.system import sync
 
@@ -150,7 +150,7 @@ def read_votes(folder: Path) -> list[Vote]:
 
 def _read(path: Path, kind: type[Any]) -> list[Any]:
     try:
-        lines = path.read_bytes().splitlines()
+        lines = regular(path).read_bytes().splitlines()
     except OSError:
         return []
     found = []

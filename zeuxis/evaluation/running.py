@@ -81,6 +81,10 @@ class RunningDistance(Callback):
 
     @staticmethod
     def _samples(trainer: Trainer) -> np.ndarray:
-        """Generates from the same latents at every test, so that only the model differs."""
-        chunks = [generate(trainer.model, trainer.device, CHUNK, seed) for seed in range(SAMPLES // CHUNK)]
+        """Generates from the same latents at every test, so that only the model differs; classes as in the images."""
+        data, chunks = trainer.dataset, []
+        for seed in range(SAMPLES // CHUNK):
+            train = np.random.default_rng(seed).choice(data.train, CHUNK)
+            labels = None if data.labels is None else data.labels[train]
+            chunks.append(generate(trainer.model, trainer.device, CHUNK, seed, labels))
         return np.concatenate([images for images in chunks if images is not None])

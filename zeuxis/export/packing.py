@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from zeuxis.errors import UserError
 from zeuxis.files import make_folder, write_file
@@ -49,10 +50,14 @@ def pack(run: Run, target: Path) -> None:
     if kept:
         kept[0] |= {"roles": run.journal.roles}
     write_file(target / "journal.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
-    weights = {
-        f"networks/{name}": value.to("cpu", torch.float16 if value.is_floating_point() else value.dtype, copy=True)
-        for name, value in run.model.networks.state_dict().items()
-    }
+    weights = {f"networks/{name}": _halved(value) for name, value in run.model.networks.state_dict().items()}
     state = Checkpoint.read(path, parts=()).state | {"recipe": run.recipe.model_dump(mode="json", exclude_none=True)}
     written = Checkpoint(weights, state).save(make_folder(target / "checkpoints"))
     written.rename(target / "checkpoints" / "best.safetensors")
+
+
+def _halved(value: Tensor) -> Tensor:
+    """Returns a copy in half precision; as it is where it holds no such numbers, or some that half precision lacks."""
+    half = value.to("cpu", torch.float16, copy=True)
+    lost = ~half.isfinite() | ((half == 0) & (value.cpu() != 0) & (value.dim() == 1))
+    return half if value.is_floating_point() and not lost.any() else value.to("cpu", copy=True)

@@ -112,7 +112,7 @@ def parts(run: Run, layout: Layout) -> Iterator[Part]:
 
 def generator_facts(run: Run, layout: Layout) -> dict[str, str]:
     """Returns what a user of the generator must know, by name."""
-    return _facts(run, layout) | {"latents": str(run.latents(1).shape[1]), "prior": _prior(run)}
+    return _facts(run, layout) | {"latents": str(run.latent_size), "prior": _prior(run)}
 
 
 def _facts(run: Run, layout: Layout) -> dict[str, str]:

@@ -69,7 +69,7 @@ def _facts(run: Run) -> dict[str, Any]:
     channels, height, width = run.recipe.data.shape
     asked = asked_for(run) if run.conditional else {}
     return {
-        "latents": run.latents(1).shape[1], "height": height, "width": width, "channels": channels,
+        "latents": run.latent_size, "height": height, "width": width, "channels": channels,
         "classes": asked.get("classes", {}), "numbers": list(asked.get("numbers", {})),
         "learned": isinstance(run.model, LearnsPrior),
         "codes": [{"name": code.name, "start": code.start, "size": code.size} for code in run.codes],

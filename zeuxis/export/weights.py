@@ -24,7 +24,9 @@ def to_safetensors(run: Run, folder: Path, layout: Layout) -> list[str]:
 
     if not run.generates:
         raise UserError(f"{run.path} generates no images, so there is no generator to export.")
-    networks = {name: run.model.net(name) for name in run.model.generating_networks}
+    # A model on another run's latents trains no decoder, and needs it all the same.
+    names = dict.fromkeys([*run.model.generating_networks, *({"decoder"} & set(run.model.trained_networks))])
+    networks = {name: run.model.net(name) for name in names}
     tensors = {
         f"{name}.{key}": tensor.contiguous()
         for name, net in networks.items()

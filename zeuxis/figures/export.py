@@ -181,17 +181,21 @@ def _prepare(folder: Path, names: Sequence[Path], source: Mapping[str, Any]) -> 
     make_folder(folder)
     record = require_place(_beside(folder, "samples.json"))
     require_place(_beside(folder, "grid.png"))
-    before = _read(record)
+    before, made = _read(record), record.is_file()
     number_of_threads = before.pop("threads", 0)
     earlier = _pictures(folder, nested=bool(before.get("per_class")))
+    if earlier and not made:
+        raise UserError(
+            f"{folder} holds files of your own, such as {min(earlier).name}; choose an empty or a new folder."
+        )
     sweep(folder)
     if source and before == source and isinstance(number_of_threads, int):
         for path in earlier:
             if not _complete(path):
                 path.unlink()
         return max(number_of_threads, 0)
-    # Without the record first: images whose source is unknown are never continued.
-    record.unlink(missing_ok=True)
+    # An empty record first: images whose source is unknown are never continued.
+    write_file(record, "{}\n")
     for path in earlier:
         path.unlink()
     for inner in {path.parent for path in earlier} - {folder}:

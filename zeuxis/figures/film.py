@@ -19,7 +19,7 @@ from zeuxis.data import to_bytes
 from zeuxis.errors import UserError, require_within
 from zeuxis.figures.export import whole_rows
 from zeuxis.figures.style import INK, LINES, MUTED, PAPER, sheet
-from zeuxis.files import require_place, write_file
+from zeuxis.files import require_output, write_file
 from zeuxis.progress import bar
 from zeuxis.run import Run
 
@@ -119,7 +119,7 @@ def write_film(frames: Iterable[np.ndarray], count: int, path: Path, *, fps: int
     writer = FORMATS.get(path.suffix.lower())
     if writer is None:
         raise UserError(f"{path} cannot be written: the name of a film ends in one of {', '.join(FORMATS)}.")
-    require_place(path)
+    require_output(path)
     with bar(f"filming {path.name}", count, visible=progress) as advance:
 
         def counted() -> Iterator[np.ndarray]:

@@ -32,7 +32,7 @@ def latents(run: Run, points: int = TSNE_POINTS, attribute: str = "") -> Figure:
         points: number of held-out images, where t-SNE lays them out.
         attribute: colours points by this attribute instead of by class; without classes, one is chosen.
     """
-    is_plane = run.latents(1).shape[1] == 2
+    is_plane = run.latent_size == 2
     indices = run.choose_images("test", PLANE_POINTS if is_plane else points)
     labels, names = run.labels(indices), run.dataset.classes
     places = run.encode(run.images(indices), run.condition(labels))

@@ -23,7 +23,7 @@ SIDE = 20
     "Latent manifold",
     "The decoded latent plane, in equal steps of probability. Where it is smooth, neighbours look alike.",
     order=5,
-    applies=lambda run: run.generates and run.encodes and run.latents(1).shape[1] == 2 and not run.conditional,
+    applies=lambda run: run.generates and run.encodes and run.latent_size == 2 and not run.conditional,
 )
 def manifold(run: Run) -> Figure:
     places = scipy.stats.norm.ppf((np.arange(SIDE) + 0.5) / SIDE)

@@ -27,6 +27,6 @@ def side_by_side(runs: Sequence[Run], seed: int = 1) -> Figure:
         ax.set_axis_off()
     for ax, run in zip(panels, generating, strict=False):
         show_tiles(ax, run.sample(ROWS * COLUMNS, seed=seed), COLUMNS)
-        ax.set_title(f"{run.name}\n{run.latents(1).shape[1]} latents, step {run.step:,}", fontsize=9.5)
+        ax.set_title(f"{run.name}\n{run.latent_size} latents, step {run.step:,}", fontsize=9.5)
     heading(fig, "Samples side by side", f"from the same seed, {seed}; uncurated")
     return fig

@@ -214,7 +214,7 @@ def edit(
         raise UserError("An edit needs at least one attribute or direction, such as Smiling=+1.5 or 3=+2.")
     for steps in (*(attributes or {}).values(), *(along or {}).values()):
         require_within("The steps of an edit", steps, -MOST_STEPS, MOST_STEPS)
-    shift = np.zeros(run.latents(1).shape[1], np.float32)
+    shift = np.zeros(run.latent_size, np.float32)
     if along:
         vectors = directions(run).vectors
         for number, steps in along.items():

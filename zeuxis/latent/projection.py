@@ -237,8 +237,11 @@ def _few_of_each(order: Tensor, condition: Tensor | None) -> Tensor:
     if condition is None or (condition == condition[0]).all():
         return order
     _, kinds = torch.unique(condition[order], dim=0, return_inverse=True)
-    same = (kinds[:, None] == kinds[None, :]).tril().sum(dim=1)
-    return order[same <= OF_EACH]
+    sizes, by_kind = kinds.bincount(), kinds.argsort(stable=True)
+    before = (sizes.cumsum(0) - sizes)[kinds[by_kind]]
+    place = torch.empty_like(kinds)
+    place[by_kind] = torch.arange(len(kinds), device=kinds.device) - before  # among those of its kind
+    return order[place < OF_EACH]
 
 
 def _rows(table: Tensor | None, part: slice | Tensor) -> Tensor | None:

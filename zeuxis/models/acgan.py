@@ -6,7 +6,9 @@ With its real-or-fake output P(S|x) and its class output P(C|x),
     L_S = E[log P(S = real | x)] + E[log P(S = fake | G(z, c))],
     L_C = E[log P(C = c | x)]    + E[log P(C = c | G(z, c))];
 
-the discriminator maximises L_S + L_C, the generator L_C - L_S (here with the non-saturating loss). For two classes
+the discriminator maximises L_S + L_C, the generator L_C - L_S (here with the non-saturating loss). Here the
+discriminator's L_C is the mean of its two terms, so that `class_weight` means the same with and without the classes of
+fakes (`classify_fakes`). For two classes
 (an attribute that an image has or not), the generator takes one number and the class output is one sigmoid; likewise
 for each of several attributes. For more classes, the generator takes a one-hot vector and the output is a softmax.
 

@@ -7,9 +7,9 @@ are then means over them.
 Penalties on the discriminator's gradient with respect to its input:
 
 - R1: gamma/2 E_x|grad D(x)|^2 and R2: gamma/2 E_z|grad D(G(z))|^2 make training converge. They change slowly, so they
-  can be computed only in every k-th iteration, k times as strong (`lazy_penalties`).
-- gradient penalty: lambda E(|grad D(y)| - 1)^2 at points y between a real and a fake sample makes D 1-Lipschitz,
-  as the Wasserstein loss needs.
+  can be computed only in every k-th iteration, k times as strong (`lazy_penalties`); the optimiser's settings stay.
+- gradient penalty: lambda E(|grad D(y)| - 1)^2 at points y between a real and a fake sample, as D sees them, makes D
+  1-Lipschitz, as the Wasserstein loss needs.
 
 Against a discriminator that wins:
 
@@ -169,12 +169,13 @@ class Adversarial(Model):
         fake = fake.detach().requires_grad_(options.r2_penalty > 0 and in_this_update)
         if options.merged_batches:
             both = None if condition is None else torch.cat([condition, condition])
-            scores = self.score(self.seen(iteration, torch.cat([real, fake])), both)
-            halves = {name: score.chunk(2) for name, score in scores.items()}
+            seen = self.seen(iteration, torch.cat([real, fake]))
+            halves = {name: score.chunk(2) for name, score in self.score(seen, both).items()}
+            real_seen, fake_seen = seen.chunk(2)
             on_real, on_fake = ({name: half[i] for name, half in halves.items()} for i in (0, 1))
         else:
-            on_real = self.score(self.seen(iteration, real), condition)
-            on_fake = self.score(self.seen(iteration, fake), condition)
+            real_seen, fake_seen = self.seen(iteration, real), self.seen(iteration, fake)
+            on_real, on_fake = self.score(real_seen, condition), self.score(fake_seen, condition)
         self._log_scores(iteration, on_real["real"].detach(), on_fake["real"].detach())
         losses = self.loss.discriminator(on_real["real"], on_fake["real"], options.label_smoothing)
         share = 0.5 if options.merged_batches else 1.0
@@ -183,7 +184,7 @@ class Adversarial(Model):
             terms |= self._penalties(iteration, on_real["real"], real, on_fake["real"], fake)
         if options.gradient_penalty:
             t = torch.rand(len(real), *[1] * (real.dim() - 1), generator=iteration.generator, device=real.device)
-            between = torch.lerp(real.detach(), fake.detach(), t).requires_grad_(True)
+            between = torch.lerp(real_seen.detach(), fake_seen.detach(), t).requires_grad_(True)
             slope = squared_gradient(self.score(between, condition)["real"], between, iteration.loss_scale)
             # The square root has no derivative at 0, where the gradient may well be at first.
             terms["gradient_penalty"] = Weighted(((slope + 1e-12).sqrt() - 1).square().mean(), options.gradient_penalty)
@@ -195,8 +196,9 @@ class Adversarial(Model):
         real, fake, condition = self.pair(iteration)
         real = real.detach().requires_grad_(self.options.r1_penalty > 0)
         fake = fake.detach().requires_grad_(self.options.r2_penalty > 0)
-        on_real = self.score(self.seen(iteration, real), condition)["real"]
-        on_fake = self.score(self.seen(iteration, fake), condition)["real"]
+        on_real, on_fake = (
+            self.score(self.seen(iteration, x), condition)["real"] if x.requires_grad else x for x in (real, fake)
+        )
         interval = self.options.lazy_penalties
         penalties = self._penalties(iteration, on_real, real, on_fake, fake)
         return {name: Weighted(term.value, interval * term.weight) for name, term in penalties.items()}

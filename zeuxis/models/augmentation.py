@@ -180,7 +180,12 @@ class Cutout(Augmentation):
     def transform(self, images: Tensor, generator: torch.Generator) -> Tensor:
         _, _, height, width = images.shape
         down, right = _places(images, generator, height // 2, width // 2)
-        half = self.options.side / 2
-        rows = (torch.arange(height, device=images.device) - height // 2 - down).abs() < int(height * half)
-        columns = (torch.arange(width, device=images.device) - width // 2 - right).abs() < int(width * half)
+        rows = self._covered(down, height)
+        columns = self._covered(right, width)
         return images * ~(rows[:, :, None] & columns[:, None, :])[:, None]
+
+    def _covered(self, place: Tensor, side: int) -> Tensor:
+        """Returns which pixels of a side are covered, `(B, side)`, for the square's places `(B, 1)` from the middle."""
+        covered = max(round(self.options.side * side), 1)
+        from_edge = torch.arange(side, device=place.device) - side // 2 - place + covered // 2
+        return (from_edge >= 0) & (from_edge < covered)

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -58,6 +59,10 @@ from zeuxis.models.samplers import SAMPLERS
 from zeuxis.nets import Conditioning, Shape
 
 __all__ = ["ConditionalFlow", "Flow", "FlowMatching", "FlowOptions", "GuidanceOptions", "Guided"]
+
+
+# Half as many come within 0.005 bits per dimension of many times as many (`digits-flow`).
+DENSITY_STEPS = 48
 
 
 class FlowOptions(ModelOptions):
@@ -171,18 +176,22 @@ class Flow(FlowMatching):
 
     @torch.no_grad()
     def log_density(self, images: Tensor, generator: torch.Generator, condition: Tensor | None = None) -> Tensor:
-        """Returns an unbiased estimate of log p(x), `(B,)` in nats, by Hutchinson's estimator.
+        """Returns an estimate of log p(x), `(B,)` in nats, by Hutchinson's estimator along midpoint steps.
+
+        The steps are shorter the nearer they are to the image, where flat regions make the flow change fastest.
 
         Args:
             images: `(B, C, H, W)` in the recipe's range.
             generator: samples the signs, on the CPU.
             condition: `(B, K)`, of a conditional model.
         """
-        follow, x, steps = self.guided(condition), images, 4 * self.options.solver_steps
-        divergence, step = torch.zeros(len(x), device=x.device), 1 / steps
+        follow, x = self.guided(condition), images
+        divergence = torch.zeros(len(x), device=x.device)
+        places = (1 - torch.linspace(1, 0, DENSITY_STEPS + 1) ** 2).tolist()
         signs = (torch.randint(2, x.shape, generator=generator) * 2.0 - 1).to(x.device)
-        for i in reversed(range(steps)):
-            t = torch.full((len(x), 1), (i + 1) * step, device=x.device)
+        for before, after in reversed(list(pairwise(places))):
+            step = after - before
+            t = torch.full((len(x), 1), after, device=x.device)
             halfway = (x - step / 2 * follow(x, t)).requires_grad_()
             with torch.enable_grad():
                 velocity = follow(halfway, t - step / 2)

@@ -169,7 +169,8 @@ class Network(nn.Module):
                 require_parameters(row.parameters + sum(other.parameters for other in self.rows))
             except UserError as error:
                 place = f"{head and f'head {head}'}layer {position} ('{quoted(text)}') at input {show(shape)}"
-                raise UserError(f"In {self.where}, {place}: {str(error).rstrip('.')}.") from None
+                words = str(error).rstrip(".")
+                raise UserError(f"In {self.where}, {place}: {words}{'' if words.endswith('?') else '.'}") from None
             if position > 1 and layers[position - 2].split()[0] in OVERWRITABLE and isinstance(module, IN_PLACE):
                 module.inplace = True
             self.rows.append(row)

@@ -27,7 +27,7 @@ from zeuxis.figures import FIGURES, draw_all, kinds
 from zeuxis.figures.side_by_side import side_by_side
 from zeuxis.figures.style import write
 from zeuxis.figures.trade_off import Point, trade_off
-from zeuxis.files import path_part, require_place, write_file
+from zeuxis.files import path_part, require_output, write_file
 from zeuxis.guide import origin_in_words
 from zeuxis.progress import say
 from zeuxis.report.table import Table, render
@@ -68,7 +68,7 @@ def run_report(run: Run, out: Path | None = None) -> Path:
     Returns:
         The path of the report.
     """
-    path = require_place(out or run.path / "report.html")
+    path = require_output(out or run.path / "report.html")
     evaluation = read_evaluation(run)
     sentences = [*(verdict(run, evaluation) if evaluation else []), *training_state(run)]
     return _write(
@@ -127,7 +127,7 @@ def comparison(
         raise UserError("A comparison needs different runs, and one was named twice. Name each run once.")
     path = out or first_runs[0].path.parent / path_part(f"compare-{'-'.join(run.name for run in first_runs)}")
     path = path.with_name(path.name.removesuffix(".html") + ".html")
-    require_place(path)
+    require_output(path)
     if not labels:
         recipes = Counter(run.recipe.name for run in first_runs)
         labels = [run.recipe.name if recipes[run.recipe.name] == 1 else run.name for run in first_runs]

@@ -92,7 +92,7 @@ class Explorer:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.latent = run.latents(1).shape[1]
+        self.latent = run.latent_size
         self.condition = run.model.condition_size
         self.points = Points(np.empty(0, np.int64), np.empty((0, self.latent), np.float32), None)
         self.mapped = False

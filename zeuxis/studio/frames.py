@@ -125,7 +125,7 @@ class _Conversation:
             answer, result = await self.studio.models.do(urgency, answered, explorer, header, content)
         except UserError as error:
             answer, result = {"error": shortened(str(error))}, b""
-        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:  # not what the page sends
+        except Exception as error:  # noqa: BLE001 - whatever was sent, the socket goes on answering
             answer, result = {"error": f"This cannot be done: {shortened(str(error))[:300]}"}, b""
         await self._send({**answer, "id": number}, result)
 

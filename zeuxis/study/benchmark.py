@@ -9,7 +9,8 @@ from typing import Any
 
 from zeuxis.data import SOURCES, choose, load
 from zeuxis.errors import UserError, one_of
-from zeuxis.models import MODELS, build_model
+from zeuxis.evaluation.cost import batches_a_step
+from zeuxis.models import MODELS
 from zeuxis.recipe import Recipe, load_recipe, recipe_names
 from zeuxis.report import Comparison, comparison
 from zeuxis.run import Run
@@ -118,8 +119,8 @@ def compare(runs: Sequence[Run], out: Path | None = None, *, seeds: int = 1, sam
 def steps_for(recipe: Recipe, images: int) -> int:
     """Returns the number of iterations that read at least as many training images."""
     dataset = load(recipe.data, recipe=recipe.name)
-    repeat = max(phase.repeat for phase in build_model(recipe, dataset.classes).phases)
-    return math.ceil(images / (min(recipe.training.batch_size, dataset.train_count) * repeat))
+    a_step = min(recipe.training.batch_size, dataset.train_count) * batches_a_step(recipe, dataset.classes)
+    return math.ceil(images / a_step)
 
 
 def recipe_for(name: str, data: str, size: int | str | None, settings: Mapping[str, Any]) -> Recipe:

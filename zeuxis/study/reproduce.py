@@ -24,14 +24,15 @@ from zeuxis.evaluation.ranking import differ
 from zeuxis.evaluation.verdict import training_state
 from zeuxis.figures import draw_all, kinds
 from zeuxis.files import make_folder, require_place
+from zeuxis.models import build_model
 from zeuxis.progress import rounded, say
-from zeuxis.recipe import Recipe, Section, load_recipe
+from zeuxis.recipe import Recipe, Section, explain, load_recipe
 from zeuxis.report import reproduction
 from zeuxis.run import Run
 from zeuxis.study.benchmark import recipe_for
 from zeuxis.study.plan import Part, train_each
 from zeuxis.study.pool import backend_on
-from zeuxis.training import finished
+from zeuxis.training import finished, resolved
 
 __all__ = ["Plan", "read_plan", "reports", "reproduce"]
 
@@ -128,8 +129,10 @@ def read_plan(name: str) -> Plan:
         plan = Plan.model_validate(tomllib.loads(path.read_text("utf-8")))
     except OSError as error:
         raise UserError(f"The plan {path} cannot be read: {error.strerror}.") from error
-    except (ValueError, ValidationError) as error:
-        raise UserError(f"The plan {path} is wrong: {error}") from error
+    except ValidationError as error:
+        raise explain(error, f"The plan {path}", Plan) from error
+    except ValueError as error:
+        raise UserError(f"The plan {path} is not valid TOML: {error}.") from error
     names = [system.name for system in plan.systems]
     for asked, _ in plan.quantities():
         if asked not in names:
@@ -174,7 +177,7 @@ def reproduce(
     if minutes is not None:
         require_within("The number of minutes", minutes, 0.01, 1e6)
     shares = sum(system.share for system in plan.systems)
-    ready_runs = {system.name: run for system in plan.systems if (run := _ready(system, ready))}
+    ready_runs = {system.name: run for system in plan.systems if (run := _ready(system, data, ready))}
     parts = [
         Part(
             system.name,
@@ -210,15 +213,16 @@ def _recipe(system: System, data: str, budget: Mapping[str, float]) -> Recipe:
     return recipe_for(recipe, data, None, settings) if data else load_recipe(recipe, settings)
 
 
-def _ready(system: System, folder: Path | None) -> Run | None:
-    """Returns the finished run of a system in a folder; None if there is none."""
+def _ready(system: System, data: str, folder: Path | None) -> Run | None:
+    """Returns the finished run of a system on these images in a folder; None if there is none."""
     if folder is None or not (folder / system.name / "recipe.toml").is_file():
         return None
     run = Run(folder / system.name)
-    wanted = load_recipe(system.recipe or system.name, system.settings)
-    same = run.recipe.networks == wanted.networks and run.recipe.model.name == wanted.model.name
-    if not same or not finished(run.path):
-        say(f"{run.path} is not taken: it is {'not finished' if same else 'of another recipe'}.")
+    wanted = build_model(resolved(_recipe(system, data, {}), folder), run.classes).recipe
+    other = [part for part in ("data", "model", "networks") if getattr(wanted, part) != getattr(run.recipe, part)]
+    if other or not finished(run.path):
+        reason = f"its settings differ from the report's ({', '.join(other)})" if other else "it is not finished"
+        say(f"{run.path} is not taken: {reason}.")
         return None
     return run
 

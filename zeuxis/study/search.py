@@ -57,11 +57,17 @@ class Axis(NamedTuple):
         """Samples a value."""
         if self.values:
             return self.values[int(generator.integers(len(self.values)))]
+        # Of whole numbers, each has the values that are rounded to it, the ends as well.
+        low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
         if self.low > 0:
-            value = float(np.exp(generator.uniform(np.log(self.low), np.log(self.high))))
+            value = float(np.exp(generator.uniform(np.log(low), np.log(high))))
         else:
-            value = float(generator.uniform(self.low, self.high))
-        return round(value) if self.whole else float(f"{value:.3g}")
+            value = float(generator.uniform(low, high))
+        return self.rounded(value)
+
+    def rounded(self, value: float) -> float:
+        """Returns a value of the range with the digits that are tried: whole, or three."""
+        return min(max(round(value) if self.whole else float(f"{value:.3g}"), self.low), self.high)
 
     @property
     def whole(self) -> bool:
@@ -203,4 +209,4 @@ def _suggested(trial: Any, axis: Axis) -> Any:
         return trial.suggest_categorical(axis.key, axis.values)
     if axis.whole:
         return trial.suggest_int(axis.key, axis.low, axis.high, log=axis.low > 0)
-    return float(f"{trial.suggest_float(axis.key, axis.low, axis.high, log=axis.low > 0):.3g}")
+    return axis.rounded(trial.suggest_float(axis.key, axis.low, axis.high, log=axis.low > 0))

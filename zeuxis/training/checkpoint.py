@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from zeuxis.errors import UserError
-from zeuxis.files import write_file
+from zeuxis.files import regular, write_file
 from zeuxis.models import Model
 from zeuxis.recipe import BUDGETS, Recipe, flat
 
@@ -68,7 +68,7 @@ class Checkpoint:
         from safetensors import SafetensorError, safe_open
 
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(regular(path), framework="pt") as file:
                 state, sums = _header(file.metadata())
                 names = list(file.keys())
                 if sums is not None and sorted(sums) != sorted(names):

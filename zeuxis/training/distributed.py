@@ -4,7 +4,8 @@ PyTorch's process groups connect the processes: `torchrun` starts them, or `zeux
 reads rows p B/P to (p+1) B/P of every batch of B images. Each phase's gradient is the mean over the processes, and so
 is every logged number. Every process then takes the same optimiser step from the same weights, so no weights are sent.
 
-The result does not depend on P, up to the rounding of sums:
+The result does not depend on P, up to the rounding of sums, with two exceptions, which take a process's rows for the
+batch: the mean that `free_bits` limits, and the pairs of `coupling = "optimal-transport"`.
 
 - **Random numbers.** All processes seed their generators alike, draw the numbers of the whole batch, keep their rows.
 - **Batch normalisation.** Mean and variance are those of the whole batch, and gradients flow through them.
@@ -19,6 +20,7 @@ al., Accurate, Large Minibatch SGD, 2017, section 3 (gradients as means over the
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -152,8 +154,14 @@ def is_main() -> bool:
 
 
 def launch_id() -> str:
-    """Returns the name of the launch that started the processes; empty where there is one process."""
-    return os.environ.get("TORCHELASTIC_RUN_ID", "none") if _started() > 1 else ""
+    """Returns the name of the launch that started the processes; empty where there is one process.
+
+    A launcher without a name of its own is told apart by its process, which stays while it restarts others.
+    """
+    if _started() == 1:
+        return ""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return name if name != "none" else f"{platform.node()} {os.getppid()}"
 
 
 def restarted() -> bool:

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from zeuxis.errors import UserError
-from zeuxis.files import WriteError, why, write_file
+from zeuxis.files import WriteError, regular, why, write_file
 from zeuxis.models.base import Role
 from zeuxis.progress import TROUBLE, say
 
@@ -194,7 +194,7 @@ def read_changes(path: Path) -> list[Line]:
 
 def _read(path: Path, valid: Callable[[Line], bool], *, rising: bool = True) -> list[Line]:
     try:
-        text = path.read_text("utf-8", errors="replace")
+        text = regular(path).read_text("utf-8", errors="replace")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {why(error)}.") from error
     numbered_lines: list[tuple[int, Line]] = []

@@ -28,17 +28,27 @@ TILES = 16
 COLUMNS = 8
 
 
-def generate(model: Model, device: torch.device, count: int = TILES, seed: int | None = None) -> np.ndarray | None:
+def generate(
+    model: Model,
+    device: torch.device,
+    count: int = TILES,
+    seed: int | None = None,
+    labels: np.ndarray | None = None,
+) -> np.ndarray | None:
     """Generates `(count, H, W, C)` bytes from the latents of a seed, by default the recipe's.
 
-    A conditional model generates its classes in turn. Returns None if the model generates no images.
+    A conditional model generates what the labels `(count,)` or `(count, K)` ask for, or its classes in turn. Returns
+    None if the model generates no images.
     """
     if not isinstance(model, Generates):
         return None
     # Always on the CPU: the same seed gives the same latents on every device.
     generator = torch.Generator().manual_seed(model.recipe.training.seed if seed is None else seed)
     latents = model.sample_latents(count, generator).to(device)
-    condition = torch.from_numpy(model.conditions.in_turn(count)).to(device) if model.conditional else None
+    condition = None
+    if model.conditional:
+        vectors = model.conditions.in_turn(count) if labels is None else model.condition_of(torch.from_numpy(labels))
+        condition = torch.as_tensor(vectors, device=device)
     with torch.no_grad():
         images = to_unit(model.generate(latents, condition), model.recipe.data.range)
     return to_bytes(images.permute(0, 2, 3, 1).float().cpu().numpy())

@@ -23,6 +23,7 @@ from zeuxis.files import (
     locked,
     make_folder,
     name_fault,
+    regular,
     rename_locked,
     subfolder,
     sweep,
@@ -40,7 +41,7 @@ from zeuxis.training.changing import CHANGES, changed, record
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights, tidy
 from zeuxis.training.distributed import joined, launch_id, restarted
 from zeuxis.training.hardware import describe_machine, pick_device, pick_precision
-from zeuxis.training.journal import read_changes
+from zeuxis.training.journal import read_changes, read_journal
 from zeuxis.training.optimizers import optimizer_of
 from zeuxis.training.schedules import schedule_of
 from zeuxis.training.trainer import Trainer
@@ -83,7 +84,7 @@ def start(
         UserError: before anything is written if recipe, data and networks do not match; later as in `Trainer.fit`.
     """
     with joined() as share:
-        begun = _launched(runs) if restarted() else None
+        begun = share.told(_launched(runs)) if restarted() else None
         if begun:
             return begun, resume(begun, trust=recipe.trust, visible=visible, callbacks=callbacks)
         trainer, files = _prepared(recipe, runs, name, visible, callbacks, from_run)
@@ -120,6 +121,7 @@ def _prepared(
     origin = _start_from(model, from_run, visible) if from_run else {}
     taking_part = standard_callbacks(model, visible=visible, more=callbacks)
     trainer = Trainer(runs / (name or recipe.name), model, dataset, device, taking_part)
+    trainer.warm = bool(trained or origin)
     environment = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": recipe.training.seed,
@@ -197,6 +199,8 @@ def resume(
             trainer.restore(checkpoint)
             if trainer.settled and overrides:
                 trainer.extend()
+        else:
+            _tell_what_is_lost(folder, recipe)
         if trainer.complete:
             budget, used_budget = trainer.spent
             reason = f"{recipe.training.until} no longer falls" if trainer.settled else ""
@@ -211,6 +215,24 @@ def resume(
                 say(f"From step {trainer.step} on: {words}.")
         say(f"Resuming {folder} at step {trainer.step}.")
         return trainer.fit()
+
+
+def _tell_what_is_lost(folder: Path, recipe: Recipe) -> None:
+    """Says what a run without checkpoints has lost, since its training begins anew.
+
+    Raises:
+        UserError: if it was finished, or began with weights of another run, which no seed makes again.
+    """
+    lines, where = read_journal(folder / "journal.jsonl"), folder / "checkpoints"
+    origin = None
+    with suppress(OSError, ValueError):
+        origin = json.loads(regular(folder / "environment.json").read_text("utf-8")).get("from_run")
+    if lines and recipe.training.used(lines[-1]) >= recipe.training.budget[1]:
+        raise UserError(f"{folder} was finished, but {where} holds no checkpoint any more; start a new run.")
+    if origin or trained_run(recipe):
+        raise UserError(f"{folder} began with weights of another run, and {where} does not hold them; start a new run.")
+    if lines:
+        warn(f"{where} holds no checkpoint, so the {lines[-1]['step']:,} steps of {folder} are trained again.")
 
 
 def _start_from(model: Model, folder: Path, visible: bool) -> dict[str, Any]:
@@ -383,7 +405,7 @@ def _new_run(runs: Path, name: str, recipe: str, files: Mapping[str, str | bytes
             "another --name."
         )
     if runs.exists() and not runs.is_dir():
-        raise UserError(f"Runs cannot be kept in {runs}: it is a file. Choose a folder with --runs.")
+        raise UserError(f"Runs cannot be kept in {runs}: it is a file. Choose another folder.")
     if name and (runs / name).exists():
         raise UserError(f"The run {runs / name} already exists; resume it, or choose another --name.")
     with ExitStack() as stack:

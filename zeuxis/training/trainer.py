@@ -59,6 +59,7 @@ class Trainer:
         saving: whether a callback asks for a checkpoint of the last step.
         settled: whether the training has ended before its budget was used up.
         share: of every batch, where several processes train together.
+        warm: whether it starts from weights of another run, which no seed could make again.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Trainer:
         self.step, self.batches_read, self.seconds = 0, 0, 0.0
         self.numbers: list[Number] = []
         self.tests: dict[str, float] = {}
-        self.saving = self.settled = False
+        self.saving = self.settled = self.warm = False
         self._images_before = 0
         self._before = (0.0, 0, 0.0)
         self._ending, self._stop = False, ""
@@ -183,7 +184,7 @@ class Trainer:
                 self._ending = self.complete or bool(self._stop)
                 for callback in self.callbacks:
                     callback.iterated(self)
-        return not self._stop
+        return self.complete or not self._stop
 
     def _agree(self) -> None:
         """Makes all processes count the same time, and stop if one of them is stopped."""
@@ -280,7 +281,7 @@ class Trainer:
         """Returns everything that is needed to resume the training from here."""
         tensors: dict[str, Tensor] = {f"networks/{name}": t for name, t in self.model.networks.state_dict().items()}
         state: dict[str, Any] = {
-            "step": self.step, "draws": self.batches_read, "epoch": self.epoch, "images": self.images,
+            "step": self.step, "epoch": self.epoch, "images": self.images,
             "seconds": self.seconds, "settled": self.settled, "data": self.dataset.fingerprint,
             "recipe": self.model.recipe.model_dump(mode="json", exclude_none=True),
         }  # fmt: skip

@@ -42,6 +42,8 @@ class Records(Callback):
         for phase, update in trainer.updates.items():
             if update.scale < LEAST_SCALE:
                 raise DivergedError(_divergence(trainer, f"{phase}/loss_scale"))
+        if trainer.saves and (broken := _broken_network(trainer)):
+            raise DivergedError(_divergence(trainer, broken))
         for name, value, role in trainer.numbers:
             total, count, _ = self._sums.get(name, (0.0, 0, role))
             self._sums[name] = (value + total, count + 1, role)
@@ -79,16 +81,29 @@ class Records(Callback):
             callback.logged(trainer, line)
 
 
-def _divergence(trainer: Trainer, term: str) -> str:
-    """Records why a training cannot continue, and returns the message."""
+def _broken_network(trainer: Trainer) -> str:
+    """Returns the name of a network with weights that are not finite; "" if there is none.
+
+    A gradient can be NaN where the loss is not, and the next checkpoint must be one to go on from.
+    """
+    for name, network in trainer.model.networks.items():
+        if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+            return name
+    return ""
+
+
+def _divergence(trainer: Trainer, broken: str) -> str:
+    """Records why a training cannot continue, and returns the message; `broken` is a term, PHASE/TERM, or a network."""
     saved = checkpoints(trainer.folder / "checkpoints")
     checkpoint_text = f"Its last good checkpoint, {saved[0].name}, is kept." if saved else "There is no checkpoint yet."
-    update = trainer.updates.get(term.partition("/")[0])
+    phase, is_term, _ = broken.partition("/")
+    update = trainer.updates.get(phase) if is_term else None
     rate = update.full_rate if update else next(iter(trainer.updates.values())).full_rate
-    what = "whatever its scale, it overflows" if term.endswith("/loss_scale") else "became NaN or infinite"
+    what = f"the term {broken}" if is_term else f"a weight of the {broken}"
+    how = "whatever its scale, it overflows" if broken.endswith("/loss_scale") else "became NaN or infinite"
     wider = ", or training.precision=float32" if update and update.scaler else ""
     message = (
-        f"Training of {trainer.folder} stopped at step {trainer.step}: the term {term} {what}. {checkpoint_text} Try a "
+        f"Training of {trainer.folder} stopped at step {trainer.step}: {what} {how}. {checkpoint_text} Try a "
         f"lower learning rate (training.optimizer.learning_rate={rate / 4:g}){wider}."
     )
     note(trainer, message)

@@ -36,8 +36,19 @@ class Snapshots(Callback):
 
 
 class Checkpoints(Callback):
-    """Saves checkpoints when they are due, at the end, and when the weights are the best so far."""
+    """Saves checkpoints when they are due, at the end, and when the weights are the best so far.
+
+    A training that starts from another run's weights saves them first, so that it can be resumed from its first step.
+    """
+
+    def begin(self, trainer: Trainer) -> None:
+        if trainer.warm and trainer.step == 0:
+            self._save(trainer)
 
     def iterated(self, trainer: Trainer) -> None:
         if trainer.saves:
-            trainer.checkpoint().save(subfolder(trainer.folder, "checkpoints"))
+            self._save(trainer)
+
+    @staticmethod
+    def _save(trainer: Trainer) -> None:
+        trainer.checkpoint().save(subfolder(trainer.folder, "checkpoints"))
