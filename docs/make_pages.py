@@ -122,6 +122,10 @@ sample size and, for a distance, the network in whose features it was measured:
  "left_out": {"suspects": "it needs at least 100 held-out images, and there are 40"}}
 ```
 
+A conditional model is asked for the classes, or the numbers, of training images chosen at random, so that its samples
+have the classes of the images that they are compared with. Features of real images are kept in the cache, for the next
+run that is compared with them.
+
 All numbers are finite. `left_out` lists measures that cannot be computed, with the reason; an unknown error is `null`.
 `at_least` marks a lower bound. `groups` is the number of groups of samples that an error was computed from, if it was
 not computed from single samples. The file holds one evaluation: `--only` keeps earlier values if they come from the

@@ -704,3 +704,25 @@ def test_files_have_the_permissions_that_the_mask_leaves(tmp_path: Path) -> None
         subprocess.run([sys.executable, "-c", f"import os; os.umask({mask}); {script}"], check=True, cwd=tmp_path)
         assert (tmp_path / "x.txt").stat().st_mode & 0o777 == 0o666 & ~mask
         (tmp_path / "x.txt").unlink()
+
+
+def test_options_that_have_no_use_are_refused(fails: Say, trained: dict[str, Run], tmp_path: Path) -> None:
+    run = trained["vae"].path
+    assert "drop -n" in fails("reconstruct", run, jpeg(tmp_path / "a.png"), "-n", "3")
+    assert "give one of them" in fails("evaluate", run, "--json", "--to", "csv")
+    (tmp_path / "file").write_text("x")
+    assert f"{tmp_path / 'file'} is a file" in fails("project", run, tmp_path / "a.png", "--out", tmp_path / "file")
+
+
+def test_control_characters_in_names_are_escaped(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 16, 16), np.uint8)
+    np.savez(tmp_path / "set.npz", images=images, labels=np.array(["a\x1b[31m", "b\nc"] * 10))
+    result = CliRunner().invoke(cli.app, ["data", "info", str(tmp_path / "set.npz"), "--out", str(tmp_path / "x.png")])
+    assert result.exit_code == 0 and "a\\x1b[31m 10, b\\nc 10" in result.output
+
+
+@pytest.mark.parametrize(
+    "setting", ["training.steps=true", 'training.seed="2"', "model.latent=true", "model.kl_weight=true"]
+)
+def test_what_is_no_number_is_not_made_one(fails: Say, setting: str) -> None:
+    assert f"{setting.partition('=')[0]} should be a" in fails("train", "digits-vae", "--set", setting)

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from types import NoneType
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -26,9 +27,11 @@ from pydantic import (
     PlainValidator,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticKnownError
 
 from zeuxis.errors import UserError, closest, nearest, one_of, quoted, shown
 from zeuxis.files import PACKED, exists, is_name, name_fault, why
@@ -72,6 +75,16 @@ class Section(BaseModel):
     """A part of a recipe: unknown keys are errors, numbers are finite, values cannot change once validated."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=4096)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses true, false and text where numbers are wanted; pydantic would convert them."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        kinds = set(get_args(kind) or (kind,)) - {NoneType}
+        if isinstance(value, bool | str) and kinds and kinds <= {int, float}:
+            raise PydanticKnownError("int_type" if kinds == {int} else "float_type")
+        return value
 
 
 class Size(NamedTuple):

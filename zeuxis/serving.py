@@ -52,7 +52,7 @@ Latent = list[Annotated[float, Field(ge=-FURTHEST, le=FURTHEST, allow_inf_nan=Fa
 class Body(BaseModel):
     """Base of what is sent and answered."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class SampleRequest(Body):
@@ -74,7 +74,7 @@ class DecodeRequest(Body):
 class InterpolateRequest(Body):
     """Two places to go between: classes of a conditional model, else seeds or latents as `0.5,-1`."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
     start: str = Field(alias="from", max_length=10_000)
     end: str = Field(alias="to", max_length=10_000)

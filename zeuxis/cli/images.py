@@ -76,7 +76,7 @@ def reconstruct(
     pictures: Annotated[
         list[Path] | None, typer.Argument(help="image files of your own [default: test images]")
     ] = None,
-    n: Annotated[int, typer.Option("-n", min=1, max=1000, help="how many test images")] = 10,
+    n: Annotated[int | None, typer.Option("-n", min=1, max=1000, help="how many test images [default: 10]")] = None,
     label: Label = None,
     out: Out = None,
     runs: Runs = None,
@@ -88,6 +88,8 @@ def reconstruct(
     from zeuxis.evaluation import mean_squared_error
     from zeuxis.figures.export import save_images
 
+    if pictures and n is not None:
+        raise UserError("-n is the number of test images, and you named pictures of your own; drop -n.")
     opened = open_run(run, runs, trust)
     if pictures:
         images = opened.read_files(pictures)
@@ -101,7 +103,7 @@ def reconstruct(
         raise UserError("--label is the class of your own pictures; test images have one. Name pictures, or drop it.")
     all_images, labels = opened.test_images()
     error = mean_squared_error(all_images, opened.reconstruct(all_images, opened.condition(labels)))
-    images, labels = opened.test_images(n)
+    images, labels = opened.test_images(n or 10)
     both = np.concatenate([images, opened.reconstruct(images, opened.condition(labels))])
     grid = save_images(both, out or samples_folder(opened, "reconstructions"), len(images), ("image", "reconstruction"))
     echo(f"test MSE {error:.6f} over {len(all_images):,} images\n{grid}")

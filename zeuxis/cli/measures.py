@@ -89,6 +89,8 @@ def evaluate(
     from zeuxis.evaluation.measure import ARROWS, Value, by_name, error_as_text, figure_as_text
     from zeuxis.evaluation.verdict import training_state, verdict
 
+    if as_json and to is not None:
+        raise UserError("--json prints the whole evaluation, and --to its figures in another form; give one of them.")
     names = names_in(only)
     opened = open_run(run, runs, trust)
     judge_network = None

@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import posixpath
+import re
 import stat
 import struct
 import threading
@@ -276,9 +277,14 @@ def row_image(found: bytes | None) -> bytes:
     return found
 
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
 def readable(name: str) -> str:
-    """Returns a file's name as text that can be stored and compared: NFC, with bytes that are not UTF-8 escaped."""
-    return unicodedata.normalize("NFC", name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+    """Returns a name as text that can be stored, compared and printed: NFC; control characters, and bytes that are not
+    UTF-8, are escaped."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), unicodedata.normalize("NFC", text))
 
 
 def path_parts(name: str) -> list[str]:
