@@ -106,7 +106,7 @@ def test_a_run_is_measured_by_the_judge_that_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("judge", "words"),
     [
-        ("efficientnet:12", r"The judge 'efficientnet': size should be greater than or equal to 32, not '12'"),
+        ("efficientnet:12", r"The judge 'efficientnet': size should be greater than or equal to 32, not 12"),
         ("efficientnet:large", r"size should be a whole number, not 'large'"),
         ("efficientne", r"There is no judge 'efficientne'. Did you mean 'efficientnet'\?"),
     ],

@@ -725,4 +725,5 @@ def test_control_characters_in_names_are_escaped(tmp_path: Path) -> None:
     "setting", ["training.steps=true", 'training.seed="2"', "model.latent=true", "model.kl_weight=true"]
 )
 def test_what_is_no_number_is_not_made_one(fails: Say, setting: str) -> None:
-    assert f"{setting.partition('=')[0]} should be a" in fails("train", "digits-vae", "--set", setting)
+    said = fails("train", "digits-vae", "--set", setting)
+    assert f"{setting.partition('=')[0]}: this should be a" in said and " number, not " in said

@@ -115,5 +115,5 @@ def test_wrong_plans_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Did you mean 'digits-vae'"):
         read_plan(str(wrong))
     wrong.write_text("title = 3")
-    with pytest.raises(UserError, match="is wrong: "):
+    with pytest.raises(UserError, match="title should be text"):
         read_plan(str(wrong))

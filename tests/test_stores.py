@@ -459,7 +459,7 @@ def test_a_watcher_sees_a_training_elsewhere_and_its_end(machines: Machines) -> 
 
 
 def test_addresses_that_cannot_work_are_refused(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"'ftp://' is no store"):
+    with pytest.raises(UserError, match=r"'ftp://.*' is no store"):
         zeuxis.runs_dir("ftp://host/runs")
     with pytest.raises(UserError, match="set them in the environment"):
         zeuxis.runs_dir("s3://key:secret@bucket/runs")

@@ -271,7 +271,9 @@ def test_curves_are_read_on_from_where_they_ended(tmp_path: Path) -> None:
             json.dumps({"step": step, "epoch": 0.1, "images": step, "seconds": 1.0, "g/loss": step / 2, **more}) + "\n"
         )
 
-    path.write_text(line(1, roles={"g/loss": "loss"}) + "damaged\n" + line(2) + '{"step": 3, "g/l')
+    path.write_text(
+        line(1, roles={"g/loss": "loss"}) + "damaged\n" + line(2) + '{"step": 3, "epoch": 0.1, "seconds": 1, "g/l'
+    )
     curves = Curves(path)
     curves.read()
     assert curves.curve("g/loss") == [[1, 0.5], [2, 1.0]]

@@ -31,7 +31,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticKnownError
 
 from zeuxis.errors import UserError, closest, nearest, one_of, quoted, shown
 from zeuxis.files import PACKED, exists, is_name, name_fault, why
@@ -79,12 +78,21 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _is_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuses true, false and text where numbers are wanted; pydantic would convert them."""
+        """Refuses true, false and numbers in quotes where numbers are wanted; pydantic would convert them."""
         kind = cls.model_fields[info.field_name or ""].annotation
         kinds = set(get_args(kind) or (kind,)) - {NoneType}
-        if isinstance(value, bool | str) and kinds and kinds <= {int, float}:
-            raise PydanticKnownError("int_type" if kinds == {int} else "float_type")
+        disguised = isinstance(value, bool) or (isinstance(value, str) and _is_numeric(value))
+        if disguised and kinds and kinds <= {int, float}:
+            raise ValueError(f"this should be {'a whole number' if kinds == {int} else 'a number'}, not {shown(value)}")
         return value
+
+
+def _is_numeric(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Size(NamedTuple):

@@ -91,6 +91,8 @@ class Made(Images):
     def measured(self) -> dict[str, dict[str, Any]]:
         """Returns the figures of every measure that does not need a model, and the cost of training."""
         material = Material(self, samples=len(self.made["samples"]), judge=find_or_train_judge(self))
+        material.samples = self.made["samples"]
+        material.labels = np.arange(material.n) % len(self.classes) if self._conditional else None
         images, seconds = int(self.made["images"]), float(self.made["seconds"])
         figures = {
             "parameters": Value(float(self.made["parameters"])),

@@ -79,7 +79,8 @@ def judge_by_name(text: str, shape: Shape) -> FeatureJudge:
     """
     name, _, value = text.partition(":")
     kind = JUDGES[name]
-    choice = Choice.model_validate({"name": name} | ({kind.main: value} if value else {}))
+    given = int(value) if value.isascii() and value.isdigit() else value
+    choice = Choice.model_validate({"name": name} | ({kind.main: given} if value else {}))
     return kind(shape, **choice.read(kind.Options, f"The judge '{name}'", "").model_dump())
 
 
