@@ -111,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folders", type=Path, nargs="+", help="of `zeuxis benchmark` and of `benchmarks.peers`")
     parser.add_argument("--ours", default="modern-vae-28", help="the model that the peers are compared with")
-    parser.add_argument("--floor", type=float, default=3.9, help="distance of training images to the held-out ones")
+    parser.add_argument("--floor", type=float, default=1.5, help="distance of training images to the held-out ones")
     arguments = parser.parse_args()
     own, peers = (
         curves([folder for folder in arguments.folders if (folder / "peers.json").exists() == theirs])
