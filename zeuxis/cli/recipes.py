@@ -184,7 +184,7 @@ def data_info(
     location["path"] = path or location["path"]
     options = DataOptions(**location, size=size_of(size), channels=3, convert=True, fit=fit.value)
     require_within("The longer side on a sample sheet", max(options.size), 4, 256)
-    if out is not None:
+    if out is not None and options.path:
         _require_outside(out, Path(options.path))
     dataset = load(options)
     kind = "grey" if dataset.source["channels"] == 1 else "colour"
@@ -237,5 +237,5 @@ def data_pack(
 
 def _require_outside(out: Path, images: Path) -> None:
     """Raises a `UserError` if a sheet would be written among the images that it shows, or over one of them."""
-    if str(images) != "." and out.resolve().is_relative_to(images.resolve()):
+    if out.resolve().is_relative_to(images.resolve()):
         raise UserError(f"{out} lies in {images}, whose images the sheet would join; choose another --out.")

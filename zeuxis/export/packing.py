@@ -58,6 +58,10 @@ def pack(run: Run, target: Path) -> None:
 
 def _halved(value: Tensor) -> Tensor:
     """Returns a copy in half precision; as it is where it holds no such numbers, or some that half precision lacks."""
-    half = value.to("cpu", torch.float16, copy=True)
-    lost = ~half.isfinite() | ((half == 0) & (value.cpu() != 0) & (value.dim() == 1))
-    return half if value.is_floating_point() and not lost.any() else value.to("cpu", copy=True)
+    whole = value.to("cpu", copy=True)
+    if not whole.is_floating_point():
+        return whole
+    half = whole.to(torch.float16)
+    # A weight among many may vanish; a scale or a variance, of which there is one for each channel, may not.
+    lost = not half.isfinite().all() or (whole.dim() == 1 and ((half == 0) & (whole != 0)).any())
+    return whole if lost else half

@@ -84,7 +84,7 @@ def start(
         UserError: before anything is written if recipe, data and networks do not match; later as in `Trainer.fit`.
     """
     with joined() as share:
-        begun = share.told(_launched(runs)) if restarted() else None
+        begun = share.told(_launched(runs) if share.main else None) if restarted() else None
         if begun:
             return begun, resume(begun, trust=recipe.trust, visible=visible, callbacks=callbacks)
         trainer, files = _prepared(recipe, runs, name, visible, callbacks, from_run)
