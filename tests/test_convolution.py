@@ -13,7 +13,7 @@ from zeuxis.models import Iteration, build_model
 from zeuxis.models.base import total
 from zeuxis.nets import kernels
 from zeuxis.nets.backend import plain
-from zeuxis.nets.convolution import Conv, Deconv
+from zeuxis.nets.convolution import Conv, Deconv, Upsample
 from zeuxis.recipe import load_recipe
 
 CONVS = [  # channels, filters, kernel, stride, padding, side
@@ -53,6 +53,40 @@ def test_a_layer_computes_what_pytorchs_does(
     monkeypatch.setattr(kernels, "MANY", many)
     *sizes, side = case
     torch.testing.assert_close(*both(ours(*sizes, bias=bias), plain(*sizes, bias=bias), side))
+
+
+UPSAMPLED = [  # channels, filters, kernel, padding, scale, side
+    (4, 3, 5, 2, 2, 4), (3, 5, 3, 1, 2, 5), (18, 1, 3, 1, 2, 4), (2, 3, 3, 1, 3, 3), (3, 2, 5, 0, 2, 4),
+    (2, 2, 2, 0, 4, 3), (2, 3, 7, 3, 2, 5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UPSAMPLED)
+def test_upsampling_and_the_convolution_after_it_are_computed_at_once(case: tuple[int, ...]) -> None:
+    channels, filters, kernel, padding, scale, side = case
+    up, conv = Upsample(scale_factor=scale), Conv(channels, filters, kernel, padding=padding).double()
+    x = torch.randn(3, channels, side, side, dtype=torch.float64, requires_grad=True)
+
+    def everything() -> Tensor:
+        y = conv(up(x))
+        first = torch.autograd.grad(y.square().sum(), [x, *conv.parameters()], create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), [x, *conv.parameters()])
+        return torch.cat([each.flatten() for each in (y, *first, *second)])
+
+    apart = everything()
+    up.before(conv)
+    assert up(x) is x
+    torch.testing.assert_close(everything(), apart)
+    with plain():
+        assert up(x) is not x
+        torch.testing.assert_close(everything(), apart)
+
+
+@pytest.mark.parametrize("after", [nn.ReLU(), Conv(2, 2, 3, stride=2), Conv(2, 2, 1)], ids=str)
+def test_upsampling_is_done_where_no_convolution_takes_it_over(after: nn.Module) -> None:
+    up, x = Upsample(scale_factor=2), torch.randn(1, 2, 3, 3)
+    up.before(after)
+    assert up(x).shape == (1, 2, 6, 6)
 
 
 @pytest.mark.parametrize("layer", [Conv(2, 8, 3, 2, 1), Deconv(8, 2, 5, 2, 2, 1)], ids=["convolution", "transposed"])
@@ -100,12 +134,14 @@ PLAIN = [
     "mnist-wgan-gp",
     "modern-gan-28",
     "modern-vae-28",
+    "faces-vae-64-z1024",
 ]
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_recipes_learn_alike_with_pytorchs_layers_alone(name: str) -> None:
-    recipe = load_recipe(name, {"data.source": "digits", "data.convert": True})
+    digits = {"data.source": "digits"}
+    recipe = load_recipe(name, digits if name.startswith("faces") else digits | {"data.convert": True})
 
     def gradients() -> dict[str, Tensor]:
         model = build_model(recipe, tuple("0123456789")).eval()  # dropout has random numbers of its own

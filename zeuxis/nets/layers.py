@@ -46,7 +46,7 @@ from torch.utils.checkpoint import checkpoint
 
 from zeuxis.errors import UserError, nearest
 from zeuxis.nets.backend import own_kernels
-from zeuxis.nets.convolution import Conv, Deconv
+from zeuxis.nets.convolution import Conv, Deconv, Upsample
 from zeuxis.registry import Registry
 
 __all__ = [
@@ -340,7 +340,7 @@ class Residual(Block):
 def _up(spec: Spec, shape: Shape) -> Made:
     channels, height, width = image_shape(shape, "up")
     scale = spec.size(2)
-    return nn.Upsample(scale_factor=scale), (channels, height * scale, width * scale)
+    return Upsample(scale_factor=scale), (channels, height * scale, width * scale)
 
 
 @layer("reshape")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from zeuxis.errors import UserError, quoted
 from zeuxis.nets.context import Conditioning, Context, Embedding, as_vectors, beside
+from zeuxis.nets.convolution import Upsample
 from zeuxis.nets.layers import ACTIVATIONS, WEIGHTED, Block, Shape, embeds, make_layer, require_parameters, show
 from zeuxis.recipe import NetworkOptions
 from zeuxis.trust import NOTHING, Call, Trust
@@ -161,7 +162,7 @@ class Network(nn.Module):
     def _stack(
         self, layers: list[str], shape: Shape, symbols: Mapping[str, int], head: str
     ) -> tuple[nn.Sequential, Shape]:
-        modules = []
+        modules: list[nn.Module] = []
         for position, text in enumerate(layers, 1):
             try:
                 module, out = make_layer(text, shape, symbols, embedding=self._width, kept=self._kept)
@@ -173,6 +174,8 @@ class Network(nn.Module):
                 raise UserError(f"In {self.where}, {place}: {words}{'' if words.endswith('?') else '.'}") from None
             if position > 1 and layers[position - 2].split()[0] in OVERWRITABLE and isinstance(module, IN_PLACE):
                 module.inplace = True
+            if modules and isinstance(modules[-1], Upsample):
+                modules[-1].before(module)
             self.rows.append(row)
             modules.append(module)
             shape = out
@@ -227,7 +230,7 @@ class Network(nn.Module):
     @property
     def kept_values(self) -> int:
         """Lower bound on the values stored per image for a backward pass: outputs of layers that nothing overwrites."""
-        free = ACTIVATIONS | {"flatten"}
+        free = ACTIVATIONS | {"flatten", "up"}
         return sum(math.prod(row.output) for row in self.rows if row.layer.split(": ")[-1].split()[0] not in free)
 
     def require_output(self, shape: Shape, meaning: str) -> None:
