@@ -64,7 +64,7 @@ UPSAMPLED = [  # channels, filters, kernel, padding, scale, side
 @pytest.mark.parametrize("case", UPSAMPLED)
 def test_upsampling_and_the_convolution_after_it_are_computed_at_once(case: tuple[int, ...]) -> None:
     channels, filters, kernel, padding, scale, side = case
-    up, conv = Upsample(scale_factor=scale), Conv(channels, filters, kernel, padding=padding).double()
+    up, conv = Upsample(scale), Conv(channels, filters, kernel, padding=padding).double()
     x = torch.randn(3, channels, side, side, dtype=torch.float64, requires_grad=True)
 
     def everything() -> Tensor:
@@ -84,7 +84,7 @@ def test_upsampling_and_the_convolution_after_it_are_computed_at_once(case: tupl
 
 @pytest.mark.parametrize("after", [nn.ReLU(), Conv(2, 2, 3, stride=2), Conv(2, 2, 1)], ids=str)
 def test_upsampling_is_done_where_no_convolution_takes_it_over(after: nn.Module) -> None:
-    up, x = Upsample(scale_factor=2), torch.randn(1, 2, 3, 3)
+    up, x = Upsample(2), torch.randn(1, 2, 3, 3)
     up.before(after)
     assert up(x).shape == (1, 2, 6, 6)
 

@@ -42,7 +42,7 @@ class Conv(nn.Conv2d):
 
 
 class Upsample(nn.Upsample):
-    """Nearest-neighbour upsampling, `(B, C, H, W)` to `(B, C, S H, S W)`.
+    """Nearest-neighbour upsampling by S, `(B, C, H, W)` to `(B, C, S H, S W)`.
 
     Attributes:
         left: whether it is left to the convolution after it, where the package's own kernels are used.
@@ -50,10 +50,14 @@ class Upsample(nn.Upsample):
 
     left = False
 
+    def __init__(self, scale: int) -> None:
+        super().__init__(scale_factor=scale)
+        self.scale = scale
+
     def before(self, after: nn.Module) -> None:
         """Leaves the upsampling to the layer after it if that can compute both at once."""
         if isinstance(after, Conv) and after.stride[0] == 1 and after.kernel_size[0] > 1:
-            self.left, after.enlarges = True, int(self.scale_factor)
+            self.left, after.enlarges = True, self.scale
 
     def forward(self, x: Tensor) -> Tensor:
         return x if self.left and own_kernels(x) else super().forward(x)

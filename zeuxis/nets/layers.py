@@ -340,7 +340,7 @@ class Residual(Block):
 def _up(spec: Spec, shape: Shape) -> Made:
     channels, height, width = image_shape(shape, "up")
     scale = spec.size(2)
-    return Upsample(scale_factor=scale), (channels, height * scale, width * scale)
+    return Upsample(scale), (channels, height * scale, width * scale)
 
 
 @layer("reshape")
