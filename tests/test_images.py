@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
-from PIL import Image
+from PIL import ExifTags, Image, features
 
 import zeuxis
 from zeuxis import cli
@@ -440,9 +441,13 @@ def table(header: str = "", separator: str = ",", pairs: list[tuple[str, object]
         ("metadata.jsonl", "".join(f'{{"file_name": "{f}", "label": "{n}", "t": "\u2028"}}\n' for f, n in LABELLED)),
         ("dataset.json", json.dumps({"labels": [list(pair) for pair in LABELLED]})),
         ("dataset.json", json.dumps({"labels": dict(LABELLED)})),
+        ("labels.csv", table("file;label\n", ";").encode("utf-16")), ("kinds.tsv", table("file\tlabel\n", "\t")),
+        ("labels.txt", table(separator=" ")), ("labels.txt", table("file\tlabel\n", "\t")),
+        ("labels.json", json.dumps(dict(LABELLED))),
+        ("labels.json", json.dumps([{"file_name": f, "label": n} for f, n in LABELLED])),
     ],
 )  # fmt: skip
-def test_labels_in_a_file(tmp_path: Path, file: str, text: str) -> None:
+def test_labels_in_a_file(tmp_path: Path, file: str, text: str | bytes) -> None:
     for path in sets([name for name, _ in LABELLED], tmp_path):
         if path.is_dir():
             write(path / file, text)
@@ -485,9 +490,45 @@ def test_files_that_hold_no_labels(tmp_path: Path) -> None:
     )
     write(tmp_path / "set" / "prices.csv", "day,price,sold\n1,2,3\n")
     write(tmp_path / "set" / "dataset.json", json.dumps({"labels": None}))
+    write(tmp_path / "set" / "labels.txt", "0 cat\n1 dog\n")
+    write(tmp_path / "set" / "labels.json", json.dumps({"images": [1, 2], "categories": []}))
     dataset = read(tmp_path / "set")
     assert dataset.labels is None
-    assert "3 files are left out (it has no labels for these images)" in said(dataset)
+    assert "5 files are left out (without labels for these images)" in said(dataset)
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "pgm", "avif"])
+def test_further_kinds_of_image_files(tmp_path: Path, suffix: str) -> None:
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    (tmp_path / "set").mkdir()
+    for i in range(12):
+        kind = {"jfif": "JPEG", "pgm": "PPM", "avif": "AVIF"}[suffix]
+        Image.new("L", (24, 24), 20 * i).save(tmp_path / "set" / f"{i:02}.{suffix}", kind)
+    dataset = read(tmp_path / "set")
+    assert len(dataset.names) == 12
+    assert {note.kind for note in dataset.notes} == {"converted"}  # grey and too large
+
+
+def test_what_a_set_without_images_holds_is_named(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    for name, why in (
+        ("a.heic", "it has only a.heic"),
+        ("b.heic", "it has 2 other files, such as a.heic"),
+        ("images.zip", "it has 3 other files, such as images.zip; unpack that first"),
+    ):
+        write(tmp_path / "set" / name, "")
+        with pytest.raises(UserError, match=f"{re.escape(why)}\\.$"):
+            read(tmp_path / "set")
+
+
+def test_the_sizes_of_a_set_are_those_of_upright_images(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for i in range(4):
+        Image.new("L", (40, 24)).save(tmp_path / "set" / f"{i}.jpg", exif=exif)
+    assert SOURCES["folder"].open(DataOptions(source="folder", path=str(tmp_path / "set"))).sizes == "24x40"
 
 
 def test_labels_that_contradict_each_other(tmp_path: Path) -> None:

@@ -192,6 +192,8 @@ def test_any_text_becomes_one_part_of_a_path() -> None:
         "\udcff",
         "x" * 999,
         "é" * 999,
+        " ",
+        "\u00a0",
     ]
     parts = [path_part(text) for text in texts]
     assert all(is_name(part) and len(part.encode()) <= LONGEST for part in parts)

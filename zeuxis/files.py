@@ -375,14 +375,14 @@ def _remove_empty(folder: Path) -> None:
 
 
 def is_name(text: str) -> bool:
-    """Whether text can name a file or folder and is not a path: printable, not hidden, not empty, not too long."""
+    """Whether text can name a file or folder and is not a path: printable, not hidden, not blank, not too long."""
     return not name_fault(text)
 
 
 def name_fault(text: str) -> str:
     """Returns why text cannot name a file or folder, in words such as "it has a slash"; empty if it can."""
-    if not text:
-        return "it is empty"
+    if not text.strip():
+        return "it is blank" if text else "it is empty"
     if {"/", "\\"} & set(text):
         return "it has a slash"
     if text.startswith("."):
@@ -402,8 +402,10 @@ def path_part(text: str) -> str:
     name = "".join(
         c if c.isprintable() and c not in FORBIDDEN else quote(c.encode("utf-8", "surrogatepass"), "") for c in text
     )
-    if not name or name[0] == ".":
-        name = f"%2E{name[1:]}" if name else "%"
+    if not name.strip():
+        name = quote(name) or "%"
+    if name[0] == ".":
+        name = f"%2E{name[1:]}"
     name = allowed_name(name)
     if len(name.encode()) <= LONGEST:
         return name

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, features
 
 from zeuxis.data.notes import Note, of_left_out
 from zeuxis.errors import UserError
@@ -32,6 +32,7 @@ from zeuxis.system import VIRTUAL_FOLDERS
 
 __all__ = [
     "CHANGES",
+    "FORMATS_IN_WORDS",
     "SIZE",
     "Archive",
     "Survey",
@@ -45,9 +46,13 @@ __all__ = [
     "transparent",
 ]
 
-# Formats that Pillow may try, whatever a file's suffix is: it would pass an EPS to Ghostscript.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+# Formats that Pillow may try, whatever a file's suffix is: it would pass an EPS to Ghostscript. Not all have AVIF.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", *(("AVIF",) if features.check("avif") else ()))
+SUFFIXES = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
+    *((".avif",) if "AVIF" in FORMATS else ()),
+}  # fmt: skip
+FORMATS_IN_WORDS = f"JPEG, PNG, WebP, {'AVIF, ' if 'AVIF' in FORMATS else ''}GIF, BMP, TIFF or PNM"
 # Larger images are refused before they are decoded: 64 million pixels are 192 MB in colour, far more than any
 # photograph used as a training image, and a small file can claim many more.
 MAX_PIXELS = 64_000_000
@@ -326,12 +331,19 @@ def surveyed(read: Callable[[int], bytes], total: int, count: int = 48) -> Surve
             try:
                 with _opened(read(i)) as image:
                     modes.add(image.mode)
-                    sizes.append(image.size)
+                    sizes.append(_upright_size(image))
                     clear = clear or (_may_be_clear(image) and transparent(image.convert("RGBA")))
             except Exception:  # noqa: BLE001 - decoders raise anything; the file is reported when it is decoded
                 continue
     side = int(np.median([min(size) for size in sizes])) if sizes else 0
     return Survey(1 if modes and modes <= GREY else 3, size_words(set(sizes)), side, clear, total > count)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Returns the size `(W, H)` that an image has once it is turned upright, as its header says."""
+    says = "exif" in image.info or image.format == "TIFF"
+    turned = says and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    return image.size[::-1] if turned else image.size
 
 
 def size_words(sizes: set[tuple[int, int]]) -> str:

@@ -1,7 +1,9 @@
 """Labels in a file beside the images: a CSV, or the formats of Hugging Face's image folders and StyleGAN's sets.
 
-A CSV has a file and a class in each row, with or without a header. `metadata.csv` and `metadata.jsonl` have a column
-`file_name` and one called label, or similar. `dataset.json` is `{"labels": [["00000/img00000000.png", 3], ...]}`.
+A CSV or TSV has a file and a class in each row, with or without a header, and so has `labels.txt`, with a blank between
+them. `metadata.csv` and `metadata.jsonl` have a column `file_name` and one called label, or similar. `dataset.json` is
+`{"labels": [["00000/img00000000.png", 3], ...]}`; `labels.json` may also be `{"a.png": "cat", ...}`, or a list of
+objects.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import io
 import json
 import math
 import posixpath
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +27,9 @@ __all__ = ["Labels", "class_name", "in_order", "label_of", "read_labels", "read_
 
 # Files used only for labels or captions; other CSVs may contain anything.
 OWN = {"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv"}
+# Others that are tried: they may also hold the names of classes alone.
+TRIED = {"labels.txt", "labels.json"}
+TABLES = (".csv", ".tsv")
 FILE_COLUMNS = ("file_name", "filename", "file", "image", "path", "image_path", "image_name", "name", "img", "id")
 LABEL_COLUMNS = ("label", "class", "labels", "class_name", "label_name", "category", "target", "classes")
 Rows = list[tuple[str, str]]
@@ -55,7 +61,9 @@ def read_labels(archive: Archive, folders: Sequence[str]) -> Labels | None:
     Raises:
         UserError: if a file cannot be read or names none of the images, or if two sources contradict each other.
     """
-    candidates = [n for n in archive.others if posixpath.basename(n).lower() in OWN or n.lower().endswith(".csv")]
+    candidates = [
+        n for n in archive.others if posixpath.basename(n).lower() in OWN | TRIED or n.lower().endswith(TABLES)
+    ]
     if not candidates:
         return None
     places = _Places([readable(name) for name in archive.names])
@@ -67,9 +75,12 @@ def read_labels(archive: Archive, folders: Sequence[str]) -> Labels | None:
         folder = readable(posixpath.dirname(file))
         placed = [(places.find(name, folder), name, label) for name, label in rows]
         missing = [name for place, name, _ in placed if place is None]
-        if len(missing) == len(placed):
-            if not rows or posixpath.basename(file).lower() not in OWN:
-                archive.left_out[readable(file)] = "it has no labels for these images"
+        base = posixpath.basename(file).lower()
+        # Of numbered images, a list of numbered classes would label the first few.
+        few = base in TRIED and 2 * (len(placed) - len(missing)) < len(archive.names)
+        if len(missing) == len(placed) or few:
+            if not rows or base not in OWN:
+                archive.left_out[readable(file)] = "without labels for these images"
                 continue
             raise UserError(
                 f"None of the {len(rows)} rows of {where} names one of these images; the first names '{rows[0][0]}'."
@@ -114,7 +125,7 @@ def read_numbers(archive: Archive) -> dict[str, np.ndarray]:
     places = _Places([readable(name) for name in archive.names])
     columns: dict[str, np.ndarray] = {}
     for file in archive.others:
-        if not file.lower().endswith((".csv", ".jsonl")):
+        if not file.lower().endswith((*TABLES, ".jsonl")):
             continue
         where = f"{archive.path}/{readable(file)}"
         table = _table(file, _text(archive, file, where), where)
@@ -165,7 +176,8 @@ class _Places:
 
 def _text(archive: Archive, file: str, where: str) -> str:
     try:
-        return archive.bytes(file).decode("utf-8-sig")
+        content = archive.bytes(file)
+        return content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
     except (OSError, ValueError) as error:
         raise UserError(f"{where} cannot be read as text in UTF-8: {error}.") from error
 
@@ -175,11 +187,16 @@ def _rows(file: str, text: str, where: str, places: _Places) -> Rows:
     try:
         if file.lower().endswith(".json"):
             tree = json.loads(text)
-            labels = (tree.get("labels") if isinstance(tree, dict) else None) or []
+            tried = posixpath.basename(file).lower() in TRIED
+            labels = (tree.get("labels", tree if tried else None) if isinstance(tree, dict) else tree) or []
+            if tried and isinstance(labels, list) and all(isinstance(record, dict) for record in labels):
+                return _columns(_of_objects(labels), places)
             pairs = list(labels.items()) if isinstance(labels, dict) else labels
             if not isinstance(pairs, list) or not all(
                 isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
             ):
+                if tried:
+                    return []
                 raise UserError(f'{where} should hold pairs of a file and a label, as {{"labels": [["a.png", 3]]}}.')
             return [(str(name), class_name(label)) for name, label in pairs if not isinstance(label, list | dict)]
     except RecursionError as error:
@@ -193,14 +210,20 @@ def _table(file: str, text: str, where: str) -> list[list[str]]:
     """Returns the rows of a CSV, or of a JSON Lines file below a row of its keys."""
     try:
         if file.lower().endswith(".jsonl"):
-            lines = _objects(text, where)
-            names = list(dict.fromkeys(str(key) for line in lines for key in line))
-            return [names, *([class_name(line.get(name)) for name in names] for line in lines)]
+            return _of_objects(_objects(text, where))
         first = text.partition("\n")[0]
         delimiter = max(",;\t", key=first.count)
+        if file.lower().endswith(".txt") and delimiter not in first:
+            return [line.rsplit(maxsplit=1) for line in text.splitlines() if line.strip()]
         return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
     except csv.Error as error:
         raise UserError(f"{where} is not valid CSV: {error}.") from error
+
+
+def _of_objects(objects: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Returns JSON objects as rows, below a row of their keys."""
+    names = list(dict.fromkeys(str(key) for record in objects for key in record))
+    return [names, *([class_name(record.get(name)) for name in names] for record in objects)]
 
 
 def _objects(text: str, where: str) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from zeuxis.data.batches import scaled
 from zeuxis.data.cache import Prepared, prepare, reason, tell
-from zeuxis.data.files import MAX_BYTES, decode, readable
+from zeuxis.data.files import FORMATS_IN_WORDS, MAX_BYTES, decode, readable
 from zeuxis.data.notes import Note, Tally
 from zeuxis.data.registry import SOURCES
 from zeuxis.errors import UserError
@@ -76,7 +76,7 @@ def sent_picture(content: bytes, options: DataOptions, name: str = "This file") 
     try:
         return prepared_picture(content, options)
     except Exception as error:  # decoders raise anything
-        raise UserError(f"{name} is not an image that can be read (JPEG, PNG, WebP, GIF, BMP or TIFF).") from error
+        raise UserError(f"{name} is not an image that can be read ({FORMATS_IN_WORDS}).") from error
 
 
 def as_arrays(pictures: Sequence[Prepared], options: DataOptions) -> np.ndarray:
