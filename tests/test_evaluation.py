@@ -372,6 +372,16 @@ def test_multiply_adds_are_those_of_the_layers(tmp_path: Path) -> None:
     assert training_multiply_adds(run) == judging + fooling + generator + fooling
 
 
+def test_multiply_adds_do_not_depend_on_the_kernels(tmp_path: Path) -> None:
+    """On a CPU, `up` and the convolution after it are computed at once, with fewer."""
+    settings = {
+        "data.size": 8, "model.latent": 5,
+        "networks.generator.layers": ["dense 32", "reshape 2x4x4", "up 2", "conv 3 k5", "conv 1 k3", "tanh"],
+    }  # fmt: skip
+    run = zeuxis.train("digits-gan", steps=1, settings=settings, runs=tmp_path, progress=False)
+    assert sampling_multiply_adds(run) == 5 * 32 + 64 * (2 * 3 * 25 + 3 * 9)
+
+
 def test_the_cost_of_every_kind_of_model_can_be_counted(trained: dict[str, Run]) -> None:
     for run in trained.values():
         found = costs(Material(run))

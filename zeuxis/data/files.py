@@ -37,6 +37,7 @@ __all__ = [
     "Archive",
     "Survey",
     "decode",
+    "is_packed",
     "limits",
     "path_parts",
     "readable",
@@ -193,7 +194,8 @@ class Archive:
             self._local.zip = zipfile.ZipFile(self.path)
         # Each of these can come from a damaged list of entries.
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error, EOFError) as error:
-            raise UserError(f"{self.path} is neither a folder nor a readable zip file ({error}).") from error
+            right = "; unpack it first" if is_packed(self.path.name) and self.path.suffix.lower() != ".zip" else ""
+            raise UserError(f"{self.path} is neither a folder nor a readable zip file ({error}){right}.") from error
         infos = self._local.zip.infolist()
         _require_few(self.path, len(infos))
         if any(info.flag_bits & 1 for info in infos):
@@ -309,6 +311,11 @@ def _above(names: list[str]) -> set[str]:
 
 def _hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in path_parts(name))
+
+
+def is_packed(name: str) -> bool:
+    """Returns whether a file's name is that of an archive, which may hold images."""
+    return name.lower().endswith((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"))
 
 
 def _is_image(name: str) -> bool:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import numpy as np
 
 from zeuxis.data.arrays import ARRAYS, arrays
-from zeuxis.data.files import FORMATS_IN_WORDS, Archive, path_parts, readable
+from zeuxis.data.files import FORMATS_IN_WORDS, Archive, is_packed, path_parts, readable
 from zeuxis.data.labels import read_labels, read_numbers
 from zeuxis.data.registry import Collection, locate, source
 from zeuxis.errors import UserError
 from zeuxis.recipe import DataOptions
 
-# Files that may hold the images of a folder or zip that has none.
-PACKED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 _SPLITS = {"train": 0, "training": 0, "test": 1, "val": 1, "valid": 1, "validation": 1}
 Parts = list[tuple[str, ...]]
 
@@ -29,7 +27,7 @@ def folder(options: DataOptions) -> Collection:
         return arrays(path)
     archive = Archive(path)
     if not archive.names:
-        packed = [name for name in archive.others if name.lower().endswith(PACKED)]
+        packed = [name for name in archive.others if is_packed(name)]
         count, first = len(archive.others), readable(next(iter([*packed, *archive.others]), ""))
         hint = f"; it has {count} other files, such as {first}" if count > 1 else f"; it has only {first}" * count
         inner = "; unpack that first" if packed else ""
