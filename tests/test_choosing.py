@@ -33,7 +33,12 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_recipe_follows_from_images_and_time(photographs: Path) -> None:
     recipe, words = choose_recipe(choose(photographs))
-    assert recipe.model.name == "conditional-flow" and recipe.data.size == (32, 32) and recipe.data.flip
+    assert (
+        recipe.model.name == "conditional-flow"
+        and recipe.model.options["guidance"] == 1.5
+        and recipe.data.size == (32, 32)
+        and recipe.data.flip
+    )
     assert recipe.training.minutes == 30 and "60 images of 90x70 pixels, in colour, in 2 classes" in words
     assert (
         "32x32 pixels (the time allows no more; 64 from 60 minutes on), for 30 minutes (--minutes changes that)"

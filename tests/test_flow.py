@@ -160,6 +160,8 @@ def test_guidance_follows_the_difference_of_the_two_velocities() -> None:
     torch.testing.assert_close(model.guided(condition)(x, time), free + 3 * (asked - free), atol=1e-4, rtol=1e-4)
     plain = make("conditional-flow")
     torch.testing.assert_close(plain.guided(condition)(x, time), asked, atol=1e-5, rtol=1e-5)
+    densities = [m.log_density(x, torch.Generator().manual_seed(0), condition) for m in (model, plain)]
+    torch.testing.assert_close(*densities, msg="the density is that of what was learned")
 
 
 def test_a_trained_run_samples_with_other_options(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def choose_recipe(
         "data": options.model_dump() | {
             "channels": collection.channels, "range": "-1..1", "convert": True, "flip": flips,
         } | named | {"size": chosen.setting},
-        "model": {"name": "conditional-flow" if conditional else "flow"},
+        "model": {"name": "conditional-flow", "guidance": 1.5} if conditional else {"name": "flow"},
         "networks": {"velocity": {"init": "he", "layers": velocity_layers(chosen)}},
         "training": {
             "minutes": time, "batch_size": 64, "ema": 0.998, "snapshot_every": _every(time / 12),

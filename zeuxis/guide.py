@@ -76,7 +76,8 @@ STARTS = (
     (
         "Start here: faces and other photographs",
         "For photographs at 64 pixels; give a CPU an hour or more. Your own: --data PATH --size 64, 96 or 128. The "
-        "flow takes two steps: `modern-ae-64` first, whose images and size it keeps, then `modern-latent-flow-64`.",
+        "latent flow takes two steps: `modern-ae-64` first, whose images and size it keeps, then "
+        "`modern-latent-flow-64`.",
     ),
 )
 

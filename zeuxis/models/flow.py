@@ -119,9 +119,13 @@ class FlowMatching(Model):
         """Returns the velocity `(B, *)` at positions `(B, *)` and times `(B, 1)` in 0..1."""
         return self.net("velocity")(x, time=time, condition=condition).value
 
+    def learned(self, condition: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
+        """Returns the velocity as it was learned, as a function of position and time."""
+        return self.velocity
+
     def guided(self, condition: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
         """Returns the velocity that samples follow, as a function of position and time."""
-        return self.velocity
+        return self.learned(condition)
 
     def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, math.prod(self.path_shape), generator=generator, device=generator.device)
@@ -176,7 +180,7 @@ class Flow(FlowMatching):
 
     @torch.no_grad()
     def log_density(self, images: Tensor, generator: torch.Generator, condition: Tensor | None = None) -> Tensor:
-        """Returns an estimate of log p(x), `(B,)` in nats, by Hutchinson's estimator along midpoint steps.
+        """Returns an estimate of log p(x), `(B,)` in nats, by Hutchinson's estimator along midpoint steps, unguided.
 
         The steps are shorter the nearer they are to the image, where flat regions make the flow change fastest.
 
@@ -185,7 +189,7 @@ class Flow(FlowMatching):
             generator: samples the signs, on the CPU.
             condition: `(B, K)`, of a conditional model.
         """
-        follow, x = self.guided(condition), images
+        follow, x = self.learned(condition), images
         divergence = torch.zeros(len(x), device=x.device)
         places = (1 - torch.linspace(1, 0, DENSITY_STEPS + 1) ** 2).tolist()
         signs = (torch.randint(2, x.shape, generator=generator) * 2.0 - 1).to(x.device)
@@ -221,16 +225,19 @@ class Guided(FlowMatching):
         shown: Tensor = uniform >= self.options.drop_condition
         return self._marked(condition) * shown
 
-    def guided(self, condition: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
+    def learned(self, condition: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
         assert condition is not None, "a conditional model needs a condition"
-        marked, weight = self._marked(condition), self.options.guidance
+        marked = self._marked(condition)
+        return lambda x, time: self.velocity(x, time, marked)
+
+    def guided(self, condition: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
+        conditional, weight = self.learned(condition), self.options.guidance
+        if weight == 1:
+            return conditional
 
         def follow(x: Tensor, time: Tensor) -> Tensor:
-            conditional = self.velocity(x, time, marked)
-            if weight == 1:
-                return conditional
-            unconditional = self.velocity(x, time, torch.zeros_like(marked))
-            return torch.lerp(unconditional, conditional, weight)
+            unconditional = self.velocity(x, time, x.new_zeros(len(x), self.conditioning_size))
+            return torch.lerp(unconditional, conditional(x, time), weight)
 
         return follow
 
