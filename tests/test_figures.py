@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,7 +18,7 @@ from zeuxis.figures.codes import sweep
 from zeuxis.figures.export import save_images, whole_rows
 from zeuxis.figures.prior import aggregate_posterior
 from zeuxis.figures.side_by_side import side_by_side
-from zeuxis.figures.style import fitting
+from zeuxis.figures.style import STYLE, fitting
 from zeuxis.latent import attribute_direction
 from zeuxis.run import Run
 
@@ -260,3 +261,24 @@ def test_runs_side_by_side(trained: dict[str, Run], more: dict[str, Run], tmp_pa
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (16, 4), (32, 8), (40, 8), (64, 8), (13, 4), (100, 10)])
 def test_a_grid_has_whole_rows_where_it_can(count: int, columns: int) -> None:
     assert whole_rows(count) == columns
+
+
+def test_names_are_never_read_as_mathematics(tmp_path: Path) -> None:
+    """Classes and folders may have any name; matplotlib leaves labels that begin with _ out of legends."""
+    run = zeuxis.train("digits-vae", data=odd_classes(tmp_path / "$_$"), steps=1, runs=tmp_path, progress=False)
+    paths = draw_all(run, only=["latents", "samples"], progress=False)
+    assert all(path.stat().st_size > 0 for path in paths.values())
+    with mpl.rc_context(STYLE):
+        drawn = next(kind for kind in kinds() if kind.name == "latents").draw(run)
+    legend = drawn.axes[0].get_legend()
+    assert legend is not None and {text.get_text() for text in legend.get_texts()} == {"$_$", "_noise_"}
+
+
+def odd_classes(path: Path) -> Path:
+    """Noise in two classes with names that mean something to a library."""
+    generator = np.random.default_rng(0)
+    for name in ("$_$", "_noise_"):
+        (path / name).mkdir(parents=True)
+        for i in range(20):
+            Image.fromarray(generator.integers(0, 255, (16, 16), dtype=np.uint8)).save(path / name / f"{i}.png")
+    return path

@@ -174,3 +174,12 @@ def test_a_pruned_run_is_small_samples_the_same_and_cannot_be_resumed(runs: Path
         resume(runs / "a-vae", {"training.steps": 9}, visible=False)
     assert "nothing to free" in call(runs, "prune", "a-vae").output
     assert "can no longer be resumed" in call(runs, "prune", "b-gan").output
+
+
+def test_files_may_vanish_while_a_list_is_made(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a training's temporary files and old checkpoints do."""
+    gone = runs / "a-vae" / "checkpoints" / "gone.safetensors"
+    before = {entry.name: entry.bytes for entry in entries(runs)}
+    rglob = Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda self, pattern: [*rglob(self, pattern), gone])
+    assert {entry.name: entry.bytes for entry in entries(runs)} == before

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -133,7 +134,7 @@ def entry(folder: Path) -> Entry:
     more: dict[str, Any] = {
         "star": notes.get("star") is True, "note": str(notes.get("note", "")),
         "bytes": stores.bytes_elsewhere(folder)
-        + sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()),
+        + sum(map(_size, folder.rglob("*"))),
     }  # fmt: skip
     try:
         recipe = run_recipe(folder)
@@ -151,6 +152,15 @@ def entry(folder: Path) -> Entry:
         distance if distance is not None else _newest(lines, "test/fid"), _newest(lines, "test/mse"),
         str(_json(folder / "environment.json").get("started", ""))[:16].replace("T", " "), **more,
     )  # fmt: skip
+
+
+def _size(path: Path) -> int:
+    """The bytes of a file; 0 for all else, and for a file that was there a moment ago, as in a training."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def _evaluated(folder: Path, header: Callable[[], dict[str, Any]]) -> float | None:

@@ -60,7 +60,7 @@ class Watched:
         before = self._curves.last.get("step")
         self._curves.read()
         last = self._curves.last
-        if last.get("step") == before:
+        if not last or last.get("step") == before:
             return False
         seconds = last["seconds"]
         self._seen = [seen for seen in self._seen if seconds - WINDOW <= seen[0] < seconds]

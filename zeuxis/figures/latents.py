@@ -6,6 +6,7 @@ Two dimensions are drawn as they are; more are laid out by t-SNE (L. van der Maa
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from zeuxis.errors import UserError
@@ -49,18 +50,19 @@ def latents(run: Run, points: int = TSNE_POINTS, attribute: str = "") -> Figure:
     if labels is None:
         ax.scatter(places[:, 0], places[:, 1], s=11, color=LINES[0], alpha=0.75, lw=0)
     else:
-        for index, name in enumerate(names):
+        marks: list[Artist] = []
+        for index in range(len(names)):
             of_class = places[labels == index]
-            ax.scatter(
-                of_class[:, 0],
-                of_class[:, 1],
-                s=11,
-                color=CLASSES[index % len(CLASSES)],
-                alpha=0.75,
-                lw=0,
-                label=fitting(name, 18, 2),
-            )
-        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2.2, handletextpad=0.2)
+            colour = CLASSES[index % len(CLASSES)]
+            marks.append(ax.scatter(of_class[:, 0], of_class[:, 1], s=11, color=colour, alpha=0.75, lw=0))
+        ax.legend(
+            handles=marks,
+            labels=[fitting(name, 18, 2) for name in names],
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            markerscale=2.2,
+            handletextpad=0.2,
+        )
     ax.set_aspect("equal", adjustable="box")
     if is_plane:
         ax.set_xlabel("first latent")

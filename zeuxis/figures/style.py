@@ -49,6 +49,7 @@ CLASSES = (
 )  # fmt: skip
 
 STYLE: dict[Any, Any] = {
+    "text.parse_math": False,  # names may hold a $
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,

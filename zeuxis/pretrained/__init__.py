@@ -68,6 +68,10 @@ def unpack(name: str, runs: Path, *, copies: bool = True) -> Path:
         make_folder(runs)
         with unfinished(runs) as aside:
             copytree(packaged, aside / name)
-            (aside / name).rename(folder)
+            try:
+                (aside / name).rename(folder)
+            except OSError:
+                if not folder.is_dir():  # another process made it just now
+                    raise
         say(f"{PREFIX}{name} is now the run {folder}.")
     return folder

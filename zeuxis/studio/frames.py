@@ -114,7 +114,7 @@ class _Conversation:
                 self.explorer = await self.studio.models.do(urgency, self.studio.explorer, self.name)
                 self.opened = time.monotonic()
             explorer = self.explorer
-            if header.get("do") == "map" and not explorer.mapped:
+            if header.get("do") in ("map", "point") and not explorer.mapped:
                 await self._prepare(explorer.encoding())
             if header.get("do") == "directions" and not explorer.studied:
                 await self._prepare(explorer.sampling())

@@ -13,12 +13,12 @@ from __future__ import annotations
 import hashlib
 import html
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from secrets import compare_digest
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Guard", "names_of"]
@@ -125,11 +125,8 @@ class Guard:
         return site in ("same-origin", "none") or headers.get("sec-fetch-mode") == "navigate"
 
     def _presented(self, headers: Headers) -> str:
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
-        except CookieError:
-            return ""
-        return cookie.value if cookie else ""
+        # Browsers send the cookies of all ports of a host, and Python's own parser stops at the first that it dislikes.
+        return cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
 
     @staticmethod
     def _is(given: str, expected: str) -> bool:

@@ -110,10 +110,11 @@ def prepare(
     questions: list[Question] = []
     for run in runs:
         made_count = count if twins else count // 2
-        made = to_bytes(_made(run, made_count, random))
         indices = run.choose_images("test")
         if len(indices) < made_count:
             indices = np.concatenate([indices, run.choose_images("train")])
+        made_count = min(made_count, len(indices))
+        made = to_bytes(_made(run, made_count, random))
         real = to_bytes(run.images(random.permutation(indices)[:made_count]))
         for one, other in zip(made, real, strict=True):
             if twins:

@@ -78,9 +78,8 @@ def register(studio: Studio) -> None:
                 Tag("p", "Looking at the images…", class_="muted")
             found, failure = None, None
             try:
-                if view.source == OWN:
-                    require_allowed(view.place.strip(), studio)
-                found = await background.io_bound(studio.sheet, data())
+                place = allowed(view.place.strip(), studio) if view.source == OWN else data()
+                found = await background.io_bound(studio.sheet, place)
             except UserError as error:
                 failure = error
             if mine != view.looks:  # other images have been chosen meanwhile
@@ -232,8 +231,12 @@ def register(studio: Studio) -> None:
         ui.timer(0.05, look, once=True)
 
 
-def require_allowed(place: str, studio: Studio) -> None:
-    """Raises a `UserError` for a path outside the folders that the studio may read images from."""
+def allowed(place: str, studio: Studio) -> str:
+    """Returns the whole path of a place, relative to the data directory.
+
+    Raises:
+        UserError: if it is outside the folders that the studio may read images from.
+    """
     if not place:
         raise UserError("Name a folder, a zip or a file of arrays on this machine, or drop images here.")
     try:
@@ -246,6 +249,7 @@ def require_allowed(place: str, studio: Studio) -> None:
         raise UserError(
             f"The studio reads images below {shown}, and {real} is not. Start it with --images FOLDER to read there."
         )
+    return str(real)
 
 
 def prepared(view: Choices, studio: Studio, data: str) -> str:
@@ -255,7 +259,7 @@ def prepared(view: Choices, studio: Studio, data: str) -> str:
         UserError: if it cannot be started.
     """
     if view.source == OWN:
-        require_allowed(data, studio)
+        data = allowed(data, studio)
     if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", view.amount) or not float(view.amount):
         raise UserError(f"How long is a number above 0, such as 10, not '{view.amount}'.")
     arguments = ["train", *([view.recipe] if view.recipe else []), "--data", data, f"--{view.unit}", view.amount]
