@@ -41,6 +41,8 @@ VAES_ALONE = {"pythae"}
 ON_GPU = ("torch", "torch-compiled")
 PRECISIONS = ("float32", "bfloat16")
 WARM, ROUNDS, SECONDS = 3, 5, 3.0
+# The largest ratio that a chart shows on a linear scale.
+WIDEST = 10
 
 
 def described(name: str, images: Path, device: str = "cpu", settings: Sequence[str] = ()) -> dict[str, Any]:
@@ -132,6 +134,10 @@ def chart(rows: list[dict[str, Any]], hardware: str) -> Figure:
         ax.barh(0, 0, color=LINES[i], label=f"against {peer}")
     ax.plot([], [], color=INK, lw=2, label="ours in float32")
     ax.axvline(1, color=INK, lw=0.8, ls=":")
+    if max(row["ratio"] for row in rows) > WIDEST:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.set_xlim(0.5, 4 * max(row["ratio"] for row in rows))
     ax.set_yticks(range(len(recipes)), recipes)
     ax.invert_yaxis()
     ax.margins(x=0.25)

@@ -20,7 +20,7 @@ from zeuxis.evaluation.evaluate import applicable, evaluate
 from zeuxis.evaluation.judge import RandomFeatures
 from zeuxis.figures import draw_all
 from zeuxis.models import Iteration, build_model
-from zeuxis.models.conditions import of_attributes, of_classes, of_two
+from zeuxis.models.conditions import of_attributes, of_classes, of_numbers, of_two
 from zeuxis.recipe import DataOptions, load_recipe
 from zeuxis.run import Run
 
@@ -242,3 +242,16 @@ def test_numbers_that_do_not_fit_are_named(
     chosen = {"data.convert": True, "data.channels": 1} | settings
     with pytest.raises(UserError, match=words):
         zeuxis.train(recipe, steps=1, settings=chosen, runs=tmp_path, progress=False)
+
+
+def test_names_with_accents_and_equals_signs_can_be_asked_for() -> None:
+    names = ("e\u0301te\u0301", "a=b")
+    both = of_attributes(names)
+    assert both.classes[both.index("\u00e9t\u00e9=1")] == both.classes[both.index("e\u0301te\u0301=1")]
+    assert both.vectors[both.index("a=b=1, \u00e9t\u00e9=0")].tolist() == [0, 1]
+    assert all(both.index(name) == i for i, name in enumerate(both.classes)), "each by its own name"
+    with pytest.raises(UserError, match="no attribute 'c'"):
+        both.index("c=1")
+    numbers = of_numbers(names, ((100_000.0, 2.0), (0.0, 1.0)))
+    asked = numbers.vectors_of(["\u00e9t\u00e9=100001,a=b=0.5"])
+    assert asked.tolist() == [[0.5, 0.5]] and "=100001," in numbers.name_of(asked[0])

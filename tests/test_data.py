@@ -155,6 +155,9 @@ def test_choose(tmp_path: Path) -> None:
     assert choose("mnist") == {"data.source": "mnist", "data.path": ""}
     (tmp_path / "data" / "mine").mkdir(parents=True)
     assert choose("mine") == {"data.source": "folder", "data.path": str(tmp_path / "data" / "mine")}
+    assert choose("shards") == {"data.source": "shards", "data.path": ""}
+    (tmp_path / "data" / "shards").mkdir()
+    assert choose("shards")["data.path"] == str(tmp_path / "data" / "shards"), "the source needs a path, and here it is"
     with pytest.raises(UserError, match="neither a data source nor a folder"):
         choose("yours")
     assert set(SOURCES) >= {"celeba", "digits", "fashion-mnist", "folder", "mnist"}

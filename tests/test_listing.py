@@ -155,6 +155,8 @@ def test_a_run_is_renamed_and_opens(runs: Path) -> None:
 
 def test_removing_asks_first_and_spares_what_is_trained(runs: Path) -> None:
     assert isinstance(call(runs, "rm", "a-vae", answer="n\n").exception, UserError)
+    nobody = call(runs, "rm", "a-vae", answer="").exception
+    assert isinstance(nobody, UserError) and "--yes" in str(nobody) and (runs / "a-vae").is_dir()
     with locked(runs / "b-gan"):
         assert isinstance(call(runs, "rm", "a-vae", "b-gan", "--yes").exception, UserError)
     assert {e.name for e in entries(runs)} == {"a-vae", "b-gan"}

@@ -85,6 +85,9 @@ def test_a_claim_is_held_against_the_measurements(first: Value | None, second: V
     answer = _answer(claim, values)
     assert answer.verdict == verdict
     assert not first or answer.why.endswith(", by a") == (first.features == second.features == "a")
+    early = _answer(claim, values, {"b"})
+    assert early.verdict == "open"
+    assert (verdict == "open") or early.why.endswith("it is too early to say: b had few steps")
 
 
 def test_a_report_is_reproduced(tmp_path: Path) -> None:
@@ -94,7 +97,7 @@ def test_a_report_is_reproduced(tmp_path: Path) -> None:
     page = reproduce(str(plan), out, minutes=0.02, samples=100, progress=False)
     text = page.read_text("utf-8")
     assert page == out / "tiny.html" and text.count("<img") == 3, "the manifold needs two latents, and is left out"
-    assert "<b>confirmed</b>" in text and "vae/kl of larger" in text and "epochs (the report: 60)</b>" in text
+    assert "<b>confirmed</b>" in text and "vae/kl of larger" in text and "epochs (the report: 60 epochs)</b>" in text
     before = (out / "larger" / "journal.jsonl").read_bytes()
     again = CliRunner().invoke(
         app, ["reproduce", str(plan), "--minutes", "0.02", "--samples", "100", "--out", str(out)]

@@ -288,6 +288,9 @@ def test_curves_are_read_on_from_where_they_ended(tmp_path: Path) -> None:
     path.write_text(line(1))
     curves.read()
     assert curves.curve("g/loss") == [[1, 0.5]]
+    path.write_text(line(5) + line(6))
+    curves.read()
+    assert curves.curve("g/loss") == [[5, 2.5], [6, 3.0]], "another run's, with the same inode and longer"
 
 
 def test_thinned_curves_keep_their_peaks() -> None:

@@ -338,6 +338,7 @@ def test_names_and_files_of_others_are_not_given(tab: Page, studio: Served) -> N
         "/picture/strip/..", "/picture/strip/%2e%2e", "/picture/figure/..%2f..%2fetc/passwd",
         f"/picture/snapshot/{VAE}/..%2frecipe.toml", f"/picture/figure/{VAE}/%2e%2e%2frecipe.toml",
         "/file/report/%2fetc", "/studio/../server.py", "/studio/%2e%2e/server.py", "/picture/sheet/..%2f..%2fx",
+        "/picture/sheet/" + 5000 * "x",
     ):  # fmt: skip
         answer = tab.context.request.get(f"{studio.home}{path}")
         assert answer.status in (400, 404), path

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,8 +102,9 @@ def train(
     overrides = dict(settings or {})
     if data is not None:
         overrides |= choose(data)
-    given = {"epochs": epochs, "steps": steps, "minutes": minutes, "seed": seed}
-    overrides |= {f"training.{key}": value for key, value in given.items() if value is not None}
+    overrides |= _budget(epochs, steps, minutes)
+    if seed is not None:
+        overrides["training.seed"] = seed
     chosen = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugins)
     chosen = resized(chosen, size) if size is not None else chosen
     origin = find_run(from_run, runs_dir(runs)).path if from_run is not None else None
@@ -111,6 +112,12 @@ def train(
         tracked(chosen, track), runs_dir(runs), name=name, visible=progress, callbacks=callbacks, from_run=origin
     )
     return Run(folder, trust=chosen.trust)
+
+
+def _budget(epochs: float | None, steps: int | None, minutes: float | None) -> dict[str, float]:
+    """Returns the settings of a budget that is given in one of three ways."""
+    given = {"epochs": epochs, "steps": steps, "minutes": minutes}
+    return {f"training.{key}": value for key, value in given.items() if value is not None}
 
 
 def load(path: str | Path, *, trust: bool = False) -> Run:
@@ -254,8 +261,7 @@ def resume(
     from zeuxis.training import resume as go_on
 
     opened = _opened(run, trust)
-    given = {"epochs": epochs, "steps": steps, "minutes": minutes}
-    changes = dict(settings or {}) | {f"training.{key}": value for key, value in given.items() if value is not None}
+    changes = dict(settings or {}) | _budget(epochs, steps, minutes)
     go_on(opened.path, changes, trust=opened.trust, visible=progress, callbacks=callbacks)
     return Run(opened.path, trust=opened.trust)
 
@@ -278,11 +284,20 @@ def sweep(
     over: Mapping[str, Sequence[Any]] | Sequence[str],
     out: str | Path | None = None,
     *,
+    epochs: float | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
     settings: Mapping[str, Any] | None = None,
+    search: Literal["grid", "random", "tpe"] = "grid",
+    trials: int = 12,
+    shown: Sequence[str] = (),
+    samples: int = 2000,
+    prune: str = "",
+    storage: str = "",
     jobs: int | None = None,
     on: str = "local",
     trust: bool = False,
-    **options: Any,
+    progress: bool = True,
 ) -> Comparison:
     """Trains a recipe over settings, measures each run, and returns the report and its table.
 
@@ -290,25 +305,37 @@ def sweep(
         recipe: a recipe's name, or the path of a TOML file.
         over: values by dotted key, or texts such as `"model.latent=2,8"` or `"model.kl_weight=0.1..10"`.
         out: folder of runs and report; else `sweep-RECIPE` in the folder of runs.
-        settings: recipe settings of all runs.
+        epochs: of each training, or its `steps` or `minutes`, as of `train`.
+        steps: of each training.
+        minutes: of each training.
+        settings: further recipe settings of all runs.
+        search: every combination, random samples, or samples where earlier ones did well by the second of `shown`.
+        trials: number of trainings, for a random or tpe search.
+        shown: two measures that the report draws against each other; by default as of `zeuxis sweep`.
+        samples: images that each run generates for the measures.
+        prune: `asha` or `hyperband`, by which trainings end early that do worse than others; none if empty.
+        storage: a database's address or a file where Optuna keeps such a search.
         jobs: trainings at once, each in a process of its own with an equal share of the cores; by default one, or as
             many as the cluster holds.
         on: where they train: `local`, this machine; `ray` or `ray:HOST:PORT`, a Ray cluster.
         trust: as of `load`.
-        options: `search`, `trials`, `prune`, `storage`, `shown`, `samples` and `progress` of `zeuxis.study.sweep`.
+        progress: show progress.
     """
     from zeuxis.recipe import load_recipe
     from zeuxis.study import Axis, parse_axis
     from zeuxis.study import sweep as run_sweep
     from zeuxis.trust import Trust
 
-    base = load_recipe(recipe, settings or {}, trust=Trust(trust))
+    base = load_recipe(recipe, dict(settings or {}) | _budget(epochs, steps, minutes), trust=Trust(trust))
     axes = (
         [Axis.of(key, values) for key, values in over.items()] if isinstance(over, Mapping)
         else [parse_axis(text) for text in over]
     )  # fmt: skip
     folder = Path(out) if out else runs_dir() / f"sweep-{base.name}"
-    return run_sweep(base, axes, folder, jobs=jobs, on=on, **options)
+    return run_sweep(
+        base, axes, folder, search=search, trials=trials, shown=shown, samples=samples, jobs=jobs, on=on, prune=prune,
+        storage=storage, progress=progress,
+    )  # fmt: skip
 
 
 def benchmark(
@@ -316,10 +343,16 @@ def benchmark(
     data: str | Path,
     out: str | Path | None = None,
     *,
+    minutes: float | None = None,
+    images: int | None = None,
+    seeds: int = 1,
+    samples: int = 2000,
+    size: int | str | None = None,
+    settings: Mapping[str, Any] | None = None,
     jobs: int | None = None,
     on: str = "local",
     trust: bool = False,
-    **options: Any,
+    progress: bool = True,
 ) -> Comparison:
     """Trains models at one budget, measures them, and returns the report and its table.
 
@@ -327,19 +360,27 @@ def benchmark(
         models: recipes, or models, for which their standard recipes on such images are used.
         data: name of a source, or a folder or zip file of images.
         out: folder of runs and report; else `benchmark-DATA` in the folder of runs.
+        minutes: budget of each training in time; or `images`.
+        images: budget of each training in images, over all epochs.
+        seeds: trainings of each model, which differ in their seeds.
+        samples: images that each run generates for the measures.
+        size: of the images, a side in pixels or `"WIDTHxHEIGHT"`, for images of your own.
+        settings: recipe settings of all models.
         jobs: trainings at once, each in a process of its own with an equal share of the cores; by default one, or as
             many as the cluster holds.
         on: where they train: `local`, this machine; `ray` or `ray:HOST:PORT`, a Ray cluster.
         trust: as of `load`.
-        options: `minutes` or `images`, `seeds`, `samples`, `size`, `settings` and `progress` of
-            `zeuxis.study.benchmark`.
+        progress: show progress.
     """
     from zeuxis.files import path_part
     from zeuxis.study import benchmark as run_benchmark
     from zeuxis.trust import Trust
 
     folder = Path(out) if out else runs_dir() / path_part(f"benchmark-{Path(data).stem}")
-    return run_benchmark(models, str(data), folder, trust=Trust(trust), jobs=jobs, on=on, **options)
+    return run_benchmark(
+        models, str(data), folder, minutes=minutes, images=images, seeds=seeds, samples=samples, size=size,
+        settings=settings, trust=Trust(trust), jobs=jobs, on=on, progress=progress,
+    )  # fmt: skip
 
 
 def compare(

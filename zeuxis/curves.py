@@ -18,6 +18,8 @@ __all__ = ["Curves", "thinned"]
 
 # Points of a curve that a page gets; more than a screen shows.
 POINTS = 600
+# Bytes of a journal's beginning by which one is told from another of the same place.
+HEAD = 512
 
 
 class Curves:
@@ -37,7 +39,7 @@ class Curves:
         self._reset()
 
     def _reset(self) -> None:
-        self._offset, self._inode = 0, 0
+        self._offset, self._inode, self._head = 0, 0, b""
         self.roles: dict[str, str] = {}
         self.last: dict[str, float] = {}
         self._steps: dict[str, array[int]] = {}
@@ -49,9 +51,12 @@ class Curves:
             try:
                 with regular(self.path).open("rb") as file:
                     status = self.path.stat()
-                    if status.st_ino != self._inode or status.st_size < self._offset:  # a resumed run writes it anew
+                    head = file.read(HEAD)
+                    # A resumed run writes it anew; that of another run may have the inode of one that was deleted.
+                    same = status.st_ino == self._inode and head.startswith(self._head)
+                    if not same or status.st_size < self._offset:
                         self._reset()
-                        self._inode = status.st_ino
+                    self._inode, self._head = status.st_ino, head
                     file.seek(self._offset)
                     *lines, rest = file.read().split(b"\n")
                     self._offset = file.tell() - len(rest)

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextCol
 from rich.text import Text
 
 __all__ = [
-    "TROUBLE", "Literal", "Words", "bar", "console", "fitted", "in_words", "plain", "rounded", "say", "status", "warn",
+    "TROUBLE", "Literal", "Words", "amount", "bar", "console", "fitted", "in_words", "plain", "rounded", "say",
+    "status", "warn",
 ]  # fmt: skip
 
 # The colour of warnings.
@@ -97,6 +98,11 @@ def _clock(seconds: float) -> str:
 def rounded(number: float) -> str:
     """Returns a number of epochs, steps or minutes with three digits, or all of them from 1,000 on."""
     return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
+
+
+def amount(number: float, unit: str) -> str:
+    """Returns a number of epochs, steps or minutes with its unit: `12 epochs`, `1,800 steps`, `30 seconds`."""
+    return in_words(60 * number) if unit == "minutes" else f"{rounded(number)} {unit}"
 
 
 def in_words(seconds: float) -> str:

@@ -27,9 +27,11 @@ def layer(text: str, shape: tuple[int, ...], rngs: nnx.Rngs) -> tuple[Callable[.
     if word == "dense":
         return nnx.Linear(shape[0], int(rest[0]), use_bias=bias, rngs=rngs), (int(rest[0]),)
     if word in {"conv", "deconv"}:
-        kind = nnx.Conv if word == "conv" else nnx.ConvTranspose
-        sizes = (kernel, kernel), (stride, stride)
-        made = kind(shape[-1], int(rest[0]), *sizes, padding="SAME", use_bias=bias, rngs=rngs)
+        sizes = {"kernel_size": (kernel, kernel), "use_bias": bias, "rngs": rngs}
+        if word == "conv":
+            made: Any = nnx.Conv(shape[-1], int(rest[0]), strides=(stride, stride), padding="SAME", **sizes)
+        else:
+            made = spread(nnx.Conv(shape[-1], int(rest[0]), padding="VALID", **sizes), kernel, stride)
         height, width = (-(-side // stride) if word == "conv" else side * stride for side in shape[:2])
         return made, (height, width, int(rest[0]))
     if word == "reshape":
@@ -46,6 +48,20 @@ def layer(text: str, shape: tuple[int, ...], rngs: nnx.Rngs) -> tuple[Callable[.
     if word == "lrelu":
         return partial(nnx.leaky_relu, negative_slope=float(rest[0])), shape
     return {"relu": nnx.relu, "tanh": nnx.tanh, "sigmoid": nnx.sigmoid}[word], shape
+
+
+def spread(conv: nnx.Conv, kernel: int, stride: int) -> nnx.Sequential:
+    """Returns a transposed convolution: zeros between the pixels, then a convolution.
+
+    With `nnx.ConvTranspose`, the gradients of its kernel take many times as long on a CPU.
+    """
+    total = kernel + stride - 2
+    side = (-(-total // 2), total // 2, stride - 1)
+
+    def apart(x: jax.Array) -> jax.Array:
+        return jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), side, side, (0, 0, 0)])
+
+    return nnx.Sequential(apart, conv)
 
 
 def network(described: dict[str, Any], rngs: nnx.Rngs) -> nnx.Sequential:

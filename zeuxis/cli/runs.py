@@ -95,7 +95,11 @@ def remove_runs(
     from zeuxis.listing import folder_of, remove
 
     folders = [folder_of(name, runs_dir(runs)) for name in dict.fromkeys(names)]
-    if not yes and not typer.confirm(f"Delete {', '.join(map(str, folders))} for good?"):
+    try:
+        agreed = yes or typer.confirm(f"Delete {', '.join(map(str, folders))} for good?")
+    except typer.Abort:  # there is nobody to ask
+        raise UserError("Nothing was deleted: nobody answered. With --yes, nobody is asked.") from None
+    if not agreed:
         raise UserError("Nothing was deleted.")
     remove(folders)
     echo("\n".join(f"deleted {folder}" for folder in folders))

@@ -33,6 +33,8 @@ __all__ = ["Dataset", "choose", "choose_classes", "combinations", "load"]
 
 # A column of numbers whose deviation is below this share of its mean has one value, up to rounding.
 EQUAL = 1e-9
+# Sources that are nothing without a path, so that their bare names may be those of folders.
+NEED_A_PATH = ("folder", "hf", "shards")
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def choose(data: Any) -> dict[str, str]:
         data: a source's name; a folder, a zip or a file of arrays, by its path or by its name in the data directory;
             tar or parquet shards, in a folder or at an address such as `s3://BUCKET/PATH`;
             `hf:USER/NAME`, a data set of the Hugging Face hub; an array of images, or a pair of images and labels,
-            which is saved to the cache.
+            which is saved to the cache. A folder may have the name of a source that needs a path, such as `shards`.
 
     Raises:
         UserError: if it is none of these.
@@ -110,7 +112,7 @@ def choose(data: Any) -> dict[str, str]:
     if not isinstance(data, str | Path):
         return {"data.source": "folder", "data.path": str(store(data))}
     text = str(data)
-    if text in SOURCES:
+    if text in SOURCES and not (text in NEED_A_PATH and lookup(text)):
         return {"data.source": text, "data.path": ""}
     if is_address(text):
         return {"data.source": "shards", "data.path": text}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zeuxis.progress import in_words, rounded
+from zeuxis.progress import amount, in_words
 from zeuxis.run import Run
 from zeuxis.stores import in_use
 from zeuxis.training.monitors import FEW_STEPS, too_early
 
-__all__ = ["training_state", "verdict"]
+__all__ = ["is_early", "training_state", "verdict"]
 
 # Up to which multiple of the floor samples are called so; beyond the last, they are far from the images.
 CLOSENESS = ((1.3, "as close to the images as other real images are"), (3.0, "close to the images"),
@@ -78,6 +78,11 @@ def _distance(values: Mapping[str, float]) -> list[str]:
     return [f"The samples are {closeness}: their distance is {ratio:.2g} times that of real images."]
 
 
+def is_early(run: Run) -> bool:
+    """Whether a run has so few steps, from random weights, that what it draws says nothing of its recipe."""
+    return bool(run.journal) and run.journal[-1]["step"] < FEW_STEPS and "from_run" not in run.environment
+
+
 def training_state(run: Run) -> list[str]:
     """Returns sentences on how much of the budget is trained, what the rest takes, which weights are used, and what
     cannot be said yet."""
@@ -88,13 +93,13 @@ def training_state(run: Run) -> list[str]:
     if 0 < used < 0.99 * whole:
         minutes = last["seconds"] / 60 * (whole / used - 1)
         sentences.append(
-            f"{rounded(used)} of the recipe's {rounded(whole)} {unit} are trained; at this speed the rest takes "
+            f"{amount(used, unit)} of the recipe's {amount(whole, unit)} are trained; at this speed the rest takes "
             f"{in_words(60 * minutes)}."
         )
-    if run.generates and last["step"] < FEW_STEPS:
+    if run.generates and is_early(run):
         sentences.append(
-            f"It was trained for only {last['step']} steps. Before some {FEW_STEPS}, samples are mostly noise; resume "
-            "the run with a larger budget."
+            f"It was trained for only {last['step']} steps. Before some {FEW_STEPS}, most models draw little but "
+            "noise; resume the run with a larger budget."
         )
     if not run.trained:
         sentences.append(

@@ -42,7 +42,11 @@ def pack(run: Run, target: Path) -> None:
         raise UserError(f"{run.path} has no checkpoint yet; let it train longer, or resume it.")
     if (run.path / "evaluation.json").is_file():
         shutil.copyfile(run.path / "evaluation.json", target / "evaluation.json")
-    write_file(target / "recipe.toml", run.recipe.to_toml())
+    recipe = run.recipe
+    if Path(recipe.data.path).is_absolute():  # where the images lie here concerns nobody else
+        data = recipe.data.model_copy(update={"path": Path(recipe.data.path).name})
+        recipe = recipe.model_copy(update={"data": data})
+    write_file(target / "recipe.toml", recipe.to_toml())
     known = {key: run.environment[key] for key in KNOWN if key in run.environment}
     write_file(target / "environment.json", json.dumps(known, indent=1) + "\n")
     lines, every = run.journal, max(len(run.journal) // LINES, 1)
@@ -51,7 +55,7 @@ def pack(run: Run, target: Path) -> None:
         kept[0] |= {"roles": run.journal.roles}
     write_file(target / "journal.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
     weights = {f"networks/{name}": _halved(value) for name, value in run.model.networks.state_dict().items()}
-    state = Checkpoint.read(path, parts=()).state | {"recipe": run.recipe.model_dump(mode="json", exclude_none=True)}
+    state = Checkpoint.read(path, parts=()).state | {"recipe": recipe.model_dump(mode="json", exclude_none=True)}
     written = Checkpoint(weights, state).save(make_folder(target / "checkpoints"))
     written.rename(target / "checkpoints" / "best.safetensors")
 

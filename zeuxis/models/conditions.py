@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from unicodedata import normalize
 
@@ -58,16 +58,13 @@ class Condition:
             UserError: for an unknown class or attribute, or a value that is neither 0 nor 1.
         """
         text = normalize("NFC", text)
-        known = [normalize("NFC", name) for name in self.classes]
-        if not self.of_attributes or "=" not in text:
-            if text not in known:
-                raise one_of("class", text, known)
+        known = _composed(self.classes)
+        if text in known:
             return known.index(text)
-        values = dict.fromkeys(self.parts, 0)
-        for piece in text.split(","):
-            name, _, value = (part.strip() for part in piece.partition("="))
-            if name not in values:
-                raise one_of("attribute", name, self.parts)
+        if not self.of_attributes or "=" not in text:
+            raise one_of("class", text, known)
+        values = dict.fromkeys(_composed(self.parts), 0)
+        for name, value in _settings("attribute", text, list(values)):
             if value not in ("0", "1"):
                 raise UserError(f"The attribute {name} is 0 or 1, as in {name}=1, not '{quoted(value)}'.")
             values[name] = int(value)
@@ -87,12 +84,10 @@ class Condition:
         return np.array([self._scaled(text) for text in texts], np.float32)
 
     def _scaled(self, text: str) -> list[float]:
-        values = dict.fromkeys(self.parts, 0.0)
-        for piece in text.split(","):
-            name, _, value = (part.strip() for part in piece.partition("="))
-            if name not in values:
-                raise one_of("number", name, self.parts)
-            mean, deviation = self.scales[self.parts.index(name)]
+        scales = dict(zip(_composed(self.parts), self.scales, strict=True))
+        values = dict.fromkeys(scales, 0.0)
+        for name, value in _settings("number", normalize("NFC", text), list(values)):
+            mean, deviation = scales[name]
             try:
                 values[name] = (float(value) - mean) / deviation
             except ValueError:
@@ -106,7 +101,7 @@ class Condition:
         if not self.scales:
             return self.classes[int(np.square(self.vectors - vector).sum(axis=1).argmin())]
         values = [mean + deviation * x for x, (mean, deviation) in zip(vector, self.scales, strict=True)]
-        return ",".join(f"{name}={value:.4g}" for name, value in zip(self.parts, values, strict=True))
+        return ",".join(f"{name}={value:.7g}" for name, value in zip(self.parts, values, strict=True))
 
     def in_turn(self, count: int) -> np.ndarray:
         """Returns vectors `(count, K)`: of the classes in turn, or random numbers on the training images' scale."""
@@ -114,6 +109,24 @@ class Condition:
             return np.asarray(self.vectors[np.arange(count) % len(self.classes)])
         # A fixed seed: the first vectors are the same for every count.
         return np.random.default_rng(0).normal(size=(count, self.size)).clip(-2, 2).astype(np.float32)
+
+
+def _composed(names: Sequence[str]) -> list[str]:
+    return [normalize("NFC", name) for name in names]
+
+
+def _settings(kind: str, text: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yields names and values of `"Smiling=1,Male=0"`; a name may hold an equals sign itself.
+
+    Raises:
+        UserError: for a name that is none of `names`.
+    """
+    for piece in text.split(","):
+        name, equals, value = piece.rpartition("=")
+        name, value = (name.strip(), value.strip()) if equals else (value.strip(), "")
+        if name not in names:
+            raise one_of(kind, name, names)
+        yield name, value
 
 
 def of_classes(classes: Sequence[str]) -> Condition:

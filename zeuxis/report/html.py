@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from zeuxis.errors import StoppedError, UserError
@@ -111,7 +113,7 @@ def comparison(
         runs: at least two. A run may be replaced by its repeats, which differ in their seed and share a column.
         out: the HTML file; by default `compare-NAMES.html` beside the first run.
         samples: images that each run generates for the measures; existing evaluations of as many are reused.
-        labels: headings of the columns; by default recipes or names.
+        labels: headings of the columns; by default names of runs, or of the recipe that several runs repeat.
         heading: of the page; by default the labels.
         notes: sentences below it.
         drawn: functions that draw further pictures, which come first.
@@ -130,7 +132,10 @@ def comparison(
     require_output(path)
     if not labels:
         recipes = Counter(run.recipe.name for run in first_runs)
-        labels = [run.recipe.name if recipes[run.recipe.name] == 1 else run.name for run in first_runs]
+        labels = [
+            run.recipe.name if len(group) > 1 and recipes[run.recipe.name] == 1 else run.name
+            for group, run in zip(groups, first_runs, strict=True)
+        ]
     rows = ranked([pooled([_evaluation(run, samples) for run in group]) for group in groups])
     columns = [_column(run, label) for run, label in zip(first_runs, labels, strict=True)]
     pictures = list(drawn)
@@ -202,6 +207,7 @@ def _write(template: str, path: Path, **context: Any) -> Path:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
+        "code": _with_code,
         "figure": figure_as_text,
         "origin": origin_in_words,
         "error": error_as_text,
@@ -211,6 +217,11 @@ def _write(template: str, path: Path, **context: Any) -> Path:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     html = environment.get_template(template).render(kinds=kinds(), version=version("zeuxis"), now=now, **context)
     return write_file(path, html)
+
+
+def _with_code(text: str) -> Markup:
+    """Returns a sentence with what stands in backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))
 
 
 def _duration(seconds: float) -> str:

@@ -45,6 +45,9 @@ class Table:
     rows: tuple[Row, ...]
     methods: str
 
+    def __str__(self) -> str:
+        return render(self, "markdown")
+
     def _repr_html_(self) -> str:
         return _html(self)
 

@@ -52,7 +52,7 @@ def register(app: FastAPI, studio: Studio) -> None:
     @app.get("/picture/sheet/{key}")
     async def sheet(key: str) -> Response:
         path = studio.jobs.folder / "sheets" / f"{key}.png"
-        if not key.isalnum() or not path.is_file():
+        if not is_name(path.name) or not key.isalnum() or not path.is_file():
             raise UserError("There is no such sheet.")
         return Response(await run_in_threadpool(path.read_bytes), media_type="image/png", headers=HARMLESS)
 

@@ -8,7 +8,7 @@ it open.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
@@ -21,11 +21,11 @@ from zeuxis.errors import UserError, one_of, require_within
 from zeuxis.evaluation.evaluate import evaluate_cached
 from zeuxis.evaluation.measure import Value, as_text, with_error
 from zeuxis.evaluation.ranking import differ
-from zeuxis.evaluation.verdict import training_state
+from zeuxis.evaluation.verdict import is_early, training_state
 from zeuxis.figures import draw_all, kinds
 from zeuxis.files import make_folder, require_place
 from zeuxis.models import build_model
-from zeuxis.progress import rounded, say
+from zeuxis.progress import amount, say
 from zeuxis.recipe import Recipe, Section, explain, load_recipe
 from zeuxis.report import reproduction
 from zeuxis.run import Run
@@ -38,6 +38,8 @@ __all__ = ["Plan", "read_plan", "reports", "reproduce"]
 
 # The share of a training, at its end, over which a journalled number is averaged, and the blocks behind its error.
 TAIL, BLOCKS = 0.1, 5
+# Measures that are the same before a training and after it.
+UNTRAINED = {"parameters", "multiply_adds", "training_multiply_adds"}
 
 
 class Number(Section):
@@ -203,7 +205,8 @@ def reproduce(
                 raise trained
             runs[part.name] = measure(part.name, trained)
     sections = [_section(system, runs[system.name], values, progress) for system in plan.systems]
-    questions = [_answered(question, values) for question in plan.questions]
+    early = {name for name, run in runs.items() if is_early(run)}
+    questions = [_answered(question, values, early) for question in plan.questions]
     return reproduction(path, plan=plan, sections=sections, questions=questions, samples=samples)
 
 
@@ -264,7 +267,9 @@ def _section(system: System, run: Run, values: Mapping[tuple[str, str], Value], 
     wanted = load_recipe(system.recipe or system.name).training
     unit, budget = wanted.budget
     trained = (
-        f"{rounded(wanted.used(run.journal[-1]))} {unit} (the report: {rounded(budget)})" if run.journal else "nothing"
+        f"{amount(wanted.used(run.journal[-1]), unit)} (the report: {amount(budget, unit)})"
+        if run.journal
+        else "nothing"
     )
     return {
         "system": system, "run": run, "figures": drawn, "numbers": numbers, "state": training_state(run),
@@ -272,16 +277,17 @@ def _section(system: System, run: Run, values: Mapping[tuple[str, str], Value], 
     }  # fmt: skip
 
 
-def _answered(question: Question, values: Mapping[tuple[str, str], Value]) -> dict[str, Any]:
+def _answered(question: Question, values: Mapping[tuple[str, str], Value], early: Set[str]) -> dict[str, Any]:
     measured = [
         f"{value.measure.replace('_', ' ')} of {value.of}: {_text(values.get((value.of, value.measure)))}"
         for value in question.values
     ]
-    return {"question": question, "answers": [_answer(claim, values) for claim in question.claims], "values": measured}
+    answers = [_answer(claim, values, early) for claim in question.claims]
+    return {"question": question, "answers": answers, "values": measured}
 
 
-def _answer(claim: Claim, values: Mapping[tuple[str, str], Value]) -> Answer:
-    """Says whether our measurements confirm or refute a claim, or leave it open."""
+def _answer(claim: Claim, values: Mapping[tuple[str, str], Value], early: Set[str] = frozenset()) -> Answer:
+    """Says whether our measurements confirm or refute a claim, or leave it open, as they do of systems in `early`."""
     first, second = (values.get((name, claim.measure)) for name in (claim.of, claim.than))
     if first is None or second is None:
         missing = " and ".join(n for n, v in ((claim.of, first), (claim.than, second)) if v is None)
@@ -290,6 +296,8 @@ def _answer(claim: Claim, values: Mapping[tuple[str, str], Value]) -> Answer:
     if first.features != second.features:
         return Answer(claim.says, "open", f"{why}, in different features")
     why += f", by {first.features}" if first.features else ""
+    if (young := sorted({claim.of, claim.than} & early)) and claim.measure.split()[0] not in UNTRAINED:
+        return Answer(claim.says, "open", f"{why}; it is too early to say: {' and '.join(young)} had few steps")
     exact = not first.stderr and not second.stderr
     if first.value == second.value or not (exact or differ(first, second)):
         return Answer(claim.says, "open", f"{why}, which may be chance")

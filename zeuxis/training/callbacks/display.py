@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress
 
 from zeuxis.errors import quoted
 from zeuxis.models import Generates
-from zeuxis.progress import Words, console, fitted, in_words, say, status, warn
+from zeuxis.progress import Words, amount, console, fitted, in_words, say, status, warn
 from zeuxis.sizing import SMALLEST
 from zeuxis.training.callbacks.base import Callback
 from zeuxis.training.journal import Line
@@ -99,12 +99,12 @@ class Display(Callback):
         unit, budget = trainer.options.budget
         if unit == "minutes":
             steps = trainer.step + round((trainer.step - step) * left)
-            if steps < FEW_STEPS and isinstance(trainer.model, Generates):
-                smaller = ", or a smaller --size" if max(trainer.model.recipe.data.size) > SMALLEST else ""
+            if steps < FEW_STEPS and isinstance(trainer.model, Generates) and not trainer.warm:
+                smaller = ", or smaller images" if max(trainer.model.recipe.data.size) > SMALLEST else ""
                 say(
-                    f"At this speed {budget:g} minutes are about {steps} steps, and before {FEW_STEPS} a model draws "
-                    f"little but noise. Give it --minutes {math.ceil(budget * FEW_STEPS / max(steps, 1))} or more"
-                    f"{smaller}."
+                    f"At this speed {amount(budget, unit)} are about {steps} steps, and before some {FEW_STEPS} most "
+                    f"models draw little but noise. Give it {math.ceil(budget * FEW_STEPS / max(steps, 1))} minutes or "
+                    f"more{smaller}."
                 )
         elif seconds > WORTH_TELLING:
             whole = "The rest" if self._start[2] else f"The whole budget of {budget:g} {unit}"
