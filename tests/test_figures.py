@@ -8,17 +8,18 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 import zeuxis
 from zeuxis.errors import UserError
 from zeuxis.evaluation import nearest_images
-from zeuxis.figures import draw_all, kinds
+from zeuxis.figures import draw_all, kinds, style
 from zeuxis.figures.codes import sweep
 from zeuxis.figures.export import save_images, whole_rows
 from zeuxis.figures.prior import aggregate_posterior
 from zeuxis.figures.side_by_side import side_by_side
-from zeuxis.figures.style import STYLE, fitting
+from zeuxis.figures.style import STYLE, fitting, new_figure, write
 from zeuxis.latent import attribute_direction
 from zeuxis.run import Run
 
@@ -282,3 +283,18 @@ def odd_classes(path: Path) -> Path:
         for i in range(20):
             Image.fromarray(generator.integers(0, 255, (16, 16), dtype=np.uint8)).save(path / name / f"{i}.png")
     return path
+
+
+def test_letters_that_no_font_has_are_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    def draw() -> Figure:
+        figure = new_figure(2, 1)
+        figure.subplots().set_title("\ue000 of no language")
+        return figure
+
+    style._tell_of_boxes.cache_clear()
+    for name in ("a.png", "b.png"):
+        write(draw, tmp_path / name)
+    assert not recwarn.list
+    assert capsys.readouterr().err.count("drawn as boxes") == 1

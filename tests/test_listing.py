@@ -185,3 +185,14 @@ def test_files_may_vanish_while_a_list_is_made(runs: Path, monkeypatch: pytest.M
     rglob = Path.rglob
     monkeypatch.setattr(Path, "rglob", lambda self, pattern: [*rglob(self, pattern), gone])
     assert {entry.name: entry.bytes for entry in entries(runs)} == before
+
+
+def test_distances_by_different_judges_are_not_mixed(runs: Path) -> None:
+    for name, value, judge in (("a-vae", 2.5, "efficientnet"), ("b-gan", 7.0, "digits-cnn")):
+        step = Run(runs / name).journal[-1]["step"]
+        measures = {"fid": {"value": value, "features": judge}}
+        (runs / name / "evaluation.json").write_text(json.dumps({"step": step, "measures": measures}), "utf-8")
+    listed = entries(runs, sort="distance")
+    assert [(each.name, each.judge) for each in listed] == [("b-gan", "digits-cnn"), ("a-vae", "efficientnet")]
+    said = " ".join(call(runs).output.split())
+    assert "can be compared only within one of these: digits-cnn, efficientnet" in said

@@ -49,6 +49,7 @@ class Entry:
         step: of its newest journal line.
         distance: Frechet distance of its evaluation, if that is of the weights in use, or of its last test; None
             without either.
+        judge: what the distance was measured with; empty for that of a test.
         test_mse: test MSE of its last test.
         started: date and time, UTC.
         bytes: its size on disk, or in its store.
@@ -66,6 +67,7 @@ class Entry:
     unit: str = ""
     step: int = 0
     distance: float | None = None
+    judge: str = ""
     test_mse: float | None = None
     started: str = ""
     bytes: int = 0
@@ -113,7 +115,8 @@ def entries(runs: Path, *, sort: str = "name", matching: str = "") -> list[Entry
         raise one_of("order", sort, SORTS)
     key, descending = SORTS[sort]
     known = [e for e in kept if getattr(e, key) is not None]
-    known.sort(key=lambda e: getattr(e, key), reverse=descending)
+    # Distances by different judges cannot be compared.
+    known.sort(key=lambda e: (e.judge if key == "distance" else "", getattr(e, key)), reverse=descending)
     ordered = known + [e for e in kept if getattr(e, key) is None]
     return sorted(ordered, key=lambda e: not e.star)
 
@@ -145,11 +148,11 @@ def entry(folder: Path) -> Entry:
     unit, budget = recipe.training.budget
     used = recipe.training.used(last)
     header = cache(lambda: _header(folder))
-    distance = _evaluated(folder, header)
+    distance, judge = _evaluated(folder, header)
     return Entry(
         folder.name, _state(folder, used, budget, header), recipe.name, recipe.model.name,
         Path(recipe.data.path).name or recipe.data.source, used, budget, unit, last["step"],
-        distance if distance is not None else _newest(lines, "test/fid"), _newest(lines, "test/mse"),
+        distance if distance is not None else _newest(lines, "test/fid"), judge, _newest(lines, "test/mse"),
         str(_json(folder / "environment.json").get("started", ""))[:16].replace("T", " "), **more,
     )  # fmt: skip
 
@@ -163,17 +166,18 @@ def _size(path: Path) -> int:
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
-def _evaluated(folder: Path, header: Callable[[], dict[str, Any]]) -> float | None:
-    """The distance of a run's evaluation; None if it is of other weights than those in use."""
+def _evaluated(folder: Path, header: Callable[[], dict[str, Any]]) -> tuple[float | None, str]:
+    """The distance of a run's evaluation, and its judge; None if it is of other weights than those in use."""
     evaluation = _json(folder / "evaluation.json")
     measures = evaluation.get("measures")
     fid = measures.get("fid") if isinstance(measures, dict) else None
     value = fid.get("value") if isinstance(fid, dict) else None
     distance = float(value) if isinstance(value, int | float) else None
     # Without a header, as in a store, the weights in use are not known.
-    if distance is None or not (known := header()):
-        return distance
-    return distance if evaluation.get("step") == (known.get("best") or [0.0, known["step"]])[1] else None
+    known = header() if distance is not None else {}
+    if distance is None or (known and evaluation.get("step") != (known.get("best") or [0.0, known["step"]])[1]):
+        return None, ""
+    return distance, str(fid.get("features") or "") if isinstance(fid, dict) else ""
 
 
 def _state(folder: Path, used: float, budget: float, header: Callable[[], dict[str, Any]]) -> str:

@@ -72,6 +72,9 @@ def list_runs(
     show(table)
     if not wide and any(entry.note for entry in listed):
         echo("\n".join(f"{entry.name}: {entry.note}" for entry in listed if entry.note))
+    judges = sorted({entry.judge or "tests in training" for entry in listed if entry.distance is not None})
+    if len(judges) > 1:
+        echo(f"Distances can be compared only within one of these: {', '.join(judges)}. --json and --csv name them.")
     _name_folders_below(runs_dir(runs))
 
 

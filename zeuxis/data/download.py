@@ -31,6 +31,7 @@ def fetch(url: str, known_hash: str, target: Path, *, instead: str = "--data dig
     import pooch
     import requests
 
+    pooch.get_logger().setLevel("WARNING")
     if not target.exists():
         say(f"Downloading {url}")
     try:
@@ -51,9 +52,7 @@ def fetch(url: str, known_hash: str, target: Path, *, instead: str = "--data dig
 def _resume(url: str, output_file: Any, pooch: Any) -> None:
     """Transfers `url` to a `.part` file beside the target, continuing where an earlier attempt stopped."""
     import requests
-    from pooch.utils import get_logger
 
-    get_logger().setLevel("WARNING")
     output = Path(output_file)
     part = output.parent / f"{url.rsplit('/', 1)[-1]}.part"
     done = part.stat().st_size if part.exists() else 0

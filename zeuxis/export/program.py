@@ -6,6 +6,7 @@ such a file is loading code: take it from people you trust.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -23,7 +24,8 @@ def to_program(run: Run, folder: Path, layout: Layout) -> list[str]:
     """Writes `generator.pt2` and so on, and says how far each is from the model."""
     lines, selected = [], [*parts(run, layout)]
     batch = torch.export.Dim("batch")
-    with bar(f"exporting {run.name}", len(selected)) as advance:
+    with bar(f"exporting {run.name}", len(selected)) as advance, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # PyTorch's, of weights that are on a CPU anyway
         for part in selected:
             shapes = {name: {0: batch} for name in part.inputs}
             with torch.no_grad():

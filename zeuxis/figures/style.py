@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
@@ -11,12 +13,14 @@ from typing import Any, BinaryIO
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from zeuxis.data import to_bytes
 from zeuxis.errors import UserError
 from zeuxis.files import write_file
+from zeuxis.progress import warn
 from zeuxis.run import Run
 
 __all__ = [
@@ -76,6 +80,12 @@ STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,  # TrueType, as journals ask for
 }
 
+# Fonts with the letters of most languages, by system: a free one, then those of Windows and macOS.
+FALLBACKS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "WenQuanYi Zen Hei", "Noto Sans Arabic",
+    "Noto Sans Devanagari", "Noto Sans Thai", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Nirmala UI", "Tahoma",
+    "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS",
+)  # fmt: skip
 
 # Grey values of the two squares of a checkerboard behind transparent images.
 CHECKS = (255, 229)
@@ -147,13 +157,37 @@ def write(draw: Callable[[], Figure], target: Path | BinaryIO) -> None:
     """Draws a figure in this style and writes it as PNG, or in the format of the path's suffix."""
     if isinstance(target, Path) and target.suffix.lower() not in FORMATS:
         raise UserError(f"{target} cannot be drawn: its name must end in one of {', '.join(FORMATS)}.")
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE | {"font.family": ["sans-serif", *_fallbacks()]}), _boxes_told():
         fig = draw()
         save = partial(fig.savefig, dpi=160, bbox_inches="tight", pad_inches=0.15)
         if isinstance(target, Path):
             write_file(target, save)
         else:
             save(target)
+
+
+@cache
+def _fallbacks() -> tuple[str, ...]:
+    """Returns the fonts of this machine that have letters which matplotlib's own lacks."""
+    known = set(font_manager.get_font_names())
+    return tuple(name for name in FALLBACKS if name in known)
+
+
+@contextmanager
+def _boxes_told() -> Iterator[None]:
+    """Says once, in words, that letters are drawn as boxes, in place of a warning for each letter."""
+    with warnings.catch_warnings(record=True) as caught:
+        yield
+    for warning in caught:
+        if "missing from" in str(warning.message):
+            _tell_of_boxes()
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+@cache
+def _tell_of_boxes() -> None:
+    warn("Some letters are drawn as boxes: no font of this machine has them. Noto Sans CJK, for example, has many.")
 
 
 def choose_attribute(run: Run, *preferred: str) -> str:
