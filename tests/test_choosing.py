@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from zeuxis.choosing import SIZES, choose_recipe
 from zeuxis.cli import app
-from zeuxis.data import choose
+from zeuxis.data import choose, load
 from zeuxis.errors import UserError
+from zeuxis.evaluation.judge import train_judge
 from zeuxis.models import build_model
 from zeuxis.run import Run
 
@@ -52,6 +53,21 @@ def test_a_recipe_follows_from_images_and_time(photographs: Path) -> None:
         False,
         16,
     ) and "grey, in 10 classes" in words
+
+
+def test_rare_classes_are_neither_asked_for_nor_judged_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZEUXIS_CACHE", str(tmp_path / "cache"))
+    for name, count in (("common", 30), ("rare", 2)):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (32, 32), (8 * i, 0, 0)).save(tmp_path / "set" / name / f"{i}.png")
+    recipe, words = choose_recipe(choose(tmp_path / "set"), minutes=1)
+    assert recipe.model.name == "flow" and "in 2 classes, with too few images of 'rare' to ask for one" in words
+    dataset = load(recipe.data, progress=False)
+    judge = train_judge(recipe.data, dataset.classes, dataset.fingerprint)
+    assert not isinstance(judge, Run) and "more images of the class 'rare'" in capsys.readouterr().err
 
 
 def test_one_thumbnail_does_not_decide_the_size(tmp_path: Path) -> None:

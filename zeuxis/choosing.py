@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from zeuxis.data import SOURCES
+from zeuxis.data import SOURCES, Collection
+from zeuxis.data.labels import rare_class
+from zeuxis.errors import quoted
 from zeuxis.files import path_part
 from zeuxis.recipe import DataOptions, Recipe, Size
 from zeuxis.sizing import require_size, size_of, velocity_layers
@@ -30,8 +30,8 @@ SIZES = (16, 32, 64, 128, 256)
 # Minutes from which on a size is chosen, on a CPU.
 MINUTES = {16: 0.0, 32: 5.0, 64: 60.0, 128: 600.0, 256: 6000.0}
 DEFAULT_MINUTES = 30.0
-# A class needs so many images to be asked for, and more classes than the last are not told apart in this time.
-FEWEST_OF_CLASS, MOST_CLASSES = 10, 200
+# More classes are not told apart in this time.
+MOST_CLASSES = 200
 
 
 def choose_recipe(
@@ -61,7 +61,8 @@ def choose_recipe(
     side = max(s for s in held if MINUTES[s] <= time)
     chosen = size_of(size) if size is not None else Size(side, side)
     require_size(chosen)
-    conditional = bool(options.numbers or options.attributes) or _has_classes(collection.labels, collection.classes)
+    unfit = _unfit(collection)
+    conditional = bool(options.numbers or options.attributes or (collection.classes and not unfit))
     colour = (options.channels if "channels" in named else collection.channels) > 1
     flips = colour and origin.mirrors
     name = path_part(f"{Path(options.path).stem or options.source}-flow-{chosen.setting}")
@@ -82,7 +83,7 @@ def choose_recipe(
     kind = "in colour" if collection.channels == 3 else "grey"
     asked = (
         f"in {len(collection.classes)} classes, each of which can be asked for" if conditional and collection.classes
-        else "given what the recipe names" if conditional else "without classes"
+        else "given what the recipe names" if conditional else unfit or "without classes"
     )  # fmt: skip
     sentences = (
         f"{collection.count:,} images of {collection.sizes} pixels, {kind}, {asked}. Chosen: a flow with a U-Net "
@@ -105,8 +106,15 @@ def _every(minutes: float) -> str:
     return f"{max(minutes, 0.05):.2f} minutes"
 
 
-def _has_classes(labels: np.ndarray | None, classes: list[str]) -> bool:
-    """Whether images have classes that are worth asking for."""
-    if labels is None or not 2 <= len(classes) <= MOST_CLASSES:
-        return False
-    return bool(np.bincount(labels[labels >= 0], minlength=len(classes)).min() >= FEWEST_OF_CLASS)
+def _unfit(collection: Collection) -> str:
+    """Returns why the images' classes cannot be asked for, in words; empty if they can, or if there are none."""
+    count = len(collection.classes)
+    if collection.labels is None or not count:
+        return ""
+    if count == 1:
+        return "in one class"
+    if count > MOST_CLASSES:
+        return f"in {count} classes, too many to ask for one"
+    if rare := rare_class(collection.labels, collection.classes):
+        return f"in {count} classes, with too few images of '{quoted(rare)}' to ask for one"
+    return ""

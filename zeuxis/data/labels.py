@@ -23,13 +23,15 @@ from zeuxis.data.files import Archive, path_parts, readable
 from zeuxis.data.notes import Note
 from zeuxis.errors import UserError
 
-__all__ = ["Labels", "class_name", "in_order", "label_of", "read_labels", "read_numbers"]
+__all__ = ["Labels", "class_name", "in_order", "label_of", "rare_class", "read_labels", "read_numbers"]
 
 # Files used only for labels or captions; other CSVs may contain anything.
 OWN = {"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv"}
 # Others that are tried: they may also hold the names of classes alone.
 TRIED = {"labels.txt", "labels.json"}
 TABLES = (".csv", ".tsv")
+# A class needs so many images to be learned.
+FEWEST_OF_CLASS = 10
 FILE_COLUMNS = ("file_name", "filename", "file", "image", "path", "image_path", "image_name", "name", "img", "id")
 LABEL_COLUMNS = ("label", "class", "labels", "class_name", "label_name", "category", "target", "classes")
 Rows = list[tuple[str, str]]
@@ -263,6 +265,12 @@ def _columns(table: list[list[str]], places: _Places) -> Rows:
     if file is None or label is None:
         return []
     return [(row[file], class_name(row[label])) for row in rows if len(row) > max(file, label)]
+
+
+def rare_class(labels: np.ndarray, classes: Sequence[str]) -> str:
+    """Returns the name of the rarest class if it has too few images to be learned; else an empty text."""
+    counts = np.bincount(labels[labels >= 0], minlength=len(classes))
+    return classes[int(counts.argmin())] if counts.min() < FEWEST_OF_CLASS else ""
 
 
 def class_name(value: Any) -> str:

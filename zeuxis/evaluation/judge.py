@@ -27,7 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from zeuxis.data import from_unit, load, on_white
-from zeuxis.errors import StoppedError, UserError
+from zeuxis.data.labels import rare_class
+from zeuxis.errors import StoppedError, UserError, quoted
 from zeuxis.evaluation.efficientnet import EfficientNet
 from zeuxis.evaluation.features import JUDGES, FeatureJudge
 from zeuxis.evaluation.judges import judges
@@ -140,10 +141,15 @@ def train_judge(options: DataOptions, classes: tuple[str, ...], fingerprint: str
     """
     recipe = classifier_recipe(options, fingerprint)
     folder = _folder(recipe)
-    if load(options, recipe=recipe.name).fingerprint != fingerprint:
+    dataset = load(options, recipe=recipe.name)
+    if dataset.fingerprint != fingerprint:
         raise UserError(
             f"The images of {options.path or options.source} have changed, so no judge can be trained on them."
         )
+    labels = dataset.labels if dataset.classes else None
+    if labels is not None and labels.ndim == 1 and (rare := rare_class(labels, dataset.classes)):
+        say(f"A fixed network is the judge: a classifier needs more images of the class '{quoted(rare)}'.")
+        return _general(judged(options).shape)
     say(
         f"No classifier of these images comes with the package. One is trained on their classes now, once, in at most "
         f"{MINUTES:g} minutes: {folder}"
