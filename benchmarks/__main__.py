@@ -29,7 +29,7 @@ from benchmarks.documents.gallery import write_small
 from benchmarks.documents.page import PAGE, publish
 from benchmarks.peers.environments import interpreter, write_images
 from benchmarks.speed.worker import BATCHES, ON_DIGITS, PLAINER, RESULTS, TEN, Worker
-from zeuxis.figures.style import INK, LINES, heading, new_figure
+from zeuxis.figures.style import INK, LINES, heading, logarithmic, new_figure
 from zeuxis.models import build_model
 from zeuxis.recipe import load_recipe
 from zeuxis.training.hardware import describe_machine
@@ -135,8 +135,7 @@ def chart(rows: list[dict[str, Any]], hardware: str) -> Figure:
     ax.plot([], [], color=INK, lw=2, label="ours in float32")
     ax.axvline(1, color=INK, lw=0.8, ls=":")
     if max(row["ratio"] for row in rows) > WIDEST:
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
+        logarithmic(ax, "x")
         ax.set_xlim(0.5, 4 * max(row["ratio"] for row in rows))
     ax.set_yticks(range(len(recipes)), recipes)
     ax.invert_yaxis()

@@ -27,7 +27,7 @@ from benchmarks.peers.made import Made
 from zeuxis.evaluation.measure import Value
 from zeuxis.evaluation.ranking import pooled, ranked
 from zeuxis.evaluation.sharpness import laplacian_variance
-from zeuxis.figures.style import INK, LINES, heading, new_figure, show_tiles
+from zeuxis.figures.style import INK, LINES, heading, logarithmic, new_figure, show_tiles
 from zeuxis.run import Run
 
 FINDINGS = Path(__file__).parents[2] / "docs" / "findings"
@@ -181,7 +181,7 @@ def diversity(models: Sequence[Entry], budget: str) -> Figure:
     for name in dict.fromkeys(family(entry.name) for entry in models):
         ax.plot([], [], "o", color=FAMILIES[name], label=name)
     ax.axhline(1, color=INK, lw=0.8, ls=":")
-    ax.set_yscale("log")
+    logarithmic(ax, "y")
     ax.margins(x=0.14)
     ax.set_xlabel("coverage: share of images that have a sample near them")
     ax.set_ylabel("sharpness, as a share of the images'")

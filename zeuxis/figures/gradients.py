@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from zeuxis.figures.losses import draw_curve
 from zeuxis.figures.registry import figure
-from zeuxis.figures.style import LINES, mark_changes, new_figure, title
+from zeuxis.figures.style import LINES, logarithmic, mark_changes, new_figure, title
 from zeuxis.run import Run
 
 
@@ -23,7 +23,7 @@ def gradients(run: Run) -> Figure:
     for i, term in enumerate(run.names_of("gradient")):
         steps, values = run.series(term)
         draw_curve(ax, steps, values, LINES[i % len(LINES)], term.split("/")[0])
-    ax.set_yscale("log")
+    logarithmic(ax, "y")
     ax.set_xlabel("step")
     mark_changes(ax, run)
     ax.legend(loc="best", fontsize=9)

@@ -18,10 +18,10 @@ WINDOW = 11
 
 
 def smooth(values: np.ndarray, window: int = WINDOW) -> np.ndarray:
-    """Returns the mean of each value with up to `window - 1` values before it."""
+    """Returns the mean of each value with up to `window // 2` values on each side."""
     sums = np.cumsum(np.concatenate([[0.0], values]))
-    end = np.arange(1, len(values) + 1)
-    begin = np.maximum(end - window, 0)
+    place = np.arange(len(values))
+    begin, end = np.maximum(place - window // 2, 0), np.minimum(place + window // 2 + 1, len(values))
     return np.asarray((sums[end] - sums[begin]) / (end - begin))
 
 
@@ -54,7 +54,7 @@ def phase_of(name: str) -> str:
 @figure(
     "losses",
     "Losses",
-    "Faint: each journal line. Strong: mean of each line and the ten before it.",
+    "Faint: each journal line. Strong: mean of each line and five on each side.",
     order=10,
     applies=lambda run: len(run.journal) > 1,
 )

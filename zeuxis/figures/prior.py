@@ -46,7 +46,7 @@ def prior(run: Run) -> Figure:
     rows = (run.reconstruct(run.test_images(COLUMNS)[0]), run.decode(sampled[:COLUMNS]), run.decode(from_fit))
     fig = new_figure(9.4, 7.2)
     grid = fig.add_gridspec(2, 2, height_ratios=(1.0, 1.15))
-    labels = ["test images,\nrebuilt", "sampled from\nthe prior", "sampled from\na normal fitted\nto images"]
+    labels = ["test images,\nrebuilt", "sampled from\nthe prior", "sampled from\na fitted normal"]
     show_tiles(fig.add_subplot(grid[0, :]), np.concatenate(rows)[: 3 * COLUMNS], COLUMNS, rows=labels)
     spread = np.argsort(-encoded.std(axis=0), kind="stable")
     ax = fig.add_subplot(grid[1, 0])
@@ -60,7 +60,7 @@ def prior(run: Run) -> Figure:
         ax.hist(sampled[:, 0], 40, density=True, color=MUTED, alpha=0.45, label="prior")
         ax.hist(encoded[:, 0], 40, density=True, color=LINES[1], alpha=0.6, label="test images")
     ax.legend(loc="upper right", fontsize=9, markerscale=2, frameon=True, edgecolor="none", framealpha=0.85)
-    ax.set_title("the two widest latents" if encoded.shape[1] > 1 else "the latent")
+    ax.set_title(f"energy distance {comparison.distance:.2g}, p = {comparison.p_value:.2g}")
     ax = fig.add_subplot(grid[1, 1])
     rank = np.arange(1, encoded.shape[1] + 1)
     ax.plot(rank, sampled.std(axis=0)[spread], color=MUTED, lw=1.6, label="prior", marker="o", ms=3)
@@ -70,6 +70,6 @@ def prior(run: Run) -> Figure:
     ax.set_xlabel("latents, widest first")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="best", fontsize=9)
-    ax.set_title(f"deviations; energy distance {comparison.distance:.3g}, p = {comparison.p_value:.2g}")
+    ax.set_title("deviation of each latent")
     title(fig, run, "Latents against the prior")
     return fig

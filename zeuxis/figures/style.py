@@ -9,13 +9,14 @@ from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from zeuxis.data import to_bytes
 from zeuxis.errors import UserError
@@ -33,6 +34,7 @@ __all__ = [
     "choose_attribute",
     "fitting",
     "heading",
+    "logarithmic",
     "mark_changes",
     "new_figure",
     "on_checks",
@@ -151,6 +153,16 @@ def heading(fig: Figure, text: str, subtitle: str) -> None:
     fig.get_layout_engine().set(rect=(0, 0, 1, 1 - HEADING / height))  # type: ignore[union-attr, call-arg]
     fig.text(0.01, 1 - 0.08 / height, text, ha="left", va="top", fontsize=13, fontweight="bold", color=INK)
     fig.text(0.01, 1 - 0.33 / height, subtitle, ha="left", va="top", fontsize=9.5, color=MUTED)
+
+
+def logarithmic(ax: Axes, *names: Literal["x", "y"], ticks: Sequence[float] = (1, 2, 5)) -> None:
+    """Makes axes logarithmic, with plain numbers at these multiples of powers of ten."""
+    for name in names:
+        axis = ax.xaxis if name == "x" else ax.yaxis
+        ax.set(**{f"{name}scale": "log"})
+        axis.set_major_locator(LogLocator(subs=ticks))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
 
 
 def write(draw: Callable[[], Figure], target: Path | BinaryIO) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
-from zeuxis.figures.style import INK, LINES, heading, new_figure
+from zeuxis.figures.style import INK, LINES, heading, logarithmic, new_figure
 
 __all__ = ["Point", "trade_off"]
 
@@ -39,13 +38,8 @@ def trade_off(points: Sequence[Point], features: str | None) -> Figure:
             marker=marker,
         )  # fmt: skip
         ax.plot([], [], marker, color=color, label=f"{point.name}\n{point.parameters:,} parameters")
-    ax.set_xscale("log")
-    ax.set_yscale("log")
     ax.margins(0.25)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_locator(NullLocator())
+    logarithmic(ax, "x", "y", ticks=(1, 1.5, 2, 3, 5, 7))
     ax.set_xlabel("minutes of training")
     ax.set_ylabel(f"Frechet distance to images, by {features}")
     # Beside the chart, where no number of points lets names lie over one another.
