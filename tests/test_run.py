@@ -180,9 +180,9 @@ def test_more_latents_are_laid_out_by_tsne(tmp_path: Path) -> None:
     assert "manifold" not in drawn
 
 
-def test_smoothing_is_the_mean_with_the_ten_before() -> None:
+def test_smoothing_is_the_mean_with_five_on_each_side() -> None:
     values = np.random.default_rng(0).normal(size=40)
-    expected = [values[max(i - 10, 0) : i + 1].mean() for i in range(40)]
+    expected = [values[max(i - 5, 0) : i + 6].mean() for i in range(40)]
     assert np.allclose(smooth(values), expected)
 
 
