@@ -14,9 +14,9 @@ from zeuxis.models import Iteration, Model, ModelOptions, phase, register
 from zeuxis.models.base import Input, Inputs, Terms
 from zeuxis.models.samplers import SAMPLERS
 from zeuxis.nets import Conditioning, Network, layer, summary
-from zeuxis.nets.blocks import Attention
+from zeuxis.nets.blocks import Attention, attend
 from zeuxis.nets.context import TIME_SIZE, waves
-from zeuxis.nets.layers import LAYERS, Made, Shape, Spec
+from zeuxis.nets.layers import LAYERS, GroupNorm, Made, Shape, Spec
 from zeuxis.recipe import NetworkOptions
 from zeuxis.trust import Trust
 
@@ -361,3 +361,37 @@ def test_recomputed_blocks_store_less_and_give_the_same_gradients(layers: list[s
     assert gradients.keys() == again.keys() and any(grad.abs().sum() > 0 for grad in gradients.values())
     for name, grad in gradients.items():
         torch.testing.assert_close(again[name], grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("positions", [16, 400])
+def test_attention_in_bfloat16_is_that_of_float32(positions: int) -> None:
+    mixed = torch.randn(2, positions, 3 * 32, generator=torch.Generator().manual_seed(0))
+    direction = torch.randn(2, positions, 32, generator=torch.Generator().manual_seed(1))
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        x = mixed.to(dtype).requires_grad_()
+        y = attend(x, 4)
+        (gradient,) = torch.autograd.grad((y * direction).sum(), x)
+        assert y.dtype == gradient.dtype == dtype
+        found.append((y.float(), gradient.float()))
+    for ours, exact in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(ours, exact, rtol=0, atol=0.02 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_group_normalisation_in_bfloat16_is_that_of_float32(groups: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = (3 + torch.randn(3, 16, 5, 7, generator=generator)).contiguous(memory_format=torch.channels_last)
+    direction = torch.randn(3, 16, 5, 7, generator=generator)
+    norm = GroupNorm(groups, 16)
+    torch.nn.init.normal_(norm.weight, generator=generator)
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        x = image.to(dtype).requires_grad_()
+        y = norm(x)
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        (first,) = torch.autograd.grad((y * direction).sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), x)
+        found.append((y.float(), first.float(), second.float()))
+    for ours, exact in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(ours, exact, rtol=0, atol=0.05 * float(exact.abs().max()))

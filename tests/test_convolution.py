@@ -27,13 +27,16 @@ DECONVS = [  # channels, filters, kernel, stride, padding, output padding, side
 
 
 def both(ours: Conv | Deconv, plain: nn.Module, side: int) -> tuple[Tensor, Tensor]:
-    """Outputs, gradients, and gradients of a penalty on the gradients, of ours and of PyTorch's layer."""
+    """Outputs, gradients, and gradients of a penalty on the gradients, of ours and of PyTorch's layer.
+
+    An activation works on the outputs in place.
+    """
     plain.load_state_dict(ours.state_dict())
     x = torch.randn(3, ours.in_channels, side, side, dtype=torch.float64)
     found = []
     for layer in (ours.double(), plain.double()):
         given = x.clone().requires_grad_()
-        y = layer(given)
+        y = nn.functional.leaky_relu_(layer(given), 0.9)
         weights = list(layer.parameters())
         first = torch.autograd.grad(y.square().sum(), [given, *weights], create_graph=True)
         second = torch.autograd.grad(sum(g.square().sum() for g in first), [given, *weights])
@@ -51,6 +54,7 @@ def test_a_layer_computes_what_pytorchs_does(
     ours: Any, plain: Any, case: tuple[int, ...], bias: bool, many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kernels, "MANY", many)
+    monkeypatch.setattr(kernels, "MORE", many)
     *sizes, side = case
     torch.testing.assert_close(*both(ours(*sizes, bias=bias), plain(*sizes, bias=bias), side))
 

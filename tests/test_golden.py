@@ -1,13 +1,14 @@
 """Every model's numbers of its first steps, bit for bit: a change of the code that changes what is learned is seen.
 
-Sums of floating numbers depend on the order that a processor's vector units take them in, so the values are kept by
-those units (`golden/AVX2.json`). On others the first numbers, of unchanged weights, must agree to rounding. Where a
-change of numbers is meant: `python tests/test_golden.py`.
+Sums of floating numbers depend on the order that a processor's vector units take them in, and libraries choose it by
+the processor's make, so the values are kept by both (`golden/AVX2-AuthenticAMD.json`). On others the first numbers, of
+unchanged weights, must agree to rounding. Where a change of numbers is meant: `python tests/test_golden.py`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,7 +36,9 @@ SETTINGS = {
 
 
 def path_here() -> Path:
-    return GOLDEN / f"{torch.backends.cpu.get_cpu_capability()}.json"
+    facts = Path("/proc/cpuinfo")
+    make = re.search(r"^vendor_id\s*: (\w+)", facts.read_text("utf-8"), re.MULTILINE) if facts.exists() else None
+    return GOLDEN / f"{torch.backends.cpu.get_cpu_capability()}-{make[1] if make else 'unknown'}.json"
 
 
 def numbers(name: str, folder: Path) -> dict[str, list[float]]:

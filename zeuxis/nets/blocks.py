@@ -17,11 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zeuxis.errors import UserError, nearest
+from zeuxis.nets.backend import own_kernels
 from zeuxis.nets.context import Context
 from zeuxis.nets.convolution import Conv
-from zeuxis.nets.layers import Block, Made, Residual, Shape, Spec, image_shape, layer, show
+from zeuxis.nets.layers import Block, GroupNorm, Made, Residual, Shape, Spec, image_shape, layer, show
 
 __all__ = ["Attention", "DiT", "Film", "ResidualNorm", "UNet"]
+
+# Positions up to which attention is computed as products.
+FEW = 128
 
 
 # -- skips --------------------------------------------------------------------------------------------
@@ -147,7 +151,7 @@ class ResidualNorm(Block):
 
     def __init__(self, channels: int, filters: int, kernel: int = 3, width: int = 0) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.GroupNorm(_groups(channels), channels), nn.GroupNorm(_groups(filters), filters)
+        self.norm1, self.norm2 = GroupNorm(_groups(channels), channels), GroupNorm(_groups(filters), filters)
         self.first = Conv(channels, filters, kernel, padding=kernel // 2)
         self.last = Conv(filters, filters, kernel, padding=kernel // 2)
         self.film = Film(filters, width) if width else None
@@ -188,7 +192,7 @@ class Attention(Block):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.GroupNorm(_groups(channels), channels)
+        self.norm = GroupNorm(_groups(channels), channels)
         self.mix = nn.Linear(channels, 3 * channels)
         self.out = Zero(channels, channels)
 
@@ -201,10 +205,18 @@ class Attention(Block):
 
 
 def attend(mixed: Tensor, heads: int) -> Tensor:
-    """Returns scaled dot-product attention, `(B, P, C)`, for queries, keys and values in one tensor, `(B, P, 3 C)`."""
+    """Returns scaled dot-product attention, `(B, P, C)`, for queries, keys and values in one tensor, `(B, P, 3 C)`.
+
+    For up to `FEW` positions in bfloat16 on a CPU, products take a fifth of the time of PyTorch's kernels or less.
+    """
     batch, positions, triple = mixed.shape
     q, k, v = mixed.reshape(batch, positions, 3, heads, triple // 3 // heads).permute(2, 0, 3, 1, 4)
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, positions, triple // 3)
+    if own_kernels(mixed) and mixed.dtype == torch.bfloat16 and mixed.requires_grad and positions <= FEW:
+        weights = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(q.shape[3]), dim=3)
+        attended = weights.to(v.dtype) @ v
+    else:
+        attended = F.scaled_dot_product_attention(q, k, v)
+    return attended.transpose(1, 2).reshape(batch, positions, triple // 3)
 
 
 def _require_heads(channels: int, heads: int, word: str) -> None:
@@ -244,7 +256,7 @@ class UNet(nn.Module):
             ResidualNorm(size + sizes[min(i + 1, depth - 1)], size, width=width)
             for i, size in reversed(list(enumerate(sizes)))
         )
-        self.norm = nn.GroupNorm(_groups(filters), filters)
+        self.norm = GroupNorm(_groups(filters), filters)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         x, skips = self.enter(x), []

@@ -46,10 +46,10 @@ from torch import Tensor
 
 __all__ = ["Geometry", "convolve", "correlate", "spread"]
 
-# Spread is a matrix product for kernels with at least SEVERAL numbers for each position of the whole batch, or MANY in
-# bfloat16 without matrix units; correlate with at least MANY for each position of the small image, or SEVERAL in
-# bfloat16 for images of at most SMALL positions.
-MANY, SEVERAL, SMALL = 2**15, 1500, 64
+# Spread is a matrix product for kernels with at least so many numbers for each position of the whole batch, and
+# correlate for each position of the small image, in bfloat16 also for images of at most SMALL positions: SEVERAL with
+# matrix units, MORE in float32, MANY otherwise.
+MANY, MORE, SEVERAL, SMALL = 2**15, 2**12, 1500, 64
 # Correlate goes tap by tap for kernels of few taps from this size on.
 LARGE = 5
 
@@ -123,7 +123,7 @@ class _Spread(_Map):
         k, s, p, height, width = geometry
         if _few_taps(weight.shape[1], weight.shape[0], k):
             return _by_taps(y, weight, bias, geometry)
-        if weight.numel() >= y.shape[0] * math.prod(y.shape[2:]) * (SEVERAL if _quick_products(y) else MANY):
+        if weight.numel() >= y.shape[0] * math.prod(y.shape[2:]) * _enough(y.dtype):
             return _by_positions(y, weight, bias, geometry)
         extra = [side - ((small - 1) * s - 2 * p + k) for side, small in zip((height, width), y.shape[2:], strict=True)]
         return F.conv_transpose2d(_channels_last(y), weight, bias, s, p, extra)
@@ -179,9 +179,11 @@ class _Correlate(_Map):
         )
 
 
-def _quick_products(x: Tensor) -> bool:
-    """Whether a matrix product of this type is as fast as a convolution: not in bfloat16 without matrix units (AMX)."""
-    return x.dtype != torch.bfloat16 or torch.cpu._is_amx_tile_supported()
+def _enough(dtype: torch.dtype) -> int:
+    """Returns for how many numbers of the kernel a position of the batch is spread by a matrix product."""
+    if dtype != torch.bfloat16:
+        return MORE
+    return SEVERAL if torch.cpu._is_amx_tile_supported() else MANY
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -217,7 +219,7 @@ def _by_taps(y: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry)
             sums[below, beside, :, :, down : down + h, right : right + w] += products[:, i, j]
     x = sums[..., -first : -first - (-height // s), -first : -first - (-width // s)]
     x = x.to(y.dtype).permute(3, 4, 0, 5, 1, 2).reshape(batch, -(-height // s) * s, -(-width // s) * s, channels)
-    return x.permute(0, 3, 1, 2)[:, :, :height, :width].contiguous(memory_format=torch.channels_last)
+    return _images(x[:, :height, :width], y.dtype)
 
 
 def _by_positions(y: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
@@ -233,8 +235,14 @@ def _by_positions(y: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geom
         for j in range(k):
             sums[:, i : i + down : s, j : j + across : s] += windows[:, :, :, i, j]
     x = sums[:, p : p + height, p : p + width]
-    x = (x if bias is None else x + bias).to(y.dtype)
-    return x.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    return _images(x if bias is None else x + bias, y.dtype)
+
+
+def _images(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns `(B, H, W, C)` as images of their own, `(B, C, H, W)`: a layer after it may work on them in place."""
+    batch, height, width, channels = x.shape
+    images = torch.empty((batch, channels, height, width), dtype=dtype, memory_format=torch.channels_last)
+    return images.copy_(x.permute(0, 3, 1, 2))
 
 
 def _tap_by_tap(x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:

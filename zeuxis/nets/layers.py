@@ -50,8 +50,8 @@ from zeuxis.nets.convolution import Conv, Deconv, Upsample
 from zeuxis.registry import Registry
 
 __all__ = [
-    "ACTIVATIONS", "LAYERS", "WEIGHTED", "Block", "Made", "Residual", "Shape", "Spec", "Word", "embeds", "image_shape",
-    "kept", "layer", "make_layer", "require_parameters", "show",
+    "ACTIVATIONS", "LAYERS", "WEIGHTED", "Block", "GroupNorm", "Made", "Residual", "Shape", "Spec", "Word", "embeds",
+    "image_shape", "kept", "layer", "make_layer", "require_parameters", "show",
 ]  # fmt: skip
 
 Shape = tuple[int, ...]
@@ -381,6 +381,19 @@ class Flatten(nn.Module):
         return x.flatten(1)
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation, which on a CPU takes images in bfloat16 channel by channel.
+
+    With several groups, PyTorch's kernel for channels-last images in bfloat16 takes 2 to 3.5 times as long as its other
+    kernel between two copies.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.num_groups == 1 or x.dtype != torch.bfloat16 or x.is_contiguous() or not own_kernels(x):
+            return super().forward(x)
+        return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
+
+
 @layer("bn")
 def _bn(spec: Spec, shape: Shape) -> Made:
     return (nn.BatchNorm1d if len(shape) == 1 else nn.BatchNorm2d)(shape[0]), shape
@@ -389,7 +402,7 @@ def _bn(spec: Spec, shape: Shape) -> Made:
 @layer("ln")
 def _ln(spec: Spec, shape: Shape) -> Made:
     # One group over all channels and positions: layer normalisation with a gain and a bias per channel.
-    return nn.GroupNorm(1, shape[0]), shape
+    return GroupNorm(1, shape[0]), shape
 
 
 @layer("gn")
@@ -397,7 +410,7 @@ def _gn(spec: Spec, shape: Shape) -> Made:
     groups = spec.size(8)
     if shape[0] % groups:
         raise UserError(f"'gn {groups}' needs a multiple of {groups} channels, but gets {shape[0]}")
-    return nn.GroupNorm(groups, shape[0]), shape
+    return GroupNorm(groups, shape[0]), shape
 
 
 @layer("dropout")
