@@ -213,7 +213,7 @@ def attend(mixed: Tensor, heads: int) -> Tensor:
     q, k, v = mixed.reshape(batch, positions, 3, heads, triple // 3 // heads).permute(2, 0, 3, 1, 4)
     if own_kernels(mixed) and mixed.dtype == torch.bfloat16 and mixed.requires_grad and positions <= FEW:
         weights = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(q.shape[3]), dim=3)
-        attended = weights.to(v.dtype) @ v
+        attended: Tensor = weights.to(v.dtype) @ v
     else:
         attended = F.scaled_dot_product_attention(q, k, v)
     return attended.transpose(1, 2).reshape(batch, positions, triple // 3)
