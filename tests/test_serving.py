@@ -55,6 +55,8 @@ def test_answers_are_what_the_run_makes(trained: dict[str, Run]) -> None:
     np.testing.assert_array_equal([pixels(i) for i in way["images"]], as_bytes(run.interpolate("1", "2", steps=4)))
     one = served.get("/sample.png", params={"seed": 5})
     assert one.headers["content-type"] == "image/png"
+    heads = [served.head(path) for path in ("/", "/sample.png")]
+    assert all(head.status_code == 200 and not head.content for head in heads)
     images = run.test_images(2)[0]
     files = [("images", (f"{i}.png", png(image), "image/png")) for i, image in enumerate(images)]
     latents = served.post("/encode", files=files).json()["latents"]

@@ -199,6 +199,7 @@ def build(run: Run, token: str) -> ASGIApp:
     latent_size = run.latent_size if run.generates else None
     common: dict[str, Any] = {"responses": REFUSALS, "dependencies": [Depends(known)]}
 
+    @app.head("/", include_in_schema=False, **common)
     @app.get("/", **common)
     def facts() -> Facts:
         """What is served: the model, its images, its classes, and the limits."""
@@ -224,6 +225,7 @@ def build(run: Run, token: str) -> ASGIApp:
             images, latents = sampled(asked)
             return Samples(images=_encoded(images), latents=latents.tolist())
 
+        @app.head("/sample.png", include_in_schema=False, **common)
         @app.get("/sample.png", response_class=Response, **_picture(common))
         def sample_png(
             seed: Annotated[int, Query(ge=0, le=LAST)] = 1,
