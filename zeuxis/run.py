@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from zeuxis.nets import summary
 from zeuxis.progress import TROUBLE, say
 from zeuxis.recipe import ModelChoice, Recipe, run_recipe
 from zeuxis.stores import at_hand, is_address, local_folder
+from zeuxis.system import freed_memory_kept
 from zeuxis.threads import paced, threads
 from zeuxis.training.changing import CHANGES
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights
@@ -94,7 +95,8 @@ class Batches:
         return math.ceil(self.count / CHUNK)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return map(self.__getitem__, range(len(self)))
+        with freed_memory_kept() if len(self) > 1 else nullcontext():
+            yield from map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, number: int) -> np.ndarray:
         """Returns the images of a batch, counted from 0."""

@@ -230,6 +230,16 @@ def return_freed_memory() -> None:
         _glibc().malloc_trim(0)
 
 
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Keeps freed memory inside a `with` block, and returns it to the kernel at the end."""
+    keep_freed_memory()
+    try:
+        yield
+    finally:
+        return_freed_memory()
+
+
 def reset_peak_memory() -> None:
     """Sets the peak memory of this process to what it has now; Linux alone can."""
     with suppress(OSError):

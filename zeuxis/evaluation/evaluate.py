@@ -17,6 +17,7 @@ from zeuxis.evaluation.people import GIVES, figures_of
 from zeuxis.files import regular, why, write_file
 from zeuxis.progress import bar, say
 from zeuxis.run import LAST_SEED, MOST_LATENTS, Run
+from zeuxis.system import freed_memory_kept
 
 __all__ = ["Evaluation", "applicable", "evaluate", "evaluate_cached", "read_evaluation"]
 
@@ -190,7 +191,7 @@ def _measured(
     run = material.run
     selected = [measure for measure in measures() if set(names) & set(measure.gives) and measure.applies(material)]
     results: dict[str, dict[str, Any]] = {"measures": {}, "left_out": {}}
-    with bar(f"evaluating {run.name}", len(selected), visible=progress) as advance:
+    with freed_memory_kept(), bar(f"evaluating {run.name}", len(selected), visible=progress) as advance:
         for measure in selected:
             # A mean of no values warns; it is reported below instead.
             with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
