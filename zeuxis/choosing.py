@@ -62,7 +62,7 @@ def choose_recipe(
     chosen = size_of(size) if size is not None else Size(side, side)
     require_size(chosen)
     unfit = _unfit(collection)
-    conditional = bool(options.numbers or options.attributes or (collection.classes and not unfit))
+    conditional = bool(options.numbers or options.attributes or not unfit)
     colour = (options.channels if "channels" in named else collection.channels) > 1
     flips = colour and origin.mirrors
     name = path_part(f"{Path(options.path).stem or options.source}-flow-{chosen.setting}")
@@ -83,7 +83,7 @@ def choose_recipe(
     kind = "in colour" if collection.channels == 3 else "grey"
     asked = (
         f"in {len(collection.classes)} classes, each of which can be asked for" if conditional and collection.classes
-        else "given what the recipe names" if conditional else unfit or "without classes"
+        else "given what the recipe names" if conditional else unfit
     )  # fmt: skip
     sentences = (
         f"{collection.count:,} images of {collection.sizes} pixels, {kind}, {asked}. Chosen: a flow with a U-Net "
@@ -107,10 +107,10 @@ def _every(minutes: float) -> str:
 
 
 def _unfit(collection: Collection) -> str:
-    """Returns why the images' classes cannot be asked for, in words; empty if they can, or if there are none."""
+    """Returns why none of the images' classes can be asked for, in words; empty if they can."""
     count = len(collection.classes)
     if collection.labels is None or not count:
-        return ""
+        return "without classes"
     if count == 1:
         return "in one class"
     if count > MOST_CLASSES:

@@ -101,7 +101,7 @@ def remove_runs(
     try:
         agreed = yes or typer.confirm(f"Delete {', '.join(map(str, folders))} for good?")
     except typer.Abort:  # there is nobody to ask
-        raise UserError("Nothing was deleted: nobody answered. With --yes, nobody is asked.") from None
+        raise UserError("Nothing was deleted: nobody answered. --yes deletes without asking.") from None
     if not agreed:
         raise UserError("Nothing was deleted.")
     remove(folders)
