@@ -95,6 +95,14 @@ def test_interpolations_begin_and_end_where_they_should(trained: dict[str, Run])
     assert np.allclose(row[1], vae.decode(np.array([[0.75, -0.5]]))[0], atol=1e-5)
 
 
+def test_a_latent_of_one_number_is_a_number_with_a_point(tmp_path: Path) -> None:
+    run = zeuxis.train("digits-vae", steps=1, settings={"model.latent": 1}, runs=tmp_path, progress=False)
+    ends = run.interpolate("0.5", "-1.0", steps=2)
+    np.testing.assert_allclose(ends, run.decode(np.array([[0.5], [-1.0]], np.float32)), atol=1e-5)
+    with pytest.raises(UserError, match="give a seed such as 3, or a number with a point"):
+        run.interpolate("half", "1")
+
+
 def test_spherical_interpolation_keeps_the_norm() -> None:
     a, b = np.zeros(10, np.float32), np.zeros(10, np.float32)
     a[0], b[1] = 3, 3

@@ -628,13 +628,14 @@ class Run:
     def _place(self, text: str) -> np.ndarray:
         size = self.latent_size
         try:
-            if "," not in text:
+            if text.strip().isdecimal():
                 return np.asarray(self.latents(1, int(text))[0])
             numbers = [float(part) for part in text.split(",")]
         except ValueError:
             numbers = []
         if len(numbers) != size:
-            raise UserError(f"'{text}' is not a latent; give a seed such as 3, or {size} numbers separated by commas.")
+            several = f"{size} numbers separated by commas" if size > 1 else "a number with a point, such as 0.5"
+            raise UserError(f"'{text}' is not a latent; give a seed such as 3, or {several}.")
         for number in numbers:
             require_within("A latent", number, -MOST_LATENT, MOST_LATENT)
         return np.array(numbers, np.float32)

@@ -56,6 +56,8 @@ MOST_PICTURES, MOST_FRAMES, MOST_PHOTO = 256, 240, 12 * 2**20
 FPS = 16
 # Starts and steps of the search for a photograph's latent.
 STARTS, STEPS = 256, 150
+# Latents of photographs that are kept, for several visitors.
+PROJECTED = 8
 
 
 def _key(content: bytes, condition: np.ndarray | None) -> bytes:
@@ -334,7 +336,9 @@ class Explorer:
         if condition is not None:
             label = self.run.model.conditions.name_of(condition)
         found = yield from searching(self.run, picture[0], label=label, starts=STARTS, steps=STEPS)
-        self._projected = {_key(content, condition): found.latent}
+        self._projected[_key(content, condition)] = found.latent
+        while len(self._projected) > PROJECTED:
+            self._projected.pop(next(iter(self._projected)))
 
     def photograph(self, content: bytes, condition: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Returns a photograph as the model sees it, `(1, H, W, C)` bytes, and its latent `(Z,)`.
