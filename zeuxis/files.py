@@ -63,8 +63,9 @@ __all__ = [
 TEMPORARY = ".writing-"
 # Name of a folder's lock file, in that folder.
 LOCK = "lock"
-# Seconds to wait for a lock: whoever asks whether it is held takes it for a moment.
-WAIT = 0.2
+# Seconds to wait for a lock, and to ask whether it is held: whoever asks takes it for a moment, on a busy machine for
+# longer.
+WAIT, ASK = 1.0, 0.02
 # Longest name of a file or folder, in bytes: systems allow 255, and numbers and suffixes are added.
 LONGEST = 150
 # Characters that some system forbids in file names; `%` is the escape character.
@@ -333,7 +334,7 @@ def is_locked(folder: Path) -> bool:
     if not (folder / LOCK).exists():
         return False
     try:
-        _take_lock(folder, wait=WAIT / 10).release()
+        _take_lock(folder, wait=ASK).release()
     except WriteError:
         return False
     except LockedError:
