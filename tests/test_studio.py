@@ -126,12 +126,13 @@ def test_uploads_are_bounded_and_stay_in_their_folder(tmp_path: Path, monkeypatc
     store = uploads.Uploads(tmp_path / "uploads")
     name = store.begin()
 
-    def put(file: str, *pieces: bytes, drop: str = name) -> None:
-        async def content() -> AsyncIterator[bytes]:
-            for piece in pieces:
-                yield piece
+    async def content(*pieces: bytes) -> AsyncIterator[bytes]:
+        for piece in pieces:
+            await asyncio.sleep(0)
+            yield piece
 
-        asyncio.run(store.store(drop, file, content()))
+    def put(file: str, *pieces: bytes, drop: str = name) -> None:
+        asyncio.run(store.store(drop, file, content(*pieces)))
 
     put("../../cats/<b>1.PNG", b"one", b"two")
     (written,) = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -144,10 +145,15 @@ def test_uploads_are_bounded_and_stay_in_their_folder(tmp_path: Path, monkeypatc
     monkeypatch.setattr(uploads, "MOST_BYTES", 10)
     with pytest.raises(UserError, match="too large"):
         put("big.png", b"123456", b"123456")
-    monkeypatch.setattr(uploads, "MOST_FILES", 1)
-    with pytest.raises(UserError, match="More than 1 files"):
+
+    async def both() -> None:
+        await asyncio.gather(*(store.store(name, file, content(b"1", b"2")) for file in ("b.jfif", "labels.tsv")))
+
+    asyncio.run(both())
+    monkeypatch.setattr(uploads, "MOST_FILES", 3)
+    with pytest.raises(UserError, match="More than 3 files"):
         put("more.png", b"1")
-    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 3
 
 
 @pytest.mark.parametrize("place", ["/etc", "/", "~", "..", "../..", "/proc/self", "x\0y", "", "~nobody-here/x"])

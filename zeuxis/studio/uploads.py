@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from secrets import token_hex
 
+from zeuxis.data.files import SUFFIXES
 from zeuxis.errors import UserError, quoted
 from zeuxis.files import PACKED, make_folder, path_part, write_file
 
 __all__ = ["MOST_BYTES", "MOST_FILES", "Uploads"]
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".csv", *PACKED)
+TAKEN = (*SUFFIXES, ".csv", ".tsv", ".txt", ".json", ".jsonl", *PACKED)
 # Files of one drop, bytes of one file, and bytes of all; folders within folders.
 MOST_FILES, MOST_BYTES, MOST_TOTAL, DEEPEST = 20_000, 256 * 2**20, 4 * 2**30, 4
 
@@ -64,20 +65,20 @@ class Uploads:
         if name not in self._sizes:
             raise UserError("These files belong to no drop on this page; drop them again.")
         parts = [path_part(part) for part in file.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-        if not parts or not parts[-1].lower().endswith(SUFFIXES):
+        if not parts or not parts[-1].lower().endswith(TAKEN):
             raise UserError(f"'{quoted(file)}' is not an image, an archive of images, or a file of labels.")
         if len(parts) > DEEPEST:
             raise UserError(f"'{quoted(file)}' lies too many folders deep.")
-        count, total = self._sizes[name]
-        if count >= MOST_FILES:
+        if self._sizes[name][0] >= MOST_FILES:
             raise UserError(f"More than {MOST_FILES:,} files: put them into a zip, or into the data folder.")
         pieces, size = [], 0
         async for piece in content:
             size += len(piece)
-            if size > MOST_BYTES or total + size > MOST_TOTAL:
+            if size > MOST_BYTES or self._sizes[name][1] + size > MOST_TOTAL:
                 raise UserError(f"'{quoted(file)}' is too large to be dropped; put it into the data folder.")
             pieces.append(piece)
         path = (self.folder / name).joinpath(*parts)
         make_folder(path.parent)
         write_file(path, b"".join(pieces))
+        count, total = self._sizes[name]  # as they are now: other files of the drop came meanwhile
         self._sizes[name] = (count + 1, total + size)
