@@ -95,9 +95,10 @@ def too_early(lines: Sequence[Line], roles: Roles) -> str | None:
     if shares := [last[name] for name in accuracies if name in last]:
         words.append(f"the accuracy of the discriminator was {fmean(shares):.0%}")
     words += [f"latents carried {last[name]:.3g} nats" for name in nats if name in last]
+    there = "there is 1" if len(seen) == 1 else f"there are {len(seen)}"
     return (
-        f"It is too early for the monitors, which look back over {WINDOW} lines of the journal: there are {len(seen)}. "
-        f"In the last one {' and '.join(words)}."
+        f"It is too early for the monitors, which look back over {WINDOW} lines of the journal: {there}. In the last one "
+        f"{' and '.join(words)}."
     )
 
 
