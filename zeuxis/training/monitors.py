@@ -97,8 +97,8 @@ def too_early(lines: Sequence[Line], roles: Roles) -> str | None:
     words += [f"latents carried {last[name]:.3g} nats" for name in nats if name in last]
     there = "there is 1" if len(seen) == 1 else f"there are {len(seen)}"
     return (
-        f"It is too early for the monitors, which look back over {WINDOW} lines of the journal: {there}. In the last one "
-        f"{' and '.join(words)}."
+        f"It is too early for the monitors, which look back over {WINDOW} lines of the journal: {there}. "
+        f"In the last one {' and '.join(words)}."
     )
 
 
