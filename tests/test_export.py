@@ -23,7 +23,7 @@ import zeuxis
 from zeuxis.cli import app
 from zeuxis.errors import UserError
 from zeuxis.export import export
-from zeuxis.export.packing import _halved
+from zeuxis.export.packing import _smaller
 from zeuxis.export.web import RUNTIME
 from zeuxis.models import Generates, build_model
 from zeuxis.models.base import LearnsPrior
@@ -142,7 +142,7 @@ def test_weights_of_a_generator_of_latents_have_its_decoder(tmp_path: Path) -> N
 
 
 def test_half_precision_is_left_where_it_would_lose_numbers() -> None:
-    halved = [_halved(torch.tensor(values)).dtype for values in ([1.0, 2.0], [7e4, 1.0], [3e-9, 1.0], [3])]
+    halved = [_smaller(torch.tensor(values), torch.float16).dtype for values in ([1.0, 2.0], [7e4, 1.0], [3e-9, 1.0], [3])]
     assert halved == [torch.float16, torch.float32, torch.float32, torch.int64]
 
 

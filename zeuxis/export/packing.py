@@ -1,4 +1,7 @@
-"""A run made small enough to hand on: its weights in half precision, its recipe, its numbers, and a thinned journal."""
+"""A run made small enough to hand on: its weights in half precision, its recipe, its numbers, and a thinned journal.
+
+A discriminator has a byte for each weight: only training needs it.
+"""
 
 from __future__ import annotations
 
@@ -54,18 +57,21 @@ def pack(run: Run, target: Path) -> None:
     if kept:
         kept[0] |= {"roles": run.journal.roles}
     write_file(target / "journal.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
-    weights = {f"networks/{name}": _halved(value) for name, value in run.model.networks.state_dict().items()}
+    weights = {
+        f"networks/{name}": _smaller(value, torch.float8_e4m3fn if name.startswith("discriminator.") else torch.float16)
+        for name, value in run.model.networks.state_dict().items()
+    }
     state = Checkpoint.read(path, parts=()).state | {"recipe": recipe.model_dump(mode="json", exclude_none=True)}
     written = Checkpoint(weights, state).save(make_folder(target / "checkpoints"))
     written.rename(target / "checkpoints" / "best.safetensors")
 
 
-def _halved(value: Tensor) -> Tensor:
-    """Returns a copy in half precision; as it is where it holds no such numbers, or some that half precision lacks."""
+def _smaller(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns a copy in fewer bytes; as it is where it holds no such numbers, or some that the format lacks."""
     whole = value.to("cpu", copy=True)
     if not whole.is_floating_point():
         return whole
-    half = whole.to(torch.float16)
+    small = whole.to(dtype)
     # A weight among many may vanish; a scale or a variance, of which there is one for each channel, may not.
-    lost = not half.isfinite().all() or (whole.dim() == 1 and ((half == 0) & (whole != 0)).any())
-    return whole if lost else half
+    lost = not small.float().isfinite().all() or (whole.dim() == 1 and ((small.float() == 0) & (whole != 0)).any())
+    return whole if lost else small
