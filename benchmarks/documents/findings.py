@@ -37,6 +37,7 @@ COLUMNS = (
         "parameters": ("parameters", "{:,.0f}"),
         "training_multiply_adds": ("multiply-adds a training image", "{:,.0f}"),
         "images_per_second": ("images/s in training", "{:,.0f}"),
+        "general_fid": ("by a general network ↓", "{:.0f}"),
         "fid": ("Frechet distance ↓", "{:.1f}"),
         "inception_score": ("Inception Score ↑", "{:.2f}"),
         "precision": ("precision ↑", "{:.2f}"),
@@ -137,7 +138,11 @@ def tables(models: Sequence[Entry]) -> str:
         table(
             [
                 {"model": f"`{entry.name}`"}
-                | {head: _cell(entry, name, form, (name, i) in best) for name, (head, form) in columns.items()}
+                | {
+                    head: _cell(entry, name, form, (name, i) in best)
+                    for name, (head, form) in columns.items()
+                    if any(name in each.evaluation["measures"] for each in models)
+                }
                 for i, entry in enumerate(models)
             ]
         )
