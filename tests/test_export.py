@@ -142,7 +142,8 @@ def test_weights_of_a_generator_of_latents_have_its_decoder(tmp_path: Path) -> N
 
 
 def test_half_precision_is_left_where_it_would_lose_numbers() -> None:
-    halved = [_smaller(torch.tensor(values), torch.float16).dtype for values in ([1.0, 2.0], [7e4, 1.0], [3e-9, 1.0], [3])]
+    tensors = map(torch.tensor, ([1.0, 2.0], [7e4, 1.0], [3e-9, 1.0], [3]))
+    halved = [_smaller(tensor, torch.float16).dtype for tensor in tensors]
     assert halved == [torch.float16, torch.float32, torch.float32, torch.int64]
 
 
