@@ -141,7 +141,7 @@ def test_training_says_what_the_budget_takes(
         shown = Display()
         trainer = SimpleNamespace(
             images=0, progress=began, step=0, epoch=0.0, complete=False, folder=Path("run"), spent=(budget[0], 0.0),
-            options=SimpleNamespace(budget=budget), model=build_model(load_recipe("digits-vae"), None),
+            options=SimpleNamespace(budget=budget), model=build_model(load_recipe("digits-vae"), None), warm=False,
         )  # fmt: skip
         shown.begin(trainer)  # type: ignore[arg-type]
         now += 30  # the first iteration is slow, and does not count
@@ -158,7 +158,7 @@ def test_training_says_what_the_budget_takes(
     assert "The rest takes about 83 minutes at this speed." in told(("steps", 1000), 0.5)
     assert "minutes are about" not in told(("minutes", 30.0), 0.0, each=10)
     few = told(("minutes", 30.0), 0.99)
-    assert "30 minutes are about 100 steps" in few and "--minutes 90 or more." in few, "no size is smaller"
+    assert "30 minutes are about 100 steps" in few and "Give it 90 minutes or more." in few, "no size is smaller"
 
 
 def test_choose_is_what_init_takes(pictures: Path) -> None:

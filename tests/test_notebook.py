@@ -68,7 +68,7 @@ def test_a_comparison_shows_itself_in_a_notebook(trained: dict[str, Run], tmp_pa
     compared = zeuxis.compare([trained["vae"], trained["gan"]], tmp_path / "c.html", samples=100)
     page = compared._repr_html_()
     assert compared.path.exists() and str(compared.path) in page
-    assert "<th>digits-vae</th><th>digits-gan</th>" in page and "FID ↓" in page
+    assert "<th>vae</th><th>gan</th>" in page and "FID ↓" in page
 
 
 def test_runs_are_resumed_and_listed(trained: dict[str, Run], tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_compare_prints_the_table_of_its_report(
 ) -> None:
     words = ["compare", trained["vae"].path, trained["gan"].path, "--samples", "100", "--out", tmp_path / "c.html"]
     out, said = call(capsys, monkeypatch, *words, "--to", "markdown")
-    assert out.startswith("| measure | digits-vae | digits-gan |") and "Holm's correction" in out
+    assert out.startswith("| measure | vae | gan |") and "Holm's correction" in out
     assert str(tmp_path / "c.html") in "".join(said.split())
     assert "FID floor" not in out and "| Recall" in out
     only = call(capsys, monkeypatch, *words, "--to", "markdown", "--only", "fid,fid_floor")[0]

@@ -92,8 +92,9 @@ def training_state(run: Run) -> list[str]:
     (unit, whole), used, sentences = options.budget, options.used(last), []
     if 0 < used < 0.99 * whole:
         minutes = last["seconds"] / 60 * (whole / used - 1)
+        done = amount(used, unit).removesuffix(f" {unit}")
         sentences.append(
-            f"{amount(used, unit)} of the recipe's {amount(whole, unit)} are trained; at this speed the rest takes "
+            f"{done} of the recipe's {amount(whole, unit)} are trained; at this speed the rest takes "
             f"{in_words(60 * minutes)}."
         )
     if run.generates and is_early(run):
