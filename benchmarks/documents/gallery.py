@@ -227,7 +227,8 @@ def write_index(notes: dict[str, str]) -> None:
     for numbers in everything:
         text = page(numbers, notes.get(numbers["recipe"], ""))
         (GALLERY / f"{numbers['recipe']}.md").write_text(text, "utf-8")
-    hardware = " and ".join(sorted({numbers["hardware"] for numbers in everything}))
+    *most, last = sorted({numbers["hardware"] for numbers in everything})
+    hardware = f"{'; '.join(most)}; or {last}" if most else last
     lines = [HEAD.format(hardware=hardware), "| recipe | | trained | what was measured |\n|---|---|---|---|\n"]
     for numbers in everything:
         name = numbers["recipe"]
