@@ -306,6 +306,12 @@ def test_memory_is_kept_by_glibc_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     system.keep_freed_memory()
     system.return_freed_memory()
     assert calls == [(-3, 1 << 30), (-1, 1 << 30), 0]
+    with system.freed_memory_kept():
+        with system.freed_memory_kept():
+            pass
+        assert calls.count(0) == 1, "the block around it still keeps its memory"
+    assert calls.count(0) == 2
+    calls[3:] = []
 
     def missing(name: str) -> None:
         raise OSError(f"{name}: cannot open shared object file")

@@ -91,7 +91,7 @@ def train(
     """
     from zeuxis.data import choose
     from zeuxis.plugins import load_plugins, read_plugin
-    from zeuxis.recipe import load_recipe
+    from zeuxis.recipe import budget_settings, load_recipe
     from zeuxis.run import Run, find_run
     from zeuxis.sizing import resized
     from zeuxis.training import start, tracked
@@ -102,7 +102,7 @@ def train(
     overrides = dict(settings or {})
     if data is not None:
         overrides |= choose(data)
-    overrides |= _budget(epochs, steps, minutes)
+    overrides |= budget_settings(epochs, steps, minutes)
     if seed is not None:
         overrides["training.seed"] = seed
     chosen = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugins)
@@ -112,12 +112,6 @@ def train(
         tracked(chosen, track), runs_dir(runs), name=name, visible=progress, callbacks=callbacks, from_run=origin
     )
     return Run(folder, trust=chosen.trust)
-
-
-def _budget(epochs: float | None, steps: int | None, minutes: float | None) -> dict[str, float]:
-    """Returns the settings of a budget that is given in one of three ways."""
-    given = {"epochs": epochs, "steps": steps, "minutes": minutes}
-    return {f"training.{key}": value for key, value in given.items() if value is not None}
 
 
 def load(path: str | Path, *, trust: bool = False) -> Run:
@@ -257,11 +251,12 @@ def resume(
         UserError: if the run is finished, its checkpoints are damaged, its data has changed, or a setting may not
             change.
     """
+    from zeuxis.recipe import budget_settings
     from zeuxis.run import Run
     from zeuxis.training import resume as go_on
 
     opened = _opened(run, trust)
-    changes = dict(settings or {}) | _budget(epochs, steps, minutes)
+    changes = dict(settings or {}) | budget_settings(epochs, steps, minutes)
     go_on(opened.path, changes, trust=opened.trust, visible=progress, callbacks=callbacks)
     return Run(opened.path, trust=opened.trust)
 
@@ -321,12 +316,13 @@ def sweep(
         trust: as of `load`.
         progress: show progress.
     """
-    from zeuxis.recipe import load_recipe
+    from zeuxis.recipe import budget_settings, load_recipe
     from zeuxis.study import Axis, parse_axis
     from zeuxis.study import sweep as run_sweep
     from zeuxis.trust import Trust
 
-    base = load_recipe(recipe, dict(settings or {}) | _budget(epochs, steps, minutes), trust=Trust(trust))
+    overrides = dict(settings or {}) | budget_settings(epochs, steps, minutes)
+    base = load_recipe(recipe, overrides, trust=Trust(trust))
     axes = (
         [Axis.of(key, values) for key, values in over.items()] if isinstance(over, Mapping)
         else [parse_axis(text) for text in over]

@@ -440,6 +440,12 @@ class TrainingOptions(Section):
 BUDGETS = ("epochs", "steps", "minutes")
 
 
+def budget_settings(epochs: float | None, steps: int | None, minutes: float | None) -> dict[str, float]:
+    """Returns the settings of a budget that is given in one of three ways, or in none."""
+    given = zip(BUDGETS, (epochs, steps, minutes), strict=True)
+    return {f"training.{name}": value for name, value in given if value is not None}
+
+
 class Recipe(Section):
     """The complete description of a run."""
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VIRTUAL_FOLDERS", "allowed_name", "apart", "ask_to_stop", "cores", "cores_each", "ctrl_c_raises", "ended_by",
-    "has_display", "hear_interrupts", "holds_devices", "ignore_stops", "interrupt", "keep_freed_memory", "peak_memory",
-    "processor_name", "renames_open_folders", "replace", "reset_peak_memory", "return_freed_memory", "set_handlers",
-    "signal_name", "stop_handlers", "sync", "wait_until_writable",
+    "freed_memory_kept", "has_display", "hear_interrupts", "holds_devices", "ignore_stops", "interrupt",
+    "keep_freed_memory", "peak_memory", "processor_name", "renames_open_folders", "replace", "reset_peak_memory",
+    "return_freed_memory", "set_handlers", "signal_name", "stop_handlers", "sync", "wait_until_writable",
 ]  # fmt: skip
 
 # The kernel's virtual folders, where a system has them; links in them lead everywhere.
@@ -230,14 +230,21 @@ def return_freed_memory() -> None:
         _glibc().malloc_trim(0)
 
 
+# One entry for each open block of `freed_memory_kept`.
+_keeping: list[None] = []
+
+
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Keeps freed memory inside a `with` block, and returns it to the kernel at the end."""
+    """Keeps freed memory inside a `with` block; the outermost of several blocks returns it to the kernel."""
     keep_freed_memory()
+    _keeping.append(None)
     try:
         yield
     finally:
-        return_freed_memory()
+        _keeping.pop()
+        if not _keeping:
+            return_freed_memory()
 
 
 def reset_peak_memory() -> None:

@@ -195,12 +195,13 @@ def names_in(text: str, separator: str = ",") -> list[str]:
 
 
 def budget(epochs: float | None, steps: int | None, minutes: float | None) -> dict[str, float]:
-    budgets = {
-        key: value for key, value in (("epochs", epochs), ("steps", steps), ("minutes", minutes)) if value is not None
-    }
-    if len(budgets) > 1:
-        raise UserError(f"{' and '.join(f'--{key}' for key in budgets)} cannot be combined; give only one.")
-    return {f"training.{key}": value for key, value in budgets.items()}
+    from zeuxis.recipe import budget_settings
+
+    found = budget_settings(epochs, steps, minutes)
+    if len(found) > 1:
+        options = " and ".join(key.replace("training.", "--") for key in found)
+        raise UserError(f"{options} cannot be combined; give only one.")
+    return found
 
 
 def open_run(

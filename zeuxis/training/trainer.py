@@ -26,7 +26,7 @@ from zeuxis.errors import UserError
 from zeuxis.files import WriteError
 from zeuxis.models import Iteration, Model, Phase
 from zeuxis.recipe import Interval
-from zeuxis.system import keep_freed_memory, set_handlers, signal_name, stop_handlers
+from zeuxis.system import freed_memory_kept, set_handlers, signal_name, stop_handlers
 from zeuxis.threads import threads
 from zeuxis.training.callbacks.base import Callback
 from zeuxis.training.capture import Captured, graph_on
@@ -157,10 +157,9 @@ class Trainer:
             DivergedError: if a number became NaN or infinite.
             WriteError: if the run folder cannot be written.
         """
-        keep_freed_memory()
         reset_peak_memory(self.device)
         number = 0 if self.options.threads == "auto" else self.options.threads
-        with self._write_errors_explained(), ExitStack() as ending:
+        with self._write_errors_explained(), freed_memory_kept(), ExitStack() as ending:
             if self.share.main:
                 self.journal = Journal(self.folder / "journal.jsonl", keep=self.step)
                 ending.callback(self.journal.close)
