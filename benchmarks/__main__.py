@@ -41,6 +41,8 @@ VAES_ALONE = {"pythae"}
 ON_GPU = ("torch", "torch-compiled")
 PRECISIONS = ("float32", "bfloat16")
 WARM, ROUNDS, SECONDS = 3, 5, 3.0
+# A worker whose step takes longer, in seconds, is left out: its rounds would take an hour.
+SLOWEST = 20.0
 # The largest ratio that a chart shows on a linear scale.
 WIDEST = 10
 
@@ -73,7 +75,10 @@ def described(name: str, images: Path, device: str = "cpu", settings: Sequence[s
 
 
 def measure(task: dict[str, Any], peers: Sequence[str], folder: Path, seconds: float) -> list[dict[str, Any]]:
-    """Runs rounds of Zeuxis, in both precisions, and of the peers in turn; returns rows of images per second."""
+    """Runs rounds of Zeuxis, in both precisions, and of the peers in turn; returns rows of images per second.
+
+    A peer whose step takes too long has no row, and a sentence says so.
+    """
     path = folder / "task.json"
     path.write_text(json.dumps(task), "utf-8")
     commands: dict[str, list[str | Path]] = {
@@ -85,7 +90,13 @@ def measure(task: dict[str, Any], peers: Sequence[str], folder: Path, seconds: f
         commands[peer] = [python, HERE / "speed" / f"with_{library}.py", path, *words]
     workers = {name: Worker(words, folder / f"{name}.log") for name, words in commands.items()}
     steps = {}
-    for name, worker in workers.items():
+    for name, worker in list(workers.items()):
+        worker.train(1)
+        step = worker.train(1)
+        if step > SLOWEST:
+            print(f"{task['recipe']}: a step of {name} takes {step:.0f} seconds, so it is left out.", file=sys.stderr)
+            workers.pop(name).close()
+            continue
         worker.train(WARM)
         steps[name] = max(math.ceil(WARM * seconds / worker.train(WARM)), 1)
     rates: dict[str, list[float]] = {name: [] for name in workers}
@@ -103,6 +114,7 @@ def measure(task: dict[str, Any], peers: Sequence[str], folder: Path, seconds: f
             "ratio": round(statistics.median(a / b for a, b in zip(rates[precision], rates[peer], strict=True)), 3),
         }
         for peer in peers
+        if peer in rates
         for precision in PRECISIONS
     ]  # fmt: skip
 
@@ -147,6 +159,29 @@ def chart(rows: list[dict[str, Any]], hardware: str) -> Figure:
     return figure
 
 
+def write_pages(rows: list[dict[str, Any]], device: str, page: Path) -> None:
+    """Writes the table and the chart of the speeds on a device into a folder."""
+    recipes, known = list(TEN), list(dict.fromkeys([*PEERS, *ON_GPU]))
+    on_device = [row for row in rows if row["device"] == device]
+    on_device.sort(key=lambda row: (recipes.index(row["recipe"]), known.index(row["peer"])))
+    name = "speed" if device == "cpu" else f"speed-{device}"
+    publish(
+        name,
+        [
+            {
+                "recipe": row["recipe"], "batch": row["batch"], "peer": row["peer"], "ours in": row["precision"],
+                "images/s": f"{row['images_per_second']:,.0f}", "the peer's": f"{row['peer_images_per_second']:,.0f}",
+                "ratio": f"**{row['ratio']:.2f}**" if is_fastest(row, on_device) else f"{row['ratio']:.2f}",
+            }
+            for row in on_device
+        ],
+        page,
+    )  # fmt: skip
+    machine = describe_machine(torch.device(device))
+    hardware = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
+    write_small(lambda: chart(on_device, hardware), page / f"{name}.png")
+
+
 def main() -> None:
     """Reads the command line, measures, and writes the results and the chart."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n")[0] if __doc__ else "")
@@ -174,28 +209,9 @@ def main() -> None:
             for row in measure(described(name, images, arguments.device, settings), peers, folder, arguments.seconds):
                 rows[_key(row)] = row
                 print(json.dumps(row), flush=True)
-    page = arguments.out or PAGE
-    page.mkdir(parents=True, exist_ok=True)
-    results.write_text(json.dumps(list(rows.values()), indent=1) + "\n", "utf-8")
-    recipes, known = list(TEN), list(dict.fromkeys([*PEERS, *ON_GPU]))
-    on_device = [row for row in rows.values() if row["device"] == arguments.device]
-    on_device.sort(key=lambda row: (recipes.index(row["recipe"]), known.index(row["peer"])))
-    name = "speed" if arguments.device == "cpu" else f"speed-{arguments.device}"
-    publish(
-        name,
-        [
-            {
-                "recipe": row["recipe"], "batch": row["batch"], "peer": row["peer"], "ours in": row["precision"],
-                "images/s": f"{row['images_per_second']:,.0f}", "the peer's": f"{row['peer_images_per_second']:,.0f}",
-                "ratio": f"**{row['ratio']:.2f}**" if is_fastest(row, on_device) else f"{row['ratio']:.2f}",
-            }
-            for row in on_device
-        ],
-        page,
-    )  # fmt: skip
-    machine = describe_machine(torch.device(arguments.device))
-    hardware = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
-    write_small(lambda: chart(on_device, hardware), page / f"{name}.png")
+            results.parent.mkdir(parents=True, exist_ok=True)
+            results.write_text(json.dumps(list(rows.values()), indent=1) + "\n", "utf-8")
+    write_pages(list(rows.values()), arguments.device, arguments.out or PAGE)
 
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:
