@@ -202,3 +202,8 @@ def test_features_of_images_are_kept_for_the_next_run(tmp_path: Path, monkeypatc
         next(classifier.model.parameters()).add_(1)
     judge_images_once(classifier, images)
     assert len(looked) == 5, "other images, and other weights"
+    monkeypatch.setattr(feature_cache, "MOST", 1)
+    judge_images_once(classifier, images[:10])
+    assert [np.load(file)["features"].shape[0] for file in (tmp_path / "features").iterdir()] == [10], (
+        "the newest stays"
+    )

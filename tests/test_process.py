@@ -138,6 +138,18 @@ def test_terminals_of_every_kind(environment: dict[str, str]) -> None:
 HOSTILE = "[/] [bold]x \x1b[31mred \x1b]0;title\x07 \u202e"
 
 
+def test_without_a_terminal_a_line_says_how_far_the_work_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "console", progress.Literal(file=screen, width=200))
+    with progress.bar("evaluating a", 3) as advance:
+        advance(1)  # sooner than half a minute
+        monkeypatch.setattr(progress, "EVERY", 0.0)
+        advance(1)
+    with progress.bar("unseen", 3, visible=False) as advance:
+        advance(1)
+    assert screen.getvalue() == "evaluating a: 2 of 3\n"
+
+
 def test_names_reach_a_terminal_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Brackets are no markup, and codes are written out: in notices, tables, bars and the display of a training."""
     screen = io.StringIO()

@@ -413,6 +413,8 @@ def test_what_is_not_there_is_a_sentence(tmp_path: Path, folder: Path) -> None:
         load(DataOptions(source="shards"), progress=False)
     with pytest.raises(UserError, match=r"'ftp://.*' is no store that can be read; an address is SCHEME://BUCKET/PATH"):
         load(options("ftp://host/shards"), progress=False)
+    with pytest.raises(UserError, match=r"'s3:/bucket/x' has one slash too few; an address is s3://bucket/x"):
+        choose("s3:/bucket/x")
     with pytest.raises(UserError, match="would be written into files"):
         load(options("s3://key:secret@bucket/shards"), progress=False)
     assert choose(str(folder / "train-1.tar"))["data.source"] == "shards"

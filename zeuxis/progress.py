@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,8 @@ __all__ = [
 
 # The colour of warnings.
 TROUBLE = "#c8553d"
+# Without a terminal, seconds between two lines that say how far the work is.
+EVERY = 30.0
 # Harmless characters that Python calls unprintable: the line break, and the marks that join letters and emoji.
 KEPT = "\n\u200c\u200d"
 
@@ -127,7 +130,7 @@ def fitted(parts: Sequence[str], width: int) -> str:
 
 @contextmanager
 def bar(description: str, total: int | None, *, visible: bool = True) -> Iterator[Callable[[int], None]]:
-    """Shows a progress bar while the block runs.
+    """Shows a progress bar while the block runs; without a terminal, a line now and then.
 
     Args:
         description: what is being done.
@@ -137,14 +140,29 @@ def bar(description: str, total: int | None, *, visible: bool = True) -> Iterato
     Returns:
         A function that advances the bar by a number of units.
     """
+    if visible and not console.is_terminal:
+        yield _lines(description, total)
+        return
     columns = (
         Words("{task.description}", style="bold"),
         BarColumn(complete_style="#3b6ea5", finished_style="#4c956c"),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(
-        *columns, console=console, disable=not visible or not console.is_terminal, transient=True
-    ) as progress:
+    with Progress(*columns, console=console, disable=not visible, transient=True) as progress:
         task = progress.add_task(description, total=total)
         yield lambda count: progress.advance(task, count)
+
+
+def _lines(description: str, total: int | None) -> Callable[[int], None]:
+    """Returns a function that counts units, and every half a minute says how many are done."""
+    done, told = 0, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, told
+        done += count
+        if time.monotonic() - told >= EVERY:
+            told = time.monotonic()
+            say(f"{description}: {done:,} of {total:,}" if total else f"{description}: {done:,}")
+
+    return advance

@@ -127,7 +127,14 @@ _stores: dict[Path, Store] = {}
 
 
 def is_address(text: str) -> bool:
-    """Whether text is an address in a store, such as `s3://bucket/runs`."""
+    """Whether text is an address in a store, such as `s3://bucket/runs`.
+
+    Raises:
+        UserError: for one that lacks a slash, which would be taken for a folder.
+    """
+    scheme, colon, rest = text.partition(":/")
+    if colon and not rest.startswith("/") and scheme.lower() in SCHEMES:
+        raise UserError(f"'{quoted(text)}' has one slash too few; an address is {scheme}://{quoted(rest)}.")
     return "://" in text
 
 

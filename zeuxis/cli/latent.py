@@ -83,7 +83,7 @@ def project(
             f"{path}{of}: MSE {found.mse:.5f} (best start {found.start_mse:.5f}), distance {found.distance:.4g} (best "
             f"start {found.start_distance:.4g}) in features of {found.features}, {found.seconds:.1f} s"
         )
-        echo("\n".join(map(str, save_projection(found, root / name))))
+        echo("\n".join(map(str, save_projection(opened, found, root / name))))
 
 
 @app.command()

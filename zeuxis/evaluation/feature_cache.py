@@ -22,6 +22,8 @@ Judged = tuple[np.ndarray, np.ndarray]
 
 # Increased when a judge computes other features from the same images; earlier files are then ignored.
 VERSION = 1
+# Bytes of the cache; beyond them, the files that were written first are removed.
+MOST = 2**30
 
 
 def judge_images(judge: Judge, images: np.ndarray) -> Judged:
@@ -40,7 +42,20 @@ def judge_images_once(judge: Judge, images: np.ndarray) -> Judged:
     with suppress(WriteError):  # what cannot be kept is computed again
         make_folder(path.parent)
         write_file(path, lambda unfinished: np.savez(unfinished, features=judged[0], classes=judged[1]))
+        _prune(path)
     return judged
+
+
+def _prune(newest: Path) -> None:
+    """Removes the oldest files until the cache has at most MOST bytes; the newest one stays."""
+    with suppress(OSError):  # another process may remove the same files
+        files = sorted(newest.parent.glob("*.npz"), key=lambda path: path.stat().st_mtime)
+        size = sum(path.stat().st_size for path in files)
+        for path in files:
+            if size <= MOST or path == newest:
+                break
+            size -= path.stat().st_size
+            path.unlink()
 
 
 def _name(judge: Judge, images: np.ndarray) -> str:

@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from zeuxis.data import to_bytes
-from zeuxis.figures.style import sheet
+from zeuxis.figures.style import new_figure, sheet, show_tiles, title, write
 from zeuxis.files import make_folder, write_file
 from zeuxis.latent import Projection
+from zeuxis.run import Run
 
-__all__ = ["save_projection"]
+__all__ = ["projected", "save_projection"]
 
 # Images are enlarged by a whole number to at least this many pixels a side.
 SIDE = 192
@@ -21,8 +23,8 @@ SIDE = 192
 FRAME, LAST = 80, 2000
 
 
-def save_projection(projection: Projection, folder: Path) -> list[Path]:
-    """Writes a projection into a folder, which is made if needed.
+def save_projection(run: Run, projection: Projection, folder: Path) -> list[Path]:
+    """Writes a projection onto a run's latents into a folder, which is made if needed.
 
     Returns:
         The paths of `projection.png` (the picture, the best start, what was found), `search.webp` (the picture beside
@@ -30,7 +32,6 @@ def save_projection(projection: Projection, folder: Path) -> list[Path]:
     """
     make_folder(folder)
     target = to_bytes(projection.target)
-    three = [target, to_bytes(projection.start), to_bytes(projection.image)]
     frames = [_tiles([target, frame]) for frame in projection.film]
     lengths = [FRAME] * (len(frames) - 1) + [LAST]
     names = ("condition", "start_mse", "mse", "start_distance", "distance", "features", "seconds")
@@ -41,12 +42,30 @@ def save_projection(projection: Projection, folder: Path) -> list[Path]:
     def film(path: Path) -> None:
         frames[0].save(path, "WEBP", save_all=True, append_images=frames[1:], duration=lengths, loop=0, lossless=True)
 
+    picture = folder / "projection.png"
+    write(lambda: projected(run, projection), picture)
     return [
-        write_file(folder / "projection.png", _tiles(three).save),
+        picture,
         write_file(folder / "search.webp", film),
         write_file(folder / "latent.npy", lambda path: np.save(path, projection.latent)),
         write_file(folder / "projection.json", json.dumps(numbers, indent=1)),
     ]
+
+
+def projected(run: Run, projection: Projection) -> Figure:
+    """Draws the picture, the best start and the image that was found, with their errors."""
+    fig = new_figure(6.2, 3.0)
+    panels = {
+        "picture": projection.target,
+        f"best start, MSE {projection.start_mse:.4f}": projection.start,
+        f"found, MSE {projection.mse:.4f}": projection.image,
+    }
+    for ax, (name, image) in zip(fig.subplots(1, len(panels)), panels.items(), strict=True):
+        show_tiles(ax, image[None], 1)
+        ax.set_title(name, fontsize=9.5)
+    of = f" of {projection.label}" if projection.label else ""
+    title(fig, run, f"The nearest image{of} that the model makes")
+    return fig
 
 
 def _tiles(images: list[np.ndarray]) -> Image.Image:
