@@ -104,6 +104,8 @@ def test_train_needs_no_recipe(photographs: Path, tmp_path: Path) -> None:
     assert run.step == 3 and run.sample(2, label="rose").shape == (2, 16, 16, 3)
     for wrong, expected in (
         (["train"], "Name a recipe"),
+        (["train", "--data", "digits", "--minutes", "-1"], "takes more than 0 minutes, not -1"),
+        (["train", "--data", "digits", "--minutes", "nan"], "takes more than 0 minutes, not nan"),
         (["train", "digits-vae", "--size", "20"], "multiples of 8 from 16 to 512, not 20"),
     ):
         error = CliRunner().invoke(app, wrong).exception

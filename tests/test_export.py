@@ -12,6 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from shutil import copyfile
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,9 +51,12 @@ def without_us(code: str, folder: Path) -> str:
 
 
 @pytest.mark.extra("onnx", "onnxruntime")
-@pytest.mark.parametrize(("name", "settings"), [("digits-cgan", {}), ("digits-flow", {"solver_steps": 1})])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("digits-cgan", {}), ("digits-flow", {"solver_steps": 1}), ("digits-flow", {"solver_steps": 1, "guidance": 1.5})],
+)
 def test_an_onnx_generator_makes_the_same_images_without_us(
-    name: str, settings: dict[str, int], tmp_path: Path
+    name: str, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     run = given(name, tmp_path)
     run.configure(**settings) if settings else None

@@ -590,6 +590,7 @@ def test_no_output_replaces_what_is_not_its_own(fails: Say, trained: dict[str, R
         pictures = [jpeg(mine / f"000{i}.png") for i in range(3)]
         before = [picture.read_bytes() for picture in pictures]
         assert "holds files of your own, such as 0000.png" in fails(*command, "--out", mine)
+        assert "is named like a picture; drop the ending" in fails(*command, "--out", tmp_path / "x.png")
         assert [picture.read_bytes() for picture in pictures] == before
     assert "should end in .zip" in fails("sample", run, "-n", "1", "--zip", pictures[0], "--out", tmp_path / "new")
     own = (run / "recipe.toml").read_bytes(), (run / "environment.json").read_bytes()

@@ -39,6 +39,25 @@ def test_a_pretrained_run_works_at_once(name: str, tmp_path: Path, monkeypatch: 
     assert images.std() > 0.1 and images.std(axis=0).mean() > 0.05, "pictures, and different ones"
 
 
+@pytest.mark.slow
+@pytest.mark.extra("onnx", "onnxruntime")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pretrained_run_is_exported(name: str, tmp_path: Path) -> None:
+    for to in ("onnx", "torch"):
+        words = [
+            "export",
+            f"pretrained/{name}",
+            "--to",
+            to,
+            "--out",
+            str(tmp_path / to),
+            "--runs",
+            str(tmp_path / "runs"),
+        ]
+        result = CliRunner().invoke(app, ["export", f"pretrained/{name}", *words])
+        assert result.exit_code == 0 and "largest difference from" in result.output, result.output
+
+
 def test_what_only_reads_copies_nothing(tmp_path: Path) -> None:
     for command in (["cite"], ["runs", "journal"]):
         result = CliRunner().invoke(app, [*command, "pretrained/digits-flow", "--runs", str(tmp_path / "runs")])

@@ -19,7 +19,7 @@ from typing import Any
 
 from zeuxis.data import SOURCES, Collection
 from zeuxis.data.labels import rare_class
-from zeuxis.errors import quoted
+from zeuxis.errors import UserError, quoted
 from zeuxis.files import path_part
 from zeuxis.recipe import DataOptions, Recipe, Size
 from zeuxis.sizing import require_size, size_of, velocity_layers
@@ -49,8 +49,10 @@ def choose_recipe(
         The recipe, and sentences that say what was chosen and why.
 
     Raises:
-        UserError: if the images are not available, or for a size that the network cannot have.
+        UserError: if the images are not available, for a size that the network cannot have, or without any time.
     """
+    if minutes is not None and not minutes > 0:
+        raise UserError(f"A training takes more than 0 minutes, not {minutes:g}.")
     named = {key.removeprefix("data."): value for key, value in data.items()}
     options, size = DataOptions(**named), named.get("size") if size is None else size
     origin = SOURCES[options.source]

@@ -11,7 +11,7 @@ import typer
 
 from zeuxis.cli.shared import (
     Label,
-    Out,
+    OutFolder,
     Plugins,
     RunName,
     Runs,
@@ -53,7 +53,7 @@ def sample(
         Path | None, typer.Option("--zip", metavar="FILE", help="pack the images into a zip file as well")
     ] = None,
     settings: SamplingOptions = None,
-    out: Out = None,
+    out: OutFolder = None,
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
@@ -78,7 +78,7 @@ def reconstruct(
     ] = None,
     n: Annotated[int | None, typer.Option("-n", min=1, max=1000, help="how many test images [default: 10]")] = None,
     label: Label = None,
-    out: Out = None,
+    out: OutFolder = None,
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
@@ -129,7 +129,7 @@ def interpolate(
     fps: Annotated[int, typer.Option(min=1, max=60, help="a film's frames per second")] = 24,
     seed: Seed = 1,
     settings: SamplingOptions = None,
-    out: Out = None,
+    out: OutFolder = None,
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from zeuxis.cli.shared import (
     Label,
-    Out,
+    OutFolder,
     Pictures,
     RunName,
     Runs,
@@ -62,7 +62,7 @@ def project(
     steps: Annotated[int, typer.Option(min=4, max=100_000, help="steps of the search")] = 200,
     seed: Seed = 1,
     settings: SamplingOptions = None,
-    out: Out = None,
+    out: OutFolder = None,
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
@@ -100,7 +100,7 @@ def edit(
     ] = None,
     label: Label = None,
     settings: SamplingOptions = None,
-    out: Out = None,
+    out: OutFolder = None,
     runs: Runs = None,
     trust: Trusted = False,
 ) -> None:
@@ -119,7 +119,8 @@ def edit(
     images = opened.read_files(pictures)
     shown, edited = move(opened, images, attributes=attributes, along=along, label=label)
     rows = np.concatenate([images, shown, edited])
-    echo(save_images(rows, out or samples_folder(opened, "edits"), len(images), ("picture", "reconstruction", "edit")))
+    folder = out or samples_folder(opened, "-".join(["edit", *(attribute or []), *(direction or [])]))
+    echo(save_images(rows, folder, len(images), ("picture", "reconstruction", "edit")))
 
 
 def _steps(text: str, example: str) -> tuple[str, float]:

@@ -15,11 +15,11 @@ from zeuxis.files import path_part, require_inside
 from zeuxis.trust import Trust
 
 __all__ = [
-    "Attribute", "Classes", "DataOption", "Epochs", "Form", "Jobs", "Label", "Minutes", "On", "Only", "Out", "Pictures",
-    "Plugins", "RecipeName", "RunName", "RunNames", "Runs", "Samples", "SamplingOptions", "Seed", "Seeds", "Settings",
-    "Steps", "To", "Track", "Trusted", "app", "budget", "columns", "data_app", "echo", "names_in", "open_run",
-    "overrides_of", "print_brief", "print_comparison", "print_table", "recipe_of", "runs_app", "samples_folder", "show",
-    "table_rows",
+    "Attribute", "Classes", "DataOption", "Epochs", "Form", "Jobs", "Label", "Minutes", "On", "Only", "Out",
+    "OutFolder", "Pictures", "Plugins", "RecipeName", "RunName", "RunNames", "Runs", "Samples", "SamplingOptions",
+    "Seed", "Seeds", "Settings", "Steps", "To", "Track", "Trusted", "app", "budget", "columns", "data_app", "echo",
+    "names_in", "open_run", "overrides_of", "print_brief", "print_comparison", "print_table", "recipe_of",
+    "runs_app", "samples_folder", "show", "table_rows",
 ]  # fmt: skip
 
 # Columns of an output that is no terminal.
@@ -60,9 +60,9 @@ Classes = Annotated[str | None, typer.Option(help="train only on these classes, 
 Attribute = Annotated[
     str | None, typer.Option(metavar="NAMES", help="attributes to use as classes, such as Smiling or Smiling,Male")
 ]
-Epochs = Annotated[float | None, typer.Option(help="train for this many passes over the images")]
-Steps = Annotated[int | None, typer.Option(help="train for this many iterations")]
-Minutes = Annotated[float | None, typer.Option(help="train for this many minutes")]
+Epochs = Annotated[float | None, typer.Option(help="train for this many passes over the images in all")]
+Steps = Annotated[int | None, typer.Option(help="train for this many iterations in all")]
+Minutes = Annotated[float | None, typer.Option(help="train for this many minutes in all")]
 Seed = Annotated[int, typer.Option(help="seed of the latents")]
 SamplingOptions = Annotated[
     list[str] | None,
@@ -103,6 +103,7 @@ class Form(StrEnum):
 To = Annotated[Form | None, typer.Option("--to", help="print the table of measures in this format")]
 Only = Annotated[str, typer.Option(metavar="NAMES", help="rows of that table: measures, separated by commas")]
 Out = Annotated[Path | None, typer.Option(help="where to write")]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="folder to write images to")]
 Track = Annotated[
     str, typer.Option(metavar="NAMES", help="trackers that follow it: tensorboard, mlflow, wandb, separated by commas")
 ]

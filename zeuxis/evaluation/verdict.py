@@ -15,7 +15,7 @@ __all__ = ["is_early", "training_state", "verdict"]
 # Up to which multiple of the floor samples are called so; beyond the last, they are far from the images.
 CLOSENESS = ((1.3, "as close to the images as other real images are"), (3.0, "close to the images"),
              (10.0, "some way from the images"))  # fmt: skip
-# From this share of the distance of noise on, nothing has been learned.
+# From this share of the way from the floor to the distance of noise on, little has been learned.
 LIKE_NOISE = 0.6
 # Below this multiple of the floor, samples are closer to the training images than real ones.
 COPIES = 0.7
@@ -59,7 +59,8 @@ def _distance(values: Mapping[str, float]) -> list[str]:
     distance, floor, noise = (values.get(key) for key in (name, f"{name}_floor", f"{name}_noise"))
     if distance is None:
         return []
-    if noise and distance > LIKE_NOISE * noise:
+    nearest = floor or 0.0
+    if noise and distance - nearest > LIKE_NOISE * (noise - nearest):
         return [
             f"The samples are nearly as far from the images as noise is ({distance:.3g} and {noise:.3g}): little has "
             "been learned yet."

@@ -28,7 +28,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from zeuxis.data import to_bytes
 from zeuxis.errors import UserError
-from zeuxis.figures.style import MUTED, PAPER, sheet
+from zeuxis.figures.style import FORMATS, MUTED, PAPER, sheet
 from zeuxis.files import make_folder, path_part, require_place, subfolder, sweep, write_file, write_one_of_many
 from zeuxis.progress import bar, say
 from zeuxis.run import Run
@@ -178,6 +178,8 @@ def _prepare(folder: Path, names: Sequence[Path], source: Mapping[str, Any]) -> 
     Returns:
         The number of threads with which the first of these images were made.
     """
+    if folder.suffix.lower() in FORMATS:
+        raise UserError(f"Images are written into a folder, and {folder} is named like a picture; drop the ending.")
     make_folder(folder)
     record = require_place(_beside(folder, "samples.json"))
     require_place(_beside(folder, "grid.png"))

@@ -234,10 +234,11 @@ class Guided(FlowMatching):
         conditional, weight = self.learned(condition), self.options.guidance
         if weight == 1:
             return conditional
+        assert condition is not None, "a conditional model needs a condition"
+        none = torch.zeros_like(self._marked(condition))  # of its shape, which an exported graph follows
 
         def follow(x: Tensor, time: Tensor) -> Tensor:
-            unconditional = self.velocity(x, time, x.new_zeros(len(x), self.conditioning_size))
-            return torch.lerp(unconditional, conditional(x, time), weight)
+            return torch.lerp(self.velocity(x, time, none), conditional(x, time), weight)
 
         return follow
 
