@@ -390,7 +390,7 @@ class Run:
     def samples(self, n: int, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0) -> Batches:
         """Returns the images of `sample` in batches, for more than fit into memory."""
         if label is not None and not self.conditional:
-            raise UserError(f"{self.path} is not conditional, so it takes no class; drop --label.")
+            raise UserError(f"{self.path} is not conditional, so it takes no class; leave the label out.")
         require_within("The scale of the latents", scale, 0, 1000)
         latents = self.latents(n, seed) * scale
         condition = self.in_turn(n) if label is None else self.condition_of([str(label)] * n)
@@ -512,7 +512,7 @@ class Run:
         """
         if not self.conditional:
             if label is not None:
-                raise UserError(f"{self.path} is not conditional, so it takes no class; drop --label.")
+                raise UserError(f"{self.path} is not conditional, so it takes no class; leave the label out.")
             return None
         conditions = self.model.conditions
         if label is not None:

@@ -13,7 +13,7 @@ from zeuxis.run import Run
 @figure(
     "pairs",
     "Pairs",
-    "Each column is one noise vector, generated without the attribute (above) and with it (below).",
+    "Each column is one noise vector, generated as either class, or without an attribute (above) and with it (below).",
     order=2,
     applies=lambda run: run.generates and run.conditional and len(run.structure.class_names) == 2,
 )
