@@ -44,16 +44,7 @@ def test_a_pretrained_run_works_at_once(name: str, tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pretrained_run_is_exported(name: str, tmp_path: Path) -> None:
     for to in ("onnx", "torch"):
-        words = [
-            "export",
-            f"pretrained/{name}",
-            "--to",
-            to,
-            "--out",
-            str(tmp_path / to),
-            "--runs",
-            str(tmp_path / "runs"),
-        ]
+        words = ["--to", to, "--out", str(tmp_path / to), "--runs", str(tmp_path / "runs")]
         result = CliRunner().invoke(app, ["export", f"pretrained/{name}", *words])
         assert result.exit_code == 0 and "largest difference from" in result.output, result.output
 
