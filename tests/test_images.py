@@ -150,7 +150,7 @@ def test_a_folder_of_other_files_is_no_class(tmp_path: Path) -> None:
     write(path / "annotations" / "a.xml", "<a/>")
     dataset = read(path)
     assert counts(dataset) == {"x": 4, "y": 4}
-    assert "1 file is left out (not an image), such as annotations/a.xml." in said(dataset)
+    assert "1 file is left out (not an image in a format that can be read), such as annotations/a.xml." in said(dataset)
 
 
 def test_accents_are_compared_composed(tmp_path: Path) -> None:
@@ -365,7 +365,7 @@ def test_everything_that_changes_an_image_is_told(tmp_path: Path) -> None:
     write(tmp_path / "set" / "x.png", "no image")
     dataset = read(tmp_path / "set")
     assert sorted(map(str, dataset.notes)) == sorted([
-        "2 files are left out (not an image), such as clip.mp4.",
+        "2 files are left out (not an image in a format that can be read), such as clip.mp4.",
         "1 file is left out (hidden), such as .hidden.png.",
         "1 of 35 images is left out as unreadable, such as x.png (it is not an image in a format that can be read).",
         "1 of 35 images is partly transparent: the background is made white, such as clear.png.",

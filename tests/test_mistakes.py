@@ -583,6 +583,10 @@ def test_the_data_directory_may_be_read_only(
     assert sorted((tmp_path / "data").rglob("*")) == before
 
 
+def test_a_run_is_no_recipe(fails: Say, trained: dict[str, Run]) -> None:
+    assert "is a run, not a recipe; zeuxis resume" in fails("train", trained["vae"].path)
+
+
 def test_no_output_replaces_what_is_not_its_own(fails: Say, trained: dict[str, Run], tmp_path: Path) -> None:
     run = trained["vae"].path
     for command in (["sample", run, "-n", "2"], ["reconstruct", run, "-n", "2"]):

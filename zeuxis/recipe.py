@@ -802,6 +802,8 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, A
             kind = "folder" if images.is_dir() else "file"
             command = f"zeuxis train --data {quote(str(images))}"
             raise UserError(f"There is no recipe '{quoted(name)}', but a {kind} of this name: {command}.")
+        if exists(Path(name)) and _is_run(Path(name) / "recipe.toml"):
+            raise UserError(f"'{quoted(name)}' is a run, not a recipe; zeuxis resume {quote(name)} trains it on.")
         written = [f"{name}.toml"] if _real(f"{name}.toml") else []
         raise one_of("recipe", name, [*written, *recipe_names()])
     try:

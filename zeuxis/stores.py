@@ -66,6 +66,8 @@ __all__ = [
 T = TypeVar("T")
 # Stores whose addresses are understood; `file` is a folder, such as one that several machines mount.
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "file")
+# S3: small objects are sent in one request, and so appear at once. Google: it would try for a quarter of an hour.
+OPTIONS = {"s3": "allow_delayed_open=true", "gs": "retry_limit_seconds=20", "gcs": "retry_limit_seconds=20"}
 MANIFEST, LEASE, OBJECTS = "manifest.json", "lease.json", "objects"
 RECIPE = "recipe.toml"
 # The version of manifests.
@@ -166,10 +168,9 @@ def connect(address: str) -> tuple[Any, str]:
             "such as AWS_ACCESS_KEY_ID."
         )
     fs = arrow("addresses such as s3://").fs
-    # Small objects are sent in one request, and so appear at once.
-    more = f"{'&' if '?' in address else '?'}allow_delayed_open=true" if scheme == "s3" else ""
+    more = OPTIONS.get(scheme, "")
     with reached(address):
-        system, root = fs.FileSystem.from_uri(address + more)
+        system, root = fs.FileSystem.from_uri(f"{address}{'&' if '?' in address else '?'}{more}" if more else address)
         return system, root.rstrip("/")
 
 
@@ -181,7 +182,7 @@ def reached(address: str) -> Iterator[None]:
     except (UserError, _GoneError):
         raise
     except Exception as error:  # stores have errors of their own
-        raise UnreachedError(f"'{address}' cannot be reached: {first_line(error).rstrip('.')}.") from error
+        raise UnreachedError(f"'{address}' cannot be reached: {quoted(first_line(error).rstrip('.'), 300)}.") from error
 
 
 class Store:

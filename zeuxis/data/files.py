@@ -66,7 +66,7 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # Keys in a decoded image's `info`: its upright size in the file, `(W, H)`, and the changes made to its pixels.
 SIZE, CHANGES = "zeuxis size", "zeuxis changes"
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"}
-NO_IMAGE = "not an image"
+NO_IMAGE = "not an image in a format that can be read"
 # Returns the smallest and largest value over all images with float values (True) or with integers (False).
 Extent = Callable[[bool], tuple[float, float]]
 

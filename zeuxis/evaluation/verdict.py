@@ -61,10 +61,8 @@ def _distance(values: Mapping[str, float]) -> list[str]:
         return []
     nearest = floor or 0.0
     if noise and distance - nearest > LIKE_NOISE * (noise - nearest):
-        return [
-            f"The samples are nearly as far from the images as noise is ({distance:.3g} and {noise:.3g}): little has "
-            "been learned yet."
-        ]
+        far = "nearly as far from the images as" if distance < noise else "farther from the images than"
+        return [f"The samples are {far} noise is ({distance:.3g} and {noise:.3g}): little has been learned yet."]
     if not floor or floor <= 0:
         return []
     ratio = distance / floor
