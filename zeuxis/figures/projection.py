@@ -15,7 +15,7 @@ from zeuxis.files import make_folder, write_file
 from zeuxis.latent import Projection
 from zeuxis.run import Run
 
-__all__ = ["projected", "save_projection"]
+__all__ = ["save_projection"]
 
 # Images are enlarged by a whole number to at least this many pixels a side.
 SIDE = 192
@@ -43,7 +43,7 @@ def save_projection(run: Run, projection: Projection, folder: Path) -> list[Path
         frames[0].save(path, "WEBP", save_all=True, append_images=frames[1:], duration=lengths, loop=0, lossless=True)
 
     picture = folder / "projection.png"
-    write(lambda: projected(run, projection), picture)
+    write(lambda: _draw(run, projection), picture)
     return [
         picture,
         write_file(folder / "search.webp", film),
@@ -52,7 +52,7 @@ def save_projection(run: Run, projection: Projection, folder: Path) -> list[Path
     ]
 
 
-def projected(run: Run, projection: Projection) -> Figure:
+def _draw(run: Run, projection: Projection) -> Figure:
     """Draws the picture, the best start and the image that was found, with their errors."""
     fig = new_figure(6.2, 3.0)
     panels = {

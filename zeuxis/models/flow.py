@@ -219,32 +219,27 @@ class Guided(FlowMatching):
     sampling_options: ClassVar[tuple[str, ...]] = (*FlowMatching.sampling_options, "guidance")
 
     def dropped(self, iteration: Iteration) -> Tensor | None:
-        condition = self.condition(iteration)
-        assert condition is not None
-        uniform = torch.rand(len(condition), 1, generator=iteration.generator, device=condition.device)
+        marked = self._marked(self.condition(iteration))
+        uniform = torch.rand(len(marked), 1, generator=iteration.generator, device=marked.device)
         shown: Tensor = uniform >= self.options.drop_condition
-        return self._marked(condition) * shown
+        return marked * shown
 
     def learned(self, condition: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
-        assert condition is not None, "a conditional model needs a condition"
         marked = self._marked(condition)
         return lambda x, time: self.velocity(x, time, marked)
 
     def guided(self, condition: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
-        conditional, weight = self.learned(condition), self.options.guidance
+        weight = self.options.guidance
         if weight == 1:
-            return conditional
-        assert condition is not None, "a conditional model needs a condition"
-        none = torch.zeros_like(self._marked(condition))  # of its shape, which an exported graph follows
-
-        def follow(x: Tensor, time: Tensor) -> Tensor:
-            return torch.lerp(self.velocity(x, time, none), conditional(x, time), weight)
-
-        return follow
+            return self.learned(condition)
+        marked = self._marked(condition)
+        none = torch.zeros_like(marked)  # of its shape, which an exported graph follows
+        return lambda x, time: torch.lerp(self.velocity(x, time, none), self.velocity(x, time, marked), weight)
 
     @staticmethod
-    def _marked(condition: Tensor) -> Tensor:
+    def _marked(condition: Tensor | None) -> Tensor:
         """Appends a 1 to the condition, `(B, K + 1)`, to mark that there is one; no condition is all zeros."""
+        assert condition is not None, "a conditional model needs a condition"
         return torch.cat([condition, torch.ones_like(condition[:, :1])], dim=1)
 
 
