@@ -28,8 +28,9 @@ A recipe is a TOML file with four parts. `extends = "NAME"` starts from another 
 same folder, and changes only the given keys: tables are merged, lists are replaced, and a budget replaces the old
 budget. If a recipe names another model than the one it extends, it starts from that model's defaults. A network with
 its own `layers` has only its own heads, if any. On the command line, set any key by its dotted path, as in
-`--set training.batch_size=64`. A budget is one of `epochs`, `steps` and `minutes`. An interval is written as
-`10 epochs`, `500 steps`, `2 minutes` or `never`.
+`--set training.batch_size=64`; a table, as in `--set 'training={batch_size=64, seed=1}'`, changes the keys it has,
+and one for `networks.NAME` replaces the network. A budget is one of `epochs`, `steps` and `minutes`. An interval is
+written as `10 epochs`, `500 steps`, `2 minutes` or `never`.
 
 `zeuxis train RECIPE --size 96`, or `--size 96x64` with the width first, sets the size of the images, and the networks
 follow ({mod}`zeuxis.sizing`): stages that halve or double the resolution are added or removed next to the smallest

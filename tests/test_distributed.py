@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 import zeuxis
 from zeuxis.errors import UserError
-from zeuxis.recipe import Recipe, load_recipe
+from zeuxis.recipe import Recipe, load_recipe, parse_override
 from zeuxis.run import Run
 from zeuxis.training import Checkpoint, best_checkpoint, start
 from zeuxis.training.distributed import Share, _Whole, joined
@@ -60,7 +60,9 @@ CASES: dict[str, tuple[str, list[str], float]] = {
 
 def recipe_of(case: str) -> Recipe:
     name, settings, _ = CASES[case]
-    return load_recipe(name, [*ALONE, *settings, f"training.steps={STEPS}", "training.threads=1"])
+    return load_recipe(
+        name, dict(map(parse_override, [*ALONE, *settings, f"training.steps={STEPS}", "training.threads=1"]))
+    )
 
 
 def train_all(runs: Path) -> None:

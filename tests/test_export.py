@@ -167,6 +167,23 @@ def test_the_command_says_what_it_wrote_and_replaces_only_its_own(tmp_path: Path
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")], "nothing unfinished is left"
 
 
+@pytest.mark.extra("onnx", "onnxruntime")
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX limits the size of files")
+@pytest.mark.parametrize("to", ["safetensors", "torch", "onnx", "hub"])
+def test_an_export_that_does_not_fit_is_told_and_leaves_nothing(to: str, tmp_path: Path) -> None:
+    import resource  # a full disk, as writers of files in C and Rust meet it
+
+    run, limits = given("digits-cgan", tmp_path / "runs"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    run.sample(1)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=rf"{re.escape(str(tmp_path / 'out'))}.* cannot be written: this system"):
+            export(run, to, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
 def test_a_runs_link_does_not_lead_an_export_out_of_it(tmp_path: Path) -> None:
     run = given("digits-vae", tmp_path)
     (tmp_path / "elsewhere").mkdir()

@@ -475,6 +475,9 @@ def test_rows_and_images_that_do_not_meet_are_told(tmp_path: Path) -> None:
     assert sum(counts(dataset).values()) == 15
     assert "2 of 17 rows are left out (labels.csv: no such image), such as gone.png." in said(dataset)
     assert "5 of 20 images are left out (without a label in labels.csv), such as 15.png." in said(dataset)
+    # Without a header, the first row is no header either if its picture is missing.
+    write(tmp_path / "set" / "labels.csv", table(pairs=[("gone.png", 1), *pairs[:15]]))
+    assert "1 of 16 rows is left out (labels.csv: no such image), such as gone.png." in said(read(tmp_path / "set"))
     write(tmp_path / "set" / "labels.csv", table("file,label\n", pairs=[("gone.png", 1), ("lost.png", 0)]))
     with pytest.raises(
         UserError, match=r"None of the 2 rows of .*labels.csv names one of these images; the first names 'gone.png'"

@@ -16,15 +16,18 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree, rmtree
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 import zeuxis
 from zeuxis import cli
 from zeuxis.curves import Curves
+from zeuxis.data.arrays import arrays, store
 from zeuxis.errors import UserError
 from zeuxis.run import Run
 
@@ -658,6 +661,17 @@ def test_label_files_of_another_form(fails: Say, tmp_path: Path) -> None:
         ("dataset.json", '{"labels": [3]}', "should hold pairs of a file and a label"),
         ("dataset.json", '{"labels": 3}', "should hold pairs"),
         ("dataset.json", "{", "is not valid JSON"),
+        ("labels.json", '{"0.png": "a", "1.png": "b", "0.png": "c"}', "0.png is given twice, as 'a' and as 'c'"),
+        (
+            "labels.csv",
+            'file,label,note\n0.png,a,\n1.png,b,"\n2.png,a,\n',
+            "labels.csv is not valid CSV: .*is a quote not closed",
+        ),
+        (
+            "labels.csv",
+            'file,label\n0.png,a\n1.png,"b\n2.png,a"\n3.png,a\n',
+            "gives 1.png a label of several lines, 'b.*not closed",
+        ),
     ):
         folder = tmp_path / f"{name}-{len(text)}"
         for i in range(12):
@@ -666,12 +680,50 @@ def test_label_files_of_another_form(fails: Say, tmp_path: Path) -> None:
         assert re.search(part, fails("data", "info", folder, "--size", "16"))
 
 
+def test_folders_that_are_nearly_a_split(fails: Say, tmp_path: Path) -> None:
+    for part, kinds in (("train", "ab"), ("test", "abc")):
+        for kind in kinds:
+            for i in range(12):
+                jpeg(tmp_path / "set" / part / kind / f"{i}.png")
+    assert "The class 'c' has images in the test part alone" in fails("data", "info", tmp_path / "set", "--size", "16")
+    jpeg(tmp_path / "set" / "more" / "a" / "1.png")
+    said = fails("data", "info", tmp_path / "set", "--size", "16")
+    assert "test and train are the parts of a split, and more stands beside them" in said
+
+
 def test_arrays_that_are_none(fails: Say, tmp_path: Path) -> None:
     (tmp_path / "text.npy").write_text("hello")
     assert "it is no file of NumPy's" in fails("data", "info", tmp_path / "text.npy", "--size", "16")
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)
     np.savez(tmp_path / "half.npz", x_train=images, x_test=images, y_train=np.arange(20) % 2)
     assert "has labels in y_train, but no y_test" in fails("data", "info", tmp_path / "half.npz", "--size", "16")
+    np.save(tmp_path / "one.npy", images[0, :, :, None].repeat(3, 2).repeat(4, 0))
+    assert "that of a single image" in fails("data", "info", tmp_path / "one.npy")
+
+
+def test_arrays_that_are_not_used_are_told(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)
+    np.savez(tmp_path / "more.npz", images=images, Y=np.arange(20) % 2, angle=np.arange(20), mask=images)
+    told = arrays(tmp_path / "more.npz")
+    assert told.classes == ["0", "1"] and told.left_out == {"mask": "not used"}
+    assert str(told.notes[0]) == "1 array is left out (not used), such as mask."
+
+
+@pytest.mark.parametrize(("images", "part"), [
+    ([np.zeros((8, 8)), np.zeros((8, 9))], r"their shapes differ, as \(8, 8\) and \(8, 9\)"),
+    (np.ma.masked_equal(np.eye(8)[None], 0), "Some images are masked"),
+    ((np.zeros((9, 8, 8)), [1, [2]]), "The labels do not make one array"),
+    ([None], "values of type object"),
+])  # fmt: skip
+def test_what_is_no_array_of_images(images: Any, part: str) -> None:
+    with pytest.raises(UserError, match=part):
+        store(images)
+
+
+def test_tensors_are_images_too() -> None:
+    pixels = torch.rand(9, 8, 8)
+    for tensor in (pixels.requires_grad_(), pixels.to_sparse(), pixels.bfloat16()):
+        assert arrays(store(tensor)).count == 9
 
 
 @pytest.mark.parametrize(("values", "part"), [
@@ -686,6 +738,7 @@ def test_numbers_that_say_nothing(fails: Say, tmp_path: Path, values: np.ndarray
 
 def test_calls_from_python_are_refused_in_words(trained: dict[str, Run]) -> None:
     run, size = trained["vae"], trained["vae"].latent_size
+    images = run.test_images(4)[0]
     for call, part in (
         (lambda: run.decode(np.zeros(size)), "Latents should be at least one row"),
         (lambda: run.decode(np.zeros((2, size + 1))), f"rows? of {size} numbers"),
@@ -695,11 +748,37 @@ def test_calls_from_python_are_refused_in_words(trained: dict[str, Run]) -> None
         (lambda: run.encode(np.full((1, 16, 16, 1), np.inf)), "NaN or infinite"),
         (lambda: run.read_files([]), "name at least one"),
         (lambda: run.sample(2.5), "whole number, not 2.5"),
-        (lambda: run.sample(2, seed=1.5), "A seed should be a whole number"),
+        (lambda: run.sample(2, seed=1.5), "seed should be a whole number"),
+        (lambda: run.encode(images * 2 - 1), "values in 0..1, or be bytes; these are from -1 to 1"),
+        (lambda: run.reconstruct((images * 255).astype(int)), "values in 0..1"),
+        (lambda: run.encode("x"), "values of type <U1"),
+        (lambda: run.encode(None), "values of type object"),
+        (lambda: run.decode([[0.0], [0.0, 1.0]]), "latents do not make one array: their shapes differ"),
+        (lambda: run.images([-1]), "whole numbers from 0 to 1,796, not"),
+        (lambda: run.labels(np.array([10**6])), "whole numbers from 0 to 1,796"),
+        (lambda: run.test_images(-1), "at least 1, not -1"),
+        (lambda: run.test_images("all"), "n should be a whole number, not 'all'"),
+        (lambda: run.choose_images("tset"), "There is no part of the images 'tset'. Did you mean 'test'"),
+        (lambda: run.encode_files("a.png"), "paths should be a list, not 'a.png'"),
+        (lambda: run.interpolate(1, 2, steps=2.5), "steps should be a whole number"),
+        (lambda: run.show(4, columns=0), "columns should be from 1"),
+        (lambda: trained["cgan"].condition(np.array([99])), "Labels should be whole numbers from 0 to 9"),
+        (lambda: trained["cgan"].condition_of("7"), "names should be a list"),
         (lambda: zeuxis.train("digits-vae", steps=1, epochs=3), "give one of epochs, steps and minutes"),
+        (lambda: zeuxis.train(3), "train: recipe should be text or a Path, not 3"),
+        (lambda: zeuxis.train("digits-vae", track="mlflow"), "track should be a list, not 'mlflow'"),
+        (lambda: zeuxis.train("digits-vae", callbacks=[3]), "callbacks should hold a Callback"),
+        (lambda: zeuxis.train("digits-vae", steps=1, settings={"training.steps": 9}), "given twice: 1 and 9"),
+        (lambda: zeuxis.train("digits-vae", size=16, settings={"data.size": 16}), "The size is given twice"),
+        (lambda: zeuxis.evaluate(run, only="fid"), "only should be a list"),
+        (lambda: zeuxis.compare("ab"), "runs should be a list"),
+        (lambda: zeuxis.load(None), "path should be text or a Path, not None"),
+        (lambda: zeuxis.runs(matching=None), "matching should be text"),
     ):
         with pytest.raises(UserError, match=part):
             call()
+    assert run.sample(np.int64(2), seed=np.int64(3)).shape == (2, 16, 16, 1)
+    assert not len(run.images([]))
     assert run.interpolate(1, 2, steps=3).shape == run.interpolate("1", "2", steps=3).shape
 
 
@@ -715,6 +794,15 @@ def test_options_that_have_no_use_are_refused(fails: Say, trained: dict[str, Run
     run = trained["vae"].path
     assert "drop -n" in fails("reconstruct", run, jpeg(tmp_path / "a.png"), "-n", "3")
     assert "give one of them" in fails("evaluate", run, "--json", "--to", "csv")
+    assert "cannot be combined" in fails("runs", "--json", "--csv")
+    twice = ["--set", "training.batch_size=9", "--set", "training.batch_size=8"]
+    assert "training.batch_size is given twice: 9 and 8" in fails("train", "digits-vae", *twice)
+    assert "given twice: 4 and 9" in fails("train", "digits-vae", "--steps", "4", "--set", "training.steps=9")
+    assert "The size is given twice" in fails("train", "digits-vae", "--size", "32", "--set", "data.size=32")
+    assert "'k' is given twice" in fails("summary", "digits-vae", "--set", 'networks.encoder.layers=["conv 3 k3 k5"]')
+    assert "from 1 to 255, not 0" in fails("summary", "digits-vae", "--set", 'networks.encoder.layers=["conv 3 k0"]')
+    for classes in ("", "1,,2"):
+        assert "lacks the name of a class" in fails("train", "digits-vae", "--classes", classes)
     (tmp_path / "file").write_text("x")
     assert f"{tmp_path / 'file'} is a file" in fails("project", run, tmp_path / "a.png", "--out", tmp_path / "file")
 

@@ -209,7 +209,7 @@ def test_a_dotted_path_gives_a_module() -> None:
         (["conv ² k3"], "'²' is not a size"),
         (["reshape ²x4x8"], "needs channels x height x width"),
         (["conv 4 k³"], "'k³' is not a size|no option"),
-        (["conv 4 k999"], "at most 255"),
+        (["conv 4 k999"], "from 1 to 255"),
         (["conv 99999999999999999999 k3"], "not a size"),
         (["flatten", "dense 60000000"], "layer 2.*parameters are more than"),
         (["conv 99999 k255"], "parameters are more than"),

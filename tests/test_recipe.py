@@ -9,7 +9,7 @@ import pytest
 
 from zeuxis.errors import UserError
 from zeuxis.models import build_model
-from zeuxis.recipe import Interval, Recipe, load_recipe, parse_override, recipe_names
+from zeuxis.recipe import Interval, Recipe, load_recipe, parse_override, recipe_names, together
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -70,6 +70,21 @@ def test_overrides_reach_nested_keys_and_new_optimizers() -> None:
     assert build_model(recipe).net("generator").input_shape == (7,)
 
 
+def test_a_table_changes_the_keys_that_it_has() -> None:
+    plain = load_recipe("mnist-gan")
+    for overrides in ({"training": {"batch_size": 7, "optimizer": {"learning_rate": 0.1}}},
+                      ["training={batch_size=7, optimizer={learning_rate=0.1}}"]):  # fmt: skip
+        recipe = load_recipe("mnist-gan", overrides)
+        wanted = plain.updated({"training.batch_size": 7, "training.optimizer.learning_rate": 0.1})
+        assert recipe == wanted and recipe.training.epochs == plain.training.epochs
+    other = load_recipe("mnist-gan", {"training.optimizer": {"name": "sgd", "momentum": 0.5}}).training.optimizer
+    assert other.name == "sgd" and other.options["momentum"] == 0.5 and "betas" not in other.options
+    assert load_recipe("mnist-gan", {"networks.generator": {"module": "a.B"}}).networks["generator"].layers == []
+    with pytest.raises(UserError, match=re.escape("model.latent is given twice: 7 and 8")):
+        together({"model": {"latent": 7}}, {"model.latent": 8})
+    assert together({"model": {"latent": 7}}, {"model.latent": 7}) == {"model.latent": 7}
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -82,6 +97,7 @@ def test_overrides_reach_nested_keys_and_new_optimizers() -> None:
         ("training.batch_size.x=2", "training.batch_size is a value"),
         ("training.snapshot_every=often", "write '10 epochs'"),
         ("data.range=0..255", "data.range should be '0..1' or '-1..1'"),
+        ("data.flip=yes", "data.flip: this should be true or false, not 'yes'"),
     ],
 )
 def test_wrong_overrides_name_the_key_and_what_would_be_right(override: str, message: str) -> None:

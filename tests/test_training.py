@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -298,6 +299,29 @@ def test_the_best_checkpoint_is_the_one_with_the_lowest_test_term(tmp_path: Path
     best = Checkpoint.read(run.path / "checkpoints" / "best.safetensors")
     assert best.state["step"] == steps[values.argmin()] == run.step
     assert best.state["best"][0] == pytest.approx(values.min())
+
+
+def test_other_weights_than_the_best_are_not_used_without_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(
+        "digits-vae", tmp_path, training__steps=60, training__test_every="5 steps",
+        training__optimizer__learning_rate=0.02,
+    )  # fmt: skip
+    best, newest = run.path / "checkpoints" / "best.safetensors", run.path / "checkpoints" / "step-00000060.safetensors"
+    best_step = Checkpoint.read(best).state["step"]
+    best.write_bytes(best.read_bytes()[:900])
+    with pytest.raises(UserError, match=f"damaged .* Remove {re.escape(str(best))} to use {newest.name} instead"):
+        Run(run.path).sample(1)
+    shutil.copyfile(
+        train("digits-gan", tmp_path, training__steps=1).path / "checkpoints" / "step-00000001.safetensors", best
+    )
+    with pytest.raises(UserError, match="does not fit the networks of its recipe: it lacks "):
+        Run(run.path).sample(1)
+    best.unlink()
+    capsys.readouterr()
+    assert Run(run.path).sample(1).shape == (1, 16, 16, 1)
+    assert f"uses the weights of step 60 in place of the best ones, of step {best_step}" in capsys.readouterr().err
 
 
 def test_tiles_survive_their_file(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ Heavy imports happen when a function is called: importing the package stays quic
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from zeuxis.arguments import checked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +48,7 @@ def runs_dir(given: str | Path | None = None) -> Path:
     return local_folder(str(chosen)) if is_address(str(chosen)) else Path(chosen)
 
 
+@checked
 def train(
     recipe: str | Path,
     data: Any = None,
@@ -90,8 +93,9 @@ def train(
         UserError: for anything that cannot work, in a sentence.
     """
     from zeuxis.data import choose
+    from zeuxis.errors import UserError
     from zeuxis.plugins import load_plugins, read_plugin
-    from zeuxis.recipe import budget_settings, load_recipe
+    from zeuxis.recipe import budget_settings, load_recipe, together
     from zeuxis.run import Run, find_run
     from zeuxis.sizing import resized
     from zeuxis.training import start, tracked
@@ -99,12 +103,11 @@ def train(
 
     # Before the data are looked for, which may be a plugin's.
     load_plugins(read_plugin(Path(path), "The argument plugins") for path in plugins)
-    overrides = dict(settings or {})
-    if data is not None:
-        overrides |= choose(data)
-    overrides |= budget_settings(epochs, steps, minutes)
-    if seed is not None:
-        overrides["training.seed"] = seed
+    images = choose(data) if data is not None else {}
+    seeded = {"training.seed": seed} if seed is not None else {}
+    overrides = together(images, budget_settings(epochs, steps, minutes), seeded, settings or {})
+    if size is not None and "data.size" in overrides:
+        raise UserError("The size is given twice: as size and as the setting data.size. Give it once.")
     chosen = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugins)
     chosen = resized(chosen, size) if size is not None else chosen
     origin = find_run(from_run, runs_dir(runs)).path if from_run is not None else None
@@ -114,6 +117,7 @@ def train(
     return Run(folder, trust=chosen.trust)
 
 
+@checked
 def load(path: str | Path, *, trust: bool = False) -> Run:
     """Opens a run by its folder, or by its name in the folder of runs.
 
@@ -137,6 +141,7 @@ def _opened(run: str | Path | Run, trust: bool) -> Run:
     return run if isinstance(run, Run) else load(run, trust=trust)
 
 
+@checked
 def evaluate(
     run: str | Path | Run,
     *,
@@ -172,6 +177,7 @@ def evaluate(
     return Evaluation(measure_all(opened, samples=samples, seed=seed, judge=network, only=only, progress=progress))
 
 
+@checked
 def directions(run: str | Path | Run, *, trust: bool = False) -> Directions:
     """Returns the principal directions of a run's latent space, each as long as one standard deviation.
 
@@ -184,6 +190,7 @@ def directions(run: str | Path | Run, *, trust: bool = False) -> Directions:
     return find(_opened(run, trust))
 
 
+@checked
 def edit(
     run: str | Path | Run,
     pictures: Sequence[str | Path],
@@ -209,6 +216,7 @@ def edit(
     return move(opened, opened.read_files(pictures), attributes=attributes, along=along, label=label)[1]
 
 
+@checked
 def project(run: str | Path | Run, picture: str | Path, *, trust: bool = False, **options: Any) -> Projection:
     """Searches the latent whose image is nearest to a picture of the user's own.
 
@@ -224,6 +232,7 @@ def project(run: str | Path | Run, picture: str | Path, *, trust: bool = False, 
     return search(opened, opened.read_files([picture])[0], **options)
 
 
+@checked
 def resume(
     run: str | Path | Run,
     *,
@@ -251,16 +260,18 @@ def resume(
         UserError: if the run is finished, its checkpoints are damaged, its data has changed, or a setting may not
             change.
     """
-    from zeuxis.recipe import budget_settings
+    from zeuxis.recipe import budget_settings, together
     from zeuxis.run import Run
     from zeuxis.training import resume as go_on
 
     opened = _opened(run, trust)
-    changes = dict(settings or {}) | budget_settings(epochs, steps, minutes)
+    _ = opened.environment  # whether it is damaged shows before hours of training
+    changes = together(budget_settings(epochs, steps, minutes), settings or {})
     go_on(opened.path, changes, trust=opened.trust, visible=progress, callbacks=callbacks)
     return Run(opened.path, trust=opened.trust)
 
 
+@checked
 def runs(folder: str | Path | None = None, *, sort: str = "name", matching: str = "") -> list[Entry]:
     """Returns the list of runs: name, recipe, progress, state, distance, date and size of each.
 
@@ -274,6 +285,7 @@ def runs(folder: str | Path | None = None, *, sort: str = "name", matching: str 
     return entries(runs_dir(folder), sort=sort, matching=matching)
 
 
+@checked
 def sweep(
     recipe: str | Path,
     over: Mapping[str, Sequence[Any]] | Sequence[str],
@@ -316,12 +328,12 @@ def sweep(
         trust: as of `load`.
         progress: show progress.
     """
-    from zeuxis.recipe import budget_settings, load_recipe
+    from zeuxis.recipe import budget_settings, load_recipe, together
     from zeuxis.study import Axis, parse_axis
     from zeuxis.study import sweep as run_sweep
     from zeuxis.trust import Trust
 
-    overrides = dict(settings or {}) | budget_settings(epochs, steps, minutes)
+    overrides = together(budget_settings(epochs, steps, minutes), settings or {})
     base = load_recipe(recipe, overrides, trust=Trust(trust))
     axes = (
         [Axis.of(key, values) for key, values in over.items()] if isinstance(over, Mapping)
@@ -334,6 +346,7 @@ def sweep(
     )  # fmt: skip
 
 
+@checked
 def benchmark(
     models: Sequence[str],
     data: str | Path,
@@ -379,8 +392,9 @@ def benchmark(
     )  # fmt: skip
 
 
+@checked
 def compare(
-    runs: Iterable[str | Path | Run],
+    runs: Sequence[str | Path | Run],
     out: str | Path | None = None,
     *,
     seeds: int = 1,

@@ -118,6 +118,7 @@ def why(error: BaseException) -> str:
         errno.EISDIR: "it is a folder",
         errno.ENOTDIR: "a part of its path is a file",
         errno.ENAMETOOLONG: "its name is too long",
+        errno.EFBIG: "this system allows no file as large",
     }.get(number or 0, getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from zeuxis.errors import UserError, one_of
+from zeuxis.errors import UserError, one_of, require_whole
 from zeuxis.evaluation.evaluate import read_evaluation
 from zeuxis.evaluation.measure import Value, by_name, with_error
 from zeuxis.evaluation.verdict import training_state
@@ -25,7 +25,7 @@ from zeuxis.run import Run
 __all__ = ["Evaluation", "draw", "page", "show"]
 
 # Samples that a run shows, and columns that they stand in.
-SHOWN, COLUMNS = 32, 16
+SHOWN, COLUMNS, MOST_COLUMNS = 32, 16, 100
 
 
 def draw(run: Run, name: str, options: dict[str, Any]) -> Figure:
@@ -64,6 +64,7 @@ def show(run: Run, count: int = SHOWN, columns: int = COLUMNS, seed: int = 1) ->
     """
     if not run.generates:
         raise UserError(f"{run.path} makes no images: model '{run.recipe.model.name}'.")
+    require_whole("The number of columns", columns, 1, MOST_COLUMNS)
     images = run.sample(count, seed=seed)
     columns = min(columns, count)
     with mpl.rc_context(STYLE):

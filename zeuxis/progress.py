@@ -105,15 +105,19 @@ def rounded(number: float) -> str:
 
 def amount(number: float, unit: str) -> str:
     """Returns a number of epochs, steps or minutes with its unit: `12 epochs`, `1,800 steps`, `30 seconds`."""
-    return in_words(60 * number) if unit == "minutes" else f"{rounded(number)} {unit}"
+    return in_words(60 * number) if unit == "minutes" else _counted(rounded(number), unit)
+
+
+def _counted(number: str, units: str) -> str:
+    return f"{number} {units.removesuffix('s') if number == '1' else units}"
 
 
 def in_words(seconds: float) -> str:
     """Returns a rough duration in words: `40 seconds`, `25 minutes`, `3.5 hours`."""
     if seconds < 60:
-        return f"{seconds:.0f} seconds"
+        return _counted(f"{seconds:.0f}", "seconds")
     if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} minutes"
+        return _counted(f"{seconds / 60:.0f}", "minutes")
     hours = seconds / 3600
     return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.0f} days"
 

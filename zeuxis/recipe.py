@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import tomllib
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from shlex import quote
@@ -54,8 +54,10 @@ __all__ = [
     "flat",
     "load_recipe",
     "parse_override",
+    "parse_overrides",
     "recipe_names",
     "run_recipe",
+    "together",
 ]
 
 # Limits of a recipe file; the largest in the package has 4,000 bytes and tables nested four deep.
@@ -78,12 +80,14 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _is_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuses true, false and numbers in quotes where numbers are wanted; pydantic would convert them."""
+        """Refuses true, false and quoted numbers for numbers, and words for true and false: pydantic converts them."""
         kind = cls.model_fields[info.field_name or ""].annotation
         kinds = set(get_args(kind) or (kind,)) - {NoneType}
         disguised = isinstance(value, bool) or (isinstance(value, str) and _is_numeric(value))
         if disguised and kinds and kinds <= {int, float}:
             raise ValueError(f"this should be {'a whole number' if kinds == {int} else 'a number'}, not {shown(value)}")
+        if kinds == {bool} and not isinstance(value, bool):
+            raise ValueError(f"this should be true or false, not {shown(value)}")
         return value
 
 
@@ -109,7 +113,7 @@ class Size(NamedTuple):
             ValueError: for anything else, and for a side that is not in 4..2048.
         """
         text = str(value) if isinstance(value, Size | str) else shown(value)
-        match = re.fullmatch("([0-9]{1,6})(?:x([0-9]{1,6}))?", text)
+        match = re.fullmatch("([0-9]{1,6})(?:[xX]([0-9]{1,6}))?", text)
         size = cls(int(match[1]), int(match[2] or match[1])) if match else cls(0, 0)
         if min(size) < SIDES[0] or max(size) > SIDES[1]:
             raise ValueError(
@@ -517,12 +521,13 @@ class Recipe(Section):
         """Returns a copy with some keys replaced; it trusts the same code.
 
         Args:
-            overrides: values by dotted key, such as `{"training.batch_size": 64}`.
+            overrides: values by dotted key, such as `{"training.batch_size": 64}`; a table changes the keys it has,
+                and a network's replaces the network.
 
         Raises:
             UserError: for unknown keys and wrong values, naming the key.
         """
-        changed = _validated(_overridden(self.model_dump(exclude_none=True), overrides))
+        changed = _validated(_overridden(self.model_dump(exclude_none=True), together(overrides)))
         return changed.with_code(self.code).trusting(self.trust)
 
 
@@ -554,7 +559,8 @@ def load_recipe(
 
     Args:
         name: a name from `recipe_names()`, or the path of a TOML file.
-        overrides: `{"training.batch_size": 64}` or `["training.batch_size=64"]`.
+        overrides: `{"training.batch_size": 64}` or `["training.batch_size=64"]`; a table changes the keys it has,
+            and a network's replaces the network.
         trust: which further code may run.
         plugins: files of further plugins.
 
@@ -651,6 +657,34 @@ def parse_override(text: str) -> tuple[str, Any]:
     return key, parsed["value"] if len(parsed) == 1 else value.strip()
 
 
+def parse_overrides(texts: Iterable[str] | None) -> dict[str, Any]:
+    """Parses several `KEY=VALUE`, as `parse_override` and `together`."""
+    return together(*({key: value} for key, value in map(parse_override, texts or ())))
+
+
+def together(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings from several places by dotted key: those of a table one by one, and a network as a whole.
+
+    Raises:
+        UserError: for a key that is given two values.
+    """
+    settings: dict[str, Any] = {}
+    for key, value in (pair for part in parts for pair in _one_by_one(part)):
+        if key in settings and settings[key] != value:
+            raise UserError(f"{quoted(key)} is given twice: {shown(settings[key])} and {shown(value)}. Give it once.")
+        settings[key] = value
+    return settings
+
+
+def _one_by_one(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        whole = f"{prefix}{key}".split(".")
+        if isinstance(value, Mapping) and not (whole[0] == "networks" and len(whole) > 1):
+            yield from _one_by_one(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def explain(
     error: ValidationError, where: str, schema: type[BaseModel], prefix: str = "", known: Sequence[str] = ()
 ) -> UserError:
@@ -728,6 +762,10 @@ WANTED = {
     "too_long": "at most {max_length} long",
     "too_short": "at least {min_length} long",
     "tuple_type": "a list",
+    # Of the arguments of functions.
+    "is_instance_of": "a {class}",
+    "iterable_type": "a list",
+    "sequence_str": "a list",
 }
 
 
@@ -745,8 +783,7 @@ def _parsed(
     overrides: Mapping[str, Any] | Iterable[str], plugins: Sequence[str | Path]
 ) -> tuple[dict[str, Any], list[Path]]:
     """Returns overrides by dotted key, and all plugins; overrides may name some."""
-    pairs = overrides.items() if isinstance(overrides, Mapping) else (parse_override(text) for text in overrides)
-    parsed = dict(pairs)
+    parsed = together(overrides) if isinstance(overrides, Mapping) else parse_overrides(overrides)
     more = parsed.pop("plugins", [])
     if not isinstance(more, list) or not all(isinstance(path, str) for path in more):
         raise UserError(f"plugins should be a list of files, such as ['mine.py'], not {shown(more)}.")
@@ -823,7 +860,7 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, A
     parent = own.pop("extends", None)
     if parent is None:
         return own, own
-    if not isinstance(parent, str):
+    if not isinstance(parent, str) or not parent:
         raise UserError(f"{where}: extends must be the name of one recipe, not {shown(parent)}.")
     beside = str(Path(name).parent / parent)
     inherited, _ = _read(beside if exists(Path(beside)) else parent, (*seen, real))

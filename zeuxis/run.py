@@ -19,9 +19,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zeuxis import data, pretrained
+from zeuxis.arguments import checked
 from zeuxis.data import Dataset, on_white, to_unit
+from zeuxis.data.arrays import as_array
 from zeuxis.data.batches import from_unit, make_batch
-from zeuxis.errors import NoWeightsError, UserError, nearest, one_of, require_whole, require_within
+from zeuxis.errors import NoWeightsError, UserError, nearest, one_of, require_whole, require_within, shown
 from zeuxis.files import exists, regular, why
 from zeuxis.models import Classifies, Code, Encodes, Generates, HasCodes, HasFeatures, Model, Posterior, build_model
 from zeuxis.models.base import Role
@@ -33,7 +35,7 @@ from zeuxis.stores import at_hand, is_address, local_folder
 from zeuxis.system import freed_memory_kept
 from zeuxis.threads import paced, threads
 from zeuxis.training.changing import CHANGES
-from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights
+from zeuxis.training.checkpoint import BEST, Checkpoint, best_checkpoint, changes, checkpoints, load_weights
 from zeuxis.training.hardware import pick_device
 from zeuxis.training.journal import Lines, read_changes, read_journal, read_warnings
 from zeuxis.training.snapshots import read_snapshots
@@ -48,6 +50,8 @@ __all__ = ["Batches", "Run", "find_run", "slerp"]
 CHUNK = 256
 # Limits of one request: latent vectors, images in a row, and GiB of images.
 MOST_LATENTS, MOST_STEPS, MOST_MEMORY = 100_000, 1000, 16
+# What rounding, as of bfloat16, may add to a pixel of 0..1.
+ROUNDING = 0.01
 # Limits of a latent's values (the prior is about 1 wide) and of a seed (a generator takes 64 bits).
 MOST_LATENT, LAST_SEED = 1e6, 2**63 - 1
 
@@ -187,6 +191,7 @@ class Run:
 
         return notebook.draw(self, name, options)
 
+    @checked
     def show(self, count: int = 32, *, columns: int = 16, seed: int = 1) -> Figure:
         """Returns a figure of samples.
 
@@ -207,16 +212,19 @@ class Run:
         """Step and `(N, H, W, C)` bytes of every snapshot, oldest first."""
         return read_snapshots(self.path / "snapshots", self.recipe.data.size)
 
+    @checked
     def series(self, term: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns steps and values of a term, such as `"vae/kl"`; both are empty if it was never logged."""
         pairs = [(line["step"], line[term]) for line in self.journal if term in line]
         steps, values = zip(*pairs, strict=True) if pairs else ((), ())
         return np.array(steps, np.int64), np.array(values, np.float64)
 
+    @checked
     def names_of(self, *roles: Role) -> list[str]:
         """Returns the names of the journalled numbers with these roles, in the order of their first appearance."""
         return [name for name, role in self.journal.roles.items() if role in roles]
 
+    @checked
     def last(self, key: str) -> Any:
         """Returns the newest value of a journal key, or None."""
         return next((line[key] for line in reversed(self.journal) if key in line), None)
@@ -234,11 +242,21 @@ class Run:
     @cached_property
     def _loaded(self) -> tuple[Model, int]:
         path, model = self._weights_path(), self.structure
-        checkpoint = Checkpoint.read(path, parts=("networks/", "average/"))
-        for words in changes(checkpoint.state, self.recipe, self.changes):
-            say(f"{self.path / 'recipe.toml'} was changed since its weights were saved: {words}.", style=TROUBLE)
-        load_weights(model, checkpoint)
-        return model.eval().to(self.device), int(checkpoint.state["step"])
+        try:
+            checkpoint = Checkpoint.read(path, parts=("networks/", "average/"))
+            for words in changes(checkpoint.state, self.recipe, self.changes):
+                say(f"{self.path / 'recipe.toml'} was changed since its weights were saved: {words}.", style=TROUBLE)
+            load_weights(model, checkpoint)
+        except UserError as error:
+            others = [other.name for other in checkpoints(path.parent) if other != path]
+            remedy = f" Remove {path} to use {others[0]} instead." if others else ""
+            raise UserError(f"{error}{remedy}") from error
+        step = int(checkpoint.state["step"])
+        best = checkpoint.state.get("best")  # value and step
+        if path.name != BEST and best is not None and best[1] != step:
+            say(f"{path.with_name(BEST)} is missing, so {self.name} uses the weights of step {step:,} in place of the "
+                f"best ones, of step {best[1]:,}.", style=TROUBLE)  # fmt: skip
+        return model.eval().to(self.device), step
 
     @property
     def model(self) -> Model:
@@ -335,6 +353,7 @@ class Run:
         """Tables of the networks' layers, as `zeuxis summary --json` prints them."""
         return summary(self.recipe.name, self.structure.networks)
 
+    @checked
     def latents(self, n: int, seed: int = 1) -> np.ndarray:
         """Samples `(n, Z)` latents from the prior; the same seed gives the same latents on any device.
 
@@ -370,6 +389,7 @@ class Run:
         choice = ModelChoice(name=self.recipe.model.name, **(model.options.model_dump() | options))
         model.options = choice.read(type(model.options), f"The model of {self.path}", "model")
 
+    @checked
     def sample(self, n: int = 16, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0) -> np.ndarray:
         """Samples new images in float32; inside `torch.autocast("cpu", torch.bfloat16)` it takes about half the time.
 
@@ -387,6 +407,7 @@ class Run:
         """
         return self._joined(self.samples(n, seed=seed, label=label, scale=scale))
 
+    @checked
     def samples(self, n: int, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0) -> Batches:
         """Returns the images of `sample` in batches, for more than fit into memory."""
         if label is not None and not self.conditional:
@@ -396,6 +417,7 @@ class Run:
         condition = self.in_turn(n) if label is None else self.condition_of([str(label)] * n)
         return self._decoded(latents, condition)
 
+    @checked
     def in_turn(self, n: int, each: int = 1) -> np.ndarray | None:
         """Returns class weights `(n * each, K)` of the classes in turn, each repeated; None if not conditional.
 
@@ -407,6 +429,7 @@ class Run:
             return None
         return np.repeat(self.model.conditions.in_turn(n), each, axis=0)
 
+    @checked
     def condition_of(self, names: list[str]) -> np.ndarray:
         """Returns the conditions `(N, K)` of N classes, attributes (`Smiling=1,Male=0`) or numbers (`angle=30`)."""
         return self.model.conditions.vectors_of(names)
@@ -479,6 +502,7 @@ class Run:
         """Encodes and decodes images; same arguments as `posterior`."""
         return self.decode(self.encode(images, condition), condition)
 
+    @checked
     def read_files(self, paths: Sequence[str | Path]) -> np.ndarray:
         """Reads image files as the images of training were read, `(N, H, W, C)` in 0..1; says what it changed.
 
@@ -490,6 +514,7 @@ class Run:
             say(str(note))
         return images
 
+    @checked
     def encode_files(self, paths: Sequence[str | Path], *, label: str | None = None) -> np.ndarray:
         """Returns the posterior means, `(N, Z)`, of image files.
 
@@ -500,6 +525,7 @@ class Run:
         images = self.read_files(paths)
         return self.encode(images, self.condition_for(images, label))
 
+    @checked
     def condition_for(self, images: np.ndarray, label: str | None = None) -> np.ndarray | None:
         """Returns conditions `(N, K)` of images without labels; None if the model is not conditional.
 
@@ -556,13 +582,28 @@ class Run:
         return self._chunks(images, model.read_codes)
 
     def condition(self, labels: np.ndarray | None) -> np.ndarray | None:
-        """Returns conditions `(N, K)` for what `labels` returns; None if the model is not conditional."""
+        """Returns conditions `(N, K)` for what `labels` returns; None if the model is not conditional.
+
+        Raises:
+            UserError: for labels that are no classes.
+        """
         if not self.conditional or labels is None:
             return None
+        if self.model.conditions.classes:
+            labels = _indices("Labels", labels, len(self.classes))
         return self.model.condition_of(torch.from_numpy(np.asarray(labels))).cpu().numpy()
 
+    @checked
     def choose_images(self, part: str, n: int | None = None) -> np.ndarray:
-        """Returns the indices of n images of the "train" or "test" part, always the same ones; of all if n is None."""
+        """Returns the indices of n images of the "train" or "test" part, always the same ones; of all if n is None.
+
+        Raises:
+            UserError: for another part, and if n is not positive.
+        """
+        if part not in ("train", "test"):
+            raise one_of("part of the images", part, ("train", "test"))
+        if n is not None and n < 1:
+            raise UserError(f"The number of images should be at least 1, not {n}.")
         indices = self.dataset.train if part == "train" else self.dataset.test
         # Not the first n: they may all be of one class if a source lists its images by class.
         if n is not None and n < len(indices):
@@ -570,15 +611,20 @@ class Run:
         return indices
 
     def images(self, indices: np.ndarray) -> np.ndarray:
-        """Returns images of the data set by index, `(n, H, W, C)` in 0..1, as the model sees them."""
-        batch = make_batch(self.dataset, self.recipe.data, indices, torch.device("cpu"))
+        """Returns images of the data set by index, `(n, H, W, C)` in 0..1, as the model sees them.
+
+        Raises:
+            UserError: for an index that no image has.
+        """
+        batch = make_batch(self.dataset, self.recipe.data, self._indices(indices), torch.device("cpu"))
         pixels: np.ndarray = to_unit(batch.images, self.recipe.data.range).permute(0, 2, 3, 1).numpy()
         return pixels
 
     def labels(self, indices: np.ndarray) -> np.ndarray | None:
         """Returns the class indices of images by index, `(n,)`, or their numbers, `(n, K)`; None without either."""
-        return None if self.dataset.labels is None else self.dataset.labels[indices]
+        return None if self.dataset.labels is None else self.dataset.labels[self._indices(indices)]
 
+    @checked
     def attribute(self, name: str, indices: np.ndarray) -> np.ndarray:
         """Returns whether images have an attribute, `(n,)` of bool.
 
@@ -588,7 +634,7 @@ class Run:
         known, table = self.dataset.attribute_names, self.dataset.attributes
         if table is None or name not in known:
             raise one_of("attribute", name, known)
-        has: np.ndarray = table[indices, list(known).index(name)].astype(bool)
+        has: np.ndarray = table[self._indices(indices), list(known).index(name)].astype(bool)
         return has
 
     def factor_values(self, indices: np.ndarray) -> np.ndarray:
@@ -596,14 +642,19 @@ class Run:
         table = self.dataset.factors
         if table is None:
             raise UserError(f"The factors that the images of {self.path} were drawn from are unknown.")
-        values: np.ndarray = table[indices]
+        values: np.ndarray = table[self._indices(indices)]
         return values
 
+    def _indices(self, indices: np.ndarray) -> np.ndarray:
+        return _indices("Indices of images", indices, len(self.dataset.images))
+
+    @checked
     def test_images(self, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns n held-out images `(n, H, W, C)` in 0..1 and their labels; all if n is None."""
         indices = self.choose_images("test", n)
         return self.images(indices), self.labels(indices)
 
+    @checked
     def interpolate(self, start: str | int, end: str | int, *, steps: int = 10, seed: int = 1) -> np.ndarray:
         """Makes a row of images between two points of latent space, or between two classes.
 
@@ -661,7 +712,9 @@ class Run:
 
     def _pixels(self, images: np.ndarray) -> torch.Tensor:
         """Returns images as `(N, C, H, W)` in 0..1; transparent ones on white, where the model takes three channels."""
-        array = np.asarray(images)
+        array = as_array(images, "images")
+        if array.dtype.kind not in "buif":
+            raise UserError(f"The images have values of type {array.dtype}; they should be bytes, or numbers in 0..1.")
         array = array.astype(np.float32) / 255 if array.dtype == np.uint8 else array.astype(np.float32)
         options = self.recipe.data
         if array.ndim == 3:
@@ -675,18 +728,33 @@ class Run:
             raise UserError(
                 "Some images have values that are NaN or infinite." if len(array) else "There are no images."
             )
+        low, high = float(array.min()), float(array.max())
+        if low < -ROUNDING or high > 1 + ROUNDING:
+            raise UserError(f"Images should have values in 0..1, or be bytes; these are from {low:g} to {high:g}.")
         return torch.from_numpy(array).permute(0, 3, 1, 2)
 
 
 def _rows(what: str, table: np.ndarray, size: int, count: int | None = None) -> np.ndarray:
     """Returns a table as float32, `(N, size)`; raises a `UserError` for another shape, and for what is not finite."""
-    array = np.asarray(table, np.float32)
+    array = as_array(table, what[0].lower() + what[1:])
+    if array.dtype.kind not in "buif":
+        raise UserError(f"{what} should be numbers, and these are of type {array.dtype}.")
+    array = array.astype(np.float32)
     if array.ndim != 2 or array.shape[1] != size or len(array) != (count or max(len(array), 1)):
         rows = f"{count} rows" if count else "at least one row"
         raise UserError(f"{what} should be {rows} of {size} numbers, and these have the shape {array.shape}.")
     if not np.isfinite(array).all():
         raise UserError(f"{what} should be finite, and some of these are NaN or infinite.")
     return array
+
+
+def _indices(what: str, values: np.ndarray, count: int) -> np.ndarray:
+    """Returns whole numbers as an array `(N,)`; raises a `UserError` if some are not in `0..count - 1`."""
+    array = np.atleast_1d(as_array(values, what[0].lower() + what[1:]))
+    whole = not len(array) or array.dtype.kind in "iu"
+    if array.ndim != 1 or not whole or (len(array) and not 0 <= array.min() <= array.max() < count):
+        raise UserError(f"{what} should be whole numbers from 0 to {count - 1:,}, not {shown(values)}.")
+    return array.astype(np.int64)
 
 
 def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:

@@ -41,7 +41,7 @@ def size_of(value: int | str | Size) -> Size:
     try:
         return Size.of(value)
     except ValueError as error:
-        raise UserError(f"{str(error).capitalize()}.") from None
+        raise UserError(f"A{str(error).removeprefix('a')}.") from None
 
 
 T = TypeVar("T")

@@ -87,6 +87,7 @@ def reconstruct(
 
     from zeuxis.evaluation import mean_squared_error
     from zeuxis.figures.export import save_images
+    from zeuxis.progress import say
 
     if pictures and n is not None:
         raise UserError("-n is the number of test images, and you named pictures of your own; drop -n.")
@@ -104,6 +105,8 @@ def reconstruct(
     all_images, labels = opened.test_images()
     error = mean_squared_error(all_images, opened.reconstruct(all_images, opened.condition(labels)))
     images, labels = opened.test_images(n or 10)
+    if n is not None and n > len(images):
+        say(f"There are only {len(images):,} test images; all of them are drawn.")
     both = np.concatenate([images, opened.reconstruct(images, opened.condition(labels))])
     grid = save_images(both, out or samples_folder(opened, "reconstructions"), len(images), ("image", "reconstruction"))
     echo(f"test MSE {error:.6f} over {len(all_images):,} images\n{grid}")
@@ -190,8 +193,8 @@ def figures(
 ) -> None:
     """Draw all figures that apply to a run, into its folder."""
     from zeuxis.figures import draw_all
-    from zeuxis.recipe import parse_override
+    from zeuxis.recipe import parse_overrides
 
-    options = dict(parse_override(text) for text in settings or [])
+    options = parse_overrides(settings)
     paths = draw_all(open_run(run, runs, trust), only=names_in(only), options=options, form=form.value)
     echo("\n".join(map(str, paths.values())))

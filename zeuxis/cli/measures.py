@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -208,12 +208,12 @@ def benchmark(
 ) -> None:
     """Train models on one budget and compare them. Continues where it was stopped."""
     from zeuxis import runs_dir
-    from zeuxis.recipe import parse_override
+    from zeuxis.recipe import parse_overrides
     from zeuxis.study import benchmark as run_benchmark
 
     chosen = table_rows(only, to)
     folder = out or runs_dir(runs) / path_part(f"benchmark-{Path(data).stem}")
-    overrides: dict[str, Any] = dict(parse_override(text) for text in settings or [])
+    overrides = parse_overrides(settings)
     overrides["plugins"] = [*overrides.get("plugins", []), *map(str, plugin or ())]
     compared = run_benchmark(
         names_in(models), data, folder, minutes=minutes, images=images, seeds=seeds, samples=samples, size=size,
@@ -267,8 +267,7 @@ def sweep(
     """Train a recipe with varied settings. Plots two measures; continues where it was stopped."""
     from zeuxis.recipe import load_recipe
 
-    overrides = overrides_of(settings, data, None) | budget(epochs, steps, minutes)
-    overrides |= {"training.seed": seed} if seed is not None else {}
+    overrides = overrides_of(settings, data, **{"training.seed": seed}, **budget(epochs, steps, minutes))
     # Before importing PyTorch, which takes seconds, so that a mistake is reported at once.
     loaded = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
 

@@ -104,7 +104,7 @@ def summary(
 ) -> None:
     """Print the layers, output shapes and parameters of a recipe, or of the one that --data would be trained with."""
     # Before importing PyTorch, which takes seconds, so that a mistake is reported at once.
-    overrides = overrides_of(settings, data, None) | budget(None, None, minutes)
+    overrides = overrides_of(settings, data, **budget(None, None, minutes))
     loaded = recipe_of(recipe, overrides, minutes=minutes, size=size, trust=trust, plugins=plugin)
 
     from rich.table import Table

@@ -37,6 +37,8 @@ def list_runs(
 
     if sort not in SORTS:
         raise one_of("way to sort", sort, SORTS)
+    if as_json and as_csv:
+        raise UserError("--json and --csv cannot be combined; give only one.")
     listed = entries(runs_dir(runs), sort=sort, matching=matching)
     if as_json:
         echo(json.dumps([entry.row() for entry in listed], indent=1))

@@ -150,17 +150,17 @@ Plugins = Annotated[
 ]
 
 
-def overrides_of(settings: list[str] | None, data: str | None, attribute: str | None) -> dict[str, Any]:
-    from zeuxis.recipe import parse_override
+def overrides_of(settings: list[str] | None, data: str | None, **options: Any) -> dict[str, Any]:
+    """Settings from all options of a command: of --set, of --data, and others by dotted key, None for none."""
+    from zeuxis.recipe import parse_overrides, together
 
-    overrides: dict[str, Any] = {}
+    images: dict[str, Any] = {}
     if data is not None:
         from zeuxis.data import choose
 
-        overrides |= choose(data)
-    if attribute is not None:
-        overrides["data.attribute"] = attribute
-    return overrides | dict(parse_override(text) for text in settings or [])
+        images = choose(data)
+    given = {key: value for key, value in options.items() if value is not None}
+    return together(images, given, parse_overrides(settings))
 
 
 def recipe_of(
@@ -176,6 +176,8 @@ def recipe_of(
     from zeuxis.recipe import load_recipe
     from zeuxis.sizing import resized
 
+    if size is not None and "data.size" in overrides:
+        raise UserError("The size is given twice: as --size and as data.size. Give it once.")
     if name:
         loaded = load_recipe(name, overrides, trust=Trust(trust), plugins=plugins or ())
         return resized(loaded, size) if size is not None else loaded
@@ -209,12 +211,12 @@ def open_run(
     name: str, runs: str | None, trust: bool, settings: list[str] | None = None, *, copies: bool = True
 ) -> Any:
     from zeuxis import runs_dir
-    from zeuxis.recipe import parse_override
+    from zeuxis.recipe import parse_overrides
     from zeuxis.run import find_run
 
     run = find_run(name, runs_dir(runs), trust=Trust(trust), copies=copies)
     if settings:
-        run.configure(**dict(parse_override(text) for text in settings))
+        run.configure(**parse_overrides(settings))
     return run
 
 
@@ -281,9 +283,11 @@ def print_brief(table: Any, names: Sequence[str] = ()) -> None:
 
 
 def print_comparison(compared: Any, to: Form | None, only: Sequence[str] = ()) -> None:
-    """Prints the path of a report or, if a format is named, its table of measures."""
+    """Prints the path of a report or, if a format is named, its table of measures; standard error says which lead."""
     from zeuxis.progress import say
 
+    for sentence in compared.verdict:
+        say(sentence)
     if to is None:
         echo(compared.path)
         return

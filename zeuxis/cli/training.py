@@ -73,9 +73,8 @@ def train(
     plugin: Plugins = None,
 ) -> None:
     """Train a recipe, or images without one, into a new run folder."""
-    overrides = overrides_of(settings, data, attribute) | budget(epochs, steps, minutes)
-    options = {"seed": seed, "device": device, "until": until}
-    overrides |= {f"training.{key}": value for key, value in options.items() if value is not None}
+    options = {"data.attribute": attribute, "training.seed": seed, "training.device": device, "training.until": until}
+    overrides = overrides_of(settings, data, **options, **budget(epochs, steps, minutes))
     # Before importing PyTorch, which takes seconds, so that a mistake is reported at once.
     loaded = recipe_of(recipe, overrides, minutes=minutes, size=size, trust=trust, plugins=plugin)
     if classes is not None:
@@ -107,12 +106,12 @@ def resume(
     trust: Trusted = False,
 ) -> None:
     """Resume a stopped run, or train a finished one longer; some settings may change."""
-    from zeuxis.recipe import parse_override
     from zeuxis.training import resume as resume_run
 
     opened = open_run(run, runs, trust)
+    _ = opened.environment  # whether it is damaged shows before hours of training
     _launch(processes)
-    changes = dict(parse_override(text) for text in settings or []) | budget(epochs, steps, minutes)
+    changes = overrides_of(settings, None, **budget(epochs, steps, minutes))
     _done(opened.path, resume_run(opened.path, changes, trust=opened.trust), opened.trust)
 
 

@@ -17,14 +17,15 @@ import psutil
 from PIL import Image
 
 from zeuxis.data.files import CHANGES, SIZE, limits, readable
+from zeuxis.data.notes import of_left_out
 from zeuxis.data.registry import Collection
 from zeuxis.errors import UserError
-from zeuxis.files import cache_dir, make_folder, write_file
+from zeuxis.files import cache_dir, first_line, make_folder, write_file
 
-__all__ = ["ARRAYS", "arrays", "store"]
+__all__ = ["ARRAYS", "arrays", "as_array", "store"]
 
 ARRAYS = (".npy", ".npz")
-IMAGES, LABELS = ("images", "x", "arr_0", "image", "X"), ("labels", "y", "arr_1", "label", "targets")
+IMAGES, LABELS = ("images", "x", "arr_0", "image", "X"), ("labels", "y", "arr_1", "label", "targets", "Y")
 CHANNELS = (1, 3, 4)
 
 
@@ -35,7 +36,7 @@ def store(data: Any) -> Path:
         UserError: if they are not images, or cannot be written.
     """
     images, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
-    pixels, names = np.asarray(images), None if labels is None else np.asarray(labels)
+    pixels, names = as_array(images, "images"), None if labels is None else as_array(labels, "labels")
     _prepared(pixels, "The array of images")
     if names is not None:
         _classes(names, len(pixels), "The pair of arrays")
@@ -50,6 +51,26 @@ def store(data: Any) -> Path:
     return path.resolve()
 
 
+def as_array(values: Any, what: str) -> np.ndarray:
+    """Returns what a user passes as `what`, such as a list of pictures or a tensor, as an array.
+
+    Raises:
+        UserError: if it is none: items of different shapes, values that are masked, a tensor without values.
+    """
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise UserError(f"Some {what} are masked; fill them first, as with .filled(0).")
+    try:
+        if callable(getattr(values, "detach", None)):  # a tensor of PyTorch; NumPy has neither its layouts nor bfloat16
+            values = values.detach().to_dense().cpu()
+            values = values.float() if values.is_floating_point() else values
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+        shapes = [np.shape(value) for value in values] if isinstance(values, list | tuple) else []
+        differ = f"their shapes differ, as {shapes[0]} and " if len({*shapes}) > 1 else ""
+        reason = f"{differ}{next(s for s in shapes if s != shapes[0])}" if differ else first_line(error)
+        raise UserError(f"The {what} do not make one array: {reason}.") from error
+
+
 def arrays(path: Path) -> Collection:
     """Opens the images in a `.npy` or `.npz` file.
 
@@ -57,7 +78,7 @@ def arrays(path: Path) -> Collection:
         UserError: if it cannot be read, or contains no images.
     """
     tables = _tables(path)
-    split = None
+    split, used = None, ["x_train", "x_test", "y_train", "y_test"]
     if "x_train" in tables and "x_test" in tables:
         parts = [np.asarray(tables[name]) for name in ("x_train", "x_test")]
         if parts[0].shape[1:] != parts[1].shape[1:] or parts[0].dtype != parts[1].dtype:
@@ -76,8 +97,9 @@ def arrays(path: Path) -> Collection:
             raise UserError(
                 f"{path} contains {', '.join(tables) or 'nothing'}; name the images 'images', 'x' or 'arr_0'."
             )
-        pixels = tables[images]
-        names = next((np.asarray(tables[name]) for name in LABELS if name in tables), None)
+        labelled = next((name for name in LABELS if name in tables), None)
+        pixels, names = tables[images], None if labelled is None else np.asarray(tables[labelled])
+        used = [images, labelled or ""]
     pixels, (low, high) = _prepared(pixels, str(path))
     labels, classes = (None, []) if names is None else _classes(names, len(pixels), str(path))
     channels = 1 if pixels.shape[3] == 1 else 3
@@ -92,6 +114,8 @@ def arrays(path: Path) -> Collection:
     digest = hashlib.sha256(f"{pixels.dtype} {pixels.shape}".encode())
     for start in range(0, len(pixels), 1024):
         digest.update(pixels[start : start + 1024].tobytes())
+    numbers = {name: values for name in tables if len(values := _column(tables[name])) == len(pixels)}
+    left_out = {name: "not used" for name in tables if name not in {*used, *numbers}}
     return Collection(
         fingerprint=f"arrays {digest.hexdigest()}",
         names=[f"image {i}" for i in range(len(pixels))],
@@ -101,8 +125,10 @@ def arrays(path: Path) -> Collection:
         read=read,
         labels=labels,
         classes=classes,
-        numbers={name: values for name in tables if len(values := _column(tables[name])) == len(pixels)},
+        numbers=numbers,
         split=split,
+        notes=of_left_out(left_out, noun="array"),
+        left_out=left_out,
     )
 
 
@@ -146,6 +172,11 @@ def _prepared(pixels: np.ndarray, where: str) -> tuple[np.ndarray, tuple[float, 
         raise UserError(f"{where} has values of type {pixels.dtype}; images should be bytes, integers or floats.")
     if pixels.ndim > 1 and not len(pixels):
         raise UserError(f"There are no images in {where}: its shape is {pixels.shape}.")
+    if pixels.ndim == 3 and pixels.shape[2] in CHANNELS[1:] and pixels.shape[1] > 2 * pixels.shape[2]:
+        raise UserError(
+            f"{where} has the shape {pixels.shape}, that of a single image; images should be (N, H, W, C), as "
+            "image[None]."
+        )
     if pixels.ndim == 3:
         pixels = pixels[..., None]
     elif pixels.ndim == 4 and pixels.shape[3] not in CHANNELS and pixels.shape[1] in CHANNELS:

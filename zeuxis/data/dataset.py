@@ -23,7 +23,7 @@ from zeuxis.data.notes import Note, in_sentences
 from zeuxis.data.records import Stream
 from zeuxis.data.registry import SOURCES, Collection, lookup
 from zeuxis.data.shards import are_shards
-from zeuxis.errors import UserError, closest, nearest, one_of
+from zeuxis.errors import UserError, closest, nearest, one_of, quoted
 from zeuxis.files import PACKED
 from zeuxis.recipe import DataOptions
 from zeuxis.stores import is_address
@@ -162,7 +162,9 @@ def choose_classes(text: str, options: DataOptions) -> list[str]:
         joined = ((end, readable(",".join(pieces[start:end]).strip())) for end in ends)
         start, name = next((pair for pair in joined if pair[1] in known), (start + 1, pieces[start].strip()))
         names.append(name)
-    return [name for name in names if name]
+    if "" in names:
+        raise UserError(f"'{quoted(text)}' lacks the name of a class; write names separated by commas, such as a,b.")
+    return names
 
 
 def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Dataset:
@@ -211,6 +213,7 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
         raise UserError(f"The images of '{options.path or options.source}' have no classes; set data.classes to [].")
     if collection.split is not None:
         test = collection.split[indices][selected] == 1
+        _require_learned(labels, selected[~test], selected[test], classes)
     else:
         digests = cache.digests[selected]
         if len(digests) > 1 and (digests == digests[0]).all():
@@ -336,6 +339,17 @@ def _select(
         reason = f" ({len(cache.left_out)} files could not be read)" if cache.left_out else ""
         raise UserError(f"The class '{selected[int(counts.argmin())]}' has no images{reason}.")
     return np.flatnonzero(labels >= 0), labels, selected
+
+
+def _require_learned(labels: np.ndarray | None, train: np.ndarray, test: np.ndarray, classes: Sequence[str]) -> None:
+    """Raises a `UserError` if a class has test images, but none to train on."""
+    if labels is None or not classes or not len(train):
+        return
+    if unseen := sorted({*labels[test].tolist()} - {*labels[train].tolist()}):
+        raise UserError(
+            f"The class '{classes[unseen[0]]}' has images in the test part alone, so it could not be learned; put some "
+            "of them into the training part, or name the other classes in data.classes."
+        )
 
 
 def _split(digests: np.ndarray, labels: np.ndarray | None, options: DataOptions) -> np.ndarray:

@@ -34,6 +34,7 @@ __all__ = [
     "CHANGES",
     "FORMATS_IN_WORDS",
     "SIZE",
+    "SUFFIXES",
     "Archive",
     "Survey",
     "decode",

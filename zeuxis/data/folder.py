@@ -11,7 +11,7 @@ from zeuxis.data.arrays import ARRAYS, arrays
 from zeuxis.data.files import FORMATS_IN_WORDS, Archive, is_packed, path_parts, readable
 from zeuxis.data.labels import read_labels, read_numbers
 from zeuxis.data.registry import Collection, locate, source
-from zeuxis.errors import UserError
+from zeuxis.errors import UserError, quoted
 from zeuxis.recipe import DataOptions
 
 _SPLITS = {"train": 0, "training": 0, "test": 1, "val": 1, "valid": 1, "validation": 1}
@@ -82,6 +82,19 @@ def _layout(parts: Parts, folders: Parts) -> tuple[Parts, Parts, np.ndarray | No
         elif split is None and len(tops) > 1 and all(len(p) > 1 and p[0].lower() in _SPLITS for p in parts):
             split = np.array([_SPLITS[p[0].lower()] for p in parts])
         else:
+            if split is None:
+                _require_no_split(tops)
             return parts, folders, split
         parts = [p[1:] for p in parts]
         folders = [f[1:] for f in folders if len(f) > 1]
+
+
+def _require_no_split(tops: set[str]) -> None:
+    """Raises a `UserError` if folders of a split stand beside others, and would be taken for classes."""
+    parts = {top: _SPLITS[top.lower()] for top in sorted(tops) if top.lower() in _SPLITS}
+    others = sorted(tops - parts.keys())
+    if len({*parts.values()}) > 1 and others:
+        raise UserError(
+            f"{' and '.join(parts)} are the parts of a split, and {quoted(others[0])} stands beside them; put it into "
+            "one of them, or move it elsewhere."
+        )

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zeuxis.data.files import Archive, path_parts, readable
+from zeuxis.data.files import SUFFIXES, Archive, path_parts, readable
 from zeuxis.data.notes import Note
-from zeuxis.errors import UserError
+from zeuxis.errors import UserError, quoted, shown
 
 __all__ = ["Labels", "class_name", "in_order", "label_of", "rare_class", "read_labels", "read_numbers"]
 
@@ -73,7 +73,8 @@ def read_labels(archive: Archive, folders: Sequence[str]) -> Labels | None:
     used, notes = [], []
     for file in candidates:
         where = f"{archive.path}/{readable(file)}"
-        rows = _rows(file, _text(archive, file, where), where, places)
+        text = _text(archive, file, where)
+        rows = _rows(file, text, where, places)
         folder = readable(posixpath.dirname(file))
         placed = [(places.find(name, folder), name, label) for name, label in rows]
         missing = [name for place, name, _ in placed if place is None]
@@ -87,6 +88,8 @@ def read_labels(archive: Archive, folders: Sequence[str]) -> Labels | None:
             raise UserError(
                 f"None of the {len(rows)} rows of {where} names one of these images; the first names '{rows[0][0]}'."
             )
+        if file.lower().endswith(TABLES):
+            _table(file, text, where, strict=True)
         if missing:
             notes.append(
                 Note(
@@ -188,11 +191,11 @@ def _rows(file: str, text: str, where: str, places: _Places) -> Rows:
     """Returns file names and labels; an empty list if the file has no labels."""
     try:
         if file.lower().endswith(".json"):
-            tree = json.loads(text)
+            tree = json.loads(text, object_pairs_hook=_unique)
             tried = posixpath.basename(file).lower() in TRIED
             labels = (tree.get("labels", tree if tried else None) if isinstance(tree, dict) else tree) or []
             if tried and isinstance(labels, list) and all(isinstance(record, dict) for record in labels):
-                return _columns(_of_objects(labels), places)
+                return _columns(_of_objects(labels), where, places)
             pairs = list(labels.items()) if isinstance(labels, dict) else labels
             if not isinstance(pairs, list) or not all(
                 isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
@@ -205,11 +208,11 @@ def _rows(file: str, text: str, where: str, places: _Places) -> Rows:
         raise UserError(f"{where} is nested too deep.") from error
     except ValueError as error:
         raise UserError(f"{where} is not valid JSON: {error}.") from error
-    return _columns(_table(file, text, where), places)
+    return _columns(_table(file, text, where), where, places)
 
 
-def _table(file: str, text: str, where: str) -> list[list[str]]:
-    """Returns the rows of a CSV, or of a JSON Lines file below a row of its keys."""
+def _table(file: str, text: str, where: str, *, strict: bool = False) -> list[list[str]]:
+    """Returns the rows of a CSV, or of a JSON Lines file below a row of its keys; `strict` for one that has labels."""
     try:
         if file.lower().endswith(".jsonl"):
             return _of_objects(_objects(text, where))
@@ -217,9 +220,21 @@ def _table(file: str, text: str, where: str) -> list[list[str]]:
         delimiter = max(",;\t", key=first.count)
         if file.lower().endswith(".txt") and delimiter not in first:
             return [line.rsplit(maxsplit=1) for line in text.splitlines() if line.strip()]
-        return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
+        return [
+            row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict) if any(row)
+        ]
     except csv.Error as error:
-        raise UserError(f"{where} is not valid CSV: {error}.") from error
+        raise UserError(f"{where} is not valid CSV: {error}{'; is a quote not closed?' if strict else '.'}") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns a JSON object; raises a `ValueError` for a key that has two values."""
+    tree: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in tree and tree[key] != value:
+            raise ValueError(f"{quoted(key)} is given twice, as {shown(tree[key])} and as {shown(value)}")
+        tree[key] = value
+    return tree
 
 
 def _of_objects(objects: Sequence[dict[str, Any]]) -> list[list[str]]:
@@ -233,7 +248,7 @@ def _objects(text: str, where: str) -> list[dict[str, Any]]:
     found = []
     for number, line in enumerate(text.split("\n"), 1):
         try:
-            tree = json.loads(line) if line.strip() else {}
+            tree = json.loads(line, object_pairs_hook=_unique) if line.strip() else {}
         except (ValueError, RecursionError):
             tree = None
         if not isinstance(tree, dict):
@@ -242,11 +257,16 @@ def _objects(text: str, where: str) -> list[dict[str, Any]]:
     return found
 
 
-def _columns(table: list[list[str]], places: _Places) -> Rows:
+def _is_picture(cell: str) -> bool:
+    """Whether a cell names a picture, perhaps one that is not there."""
+    return posixpath.splitext(cell.strip())[1].lower() in SUFFIXES
+
+
+def _columns(table: list[list[str]], where: str, places: _Places) -> Rows:
     if not table:
         return []
     head = [cell.strip().lower() for cell in table[0]]
-    named = [i for i, cell in enumerate(table[0]) if places.find(cell) is not None]
+    named = [i for i, cell in enumerate(table[0]) if places.find(cell) is not None or _is_picture(cell)]
     file = next((head.index(name) for name in FILE_COLUMNS if name in head), None)
     label = next((head.index(name) for name in LABEL_COLUMNS if name in head), None)
     if named:  # no header: the first line is a row like the others
@@ -264,7 +284,14 @@ def _columns(table: list[list[str]], places: _Places) -> Rows:
         file = 0 if label else 1
     if file is None or label is None:
         return []
-    return [(row[file], class_name(row[label])) for row in rows if len(row) > max(file, label)]
+    full = [row for row in rows if len(row) > max(file, label)]
+    long = next((row for row in full if "\n" in row[label].strip() and places.find(row[file]) is not None), None)
+    if long:
+        raise UserError(
+            f"{where} gives {quoted(long[file])} a label of several lines, '{quoted(long[label])}'; is a quote not "
+            "closed?"
+        )
+    return [(row[file], class_name(row[label])) for row in full]
 
 
 def rare_class(labels: np.ndarray, classes: Sequence[str]) -> str:

@@ -70,10 +70,10 @@ def in_sentences(notes: Iterable[Note]) -> list[str]:
     return sentences
 
 
-def of_left_out(files: Mapping[str, str], used: Iterable[str] = ()) -> list[Note]:
+def of_left_out(files: Mapping[str, str], used: Iterable[str] = (), *, noun: str = "file") -> list[Note]:
     """Returns a note for each reason why files are left out; skips the files in `used`."""
     tally, skipped = Tally(), set(used)
     for name, reason in files.items():
         if name not in skipped:
             tally.add("left out", f"left out ({reason})", name)
-    return tally.notes(noun="file")
+    return tally.notes(noun=noun)

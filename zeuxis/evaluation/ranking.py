@@ -27,9 +27,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy
 
-from zeuxis.evaluation.measure import ROUNDING, Value, measures
+from zeuxis.evaluation.measure import ROUNDING, Value, error_as_text, figure_as_text, measures
 
-__all__ = ["Cell", "Row", "differ", "mean_ranks", "pooled", "ranked", "unvaried"]
+__all__ = ["Cell", "Row", "differ", "in_sentences", "mean_ranks", "pooled", "ranked", "unvaried"]
 
 LEVEL = 0.05
 # Below this support, all samples are one image.
@@ -111,6 +111,51 @@ def mean_ranks(rows: Sequence[Row]) -> list[float | None]:
         sum(row.cells[i].rank or 0 for row in complete_rows) / len(complete_rows)
         for i in range(len(complete_rows[0].cells))
     ]
+
+
+# The questions that a comparison answers, each by the first of its measures that two runs have.
+QUESTIONS = (
+    (("general_fid", "fid"), "Nearest to the images"),
+    (("general_coverage", "coverage"), "Covering most of the images"),
+    (("label_agreement",), "Showing most often the class that was asked for"),
+    (("test_mse",), "Reconstructing best"),
+)
+
+
+def in_sentences(rows: Sequence[Row], labels: Sequence[str]) -> list[str]:
+    """Returns a sentence for each of `QUESTIONS`: which runs lead, as far as the errors tell, and which one follows."""
+    sentences = []
+    for names, what in QUESTIONS:
+        found = next((row for name in names for row in rows if row.name == name and _several(row)), None)
+        if found is None:
+            continue
+        sign = 1.0 if found.better == "low" else -1.0
+        pairs = [(label, cell.value) for label, cell in zip(labels, found.cells, strict=True) if cell.value]
+        (first, best), *others = sorted(pairs, key=lambda pair: sign * pair[1].value)
+        # Two leaders that differ from one another may both be like a third; the sentence is about the first.
+        level = [(label, value) for label, value in others if not differ(best, value)]
+        behind = [pair for pair in others if pair not in level]
+        sentence = f"{what}: {first} ({_figure(best)})"
+        if level:
+            sentence += f", not distinguishable from {_listed(level)}"
+        if behind:
+            sentence += f"; then {_listed(behind[:1])}"
+        sentences.append(f"{sentence}.")
+    return sentences
+
+
+def _several(row: Row) -> bool:
+    return sum(cell.value is not None for cell in row.cells) > 1
+
+
+def _figure(value: Value) -> str:
+    error = "" if value.stderr is None else f" ± {error_as_text(value.stderr)}"
+    return f"{figure_as_text(value)}{error}"
+
+
+def _listed(pairs: Sequence[tuple[str, Value]]) -> str:
+    *first, last = (f"{label} ({_figure(value)})" for label, value in pairs)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def differ(first: Value, second: Value) -> bool:

@@ -98,8 +98,8 @@ def training_state(run: Run) -> list[str]:
         )
     if run.generates and is_early(run):
         sentences.append(
-            f"It was trained for only {last['step']} steps. Before some {FEW_STEPS}, most models draw little but "
-            "noise; resume the run with a larger budget."
+            f"It was trained for only {amount(last['step'], 'steps')}. Before some {FEW_STEPS}, most models draw "
+            "little but noise; resume the run with a larger budget."
         )
     if not run.trained:
         sentences.append(

@@ -10,10 +10,11 @@ PyTorch's newer exporter takes minutes.
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ import torch
 from zeuxis.errors import UserError
 from zeuxis.export import EXPORTERS, Layout
 from zeuxis.export.parts import Part, parts
+from zeuxis.files import write_file
 from zeuxis.nets.backend import plain
 from zeuxis.progress import bar
 from zeuxis.run import Run
@@ -49,19 +51,18 @@ def to_onnx(run: Run, folder: Path, layout: Layout, only: Sequence[str] = ()) ->
     lines, selected = [], [part for part in parts(run, layout) if not only or part.name in only]
     with bar(f"exporting {run.name}", len(selected)) as advance:
         for part in selected:
-            path = folder / f"{part.name}.onnx"
-            _trace(part, path)
-            model = onnx.load(path)
+            model = onnx.load_from_string(_traced(part))
             onnx.helper.set_model_props(model, part.facts)
             model.producer_name = "zeuxis"
-            onnx.save(model, path)
-            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            content = model.SerializeToString()
+            session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
             difference = _difference(part, session)
             if not difference <= TOLERANCE:
                 raise UserError(
                     f"The {part.name} of {run.path} does not survive the export: onnxruntime and PyTorch differ by up "
                     f"to {difference:.2g}. This is a fault of the exporter; nothing was written."
                 )
+            path = write_file(folder / f"{part.name}.onnx", content)
             inputs = ", ".join(f"{name} {_shape(tensor)}" for name, tensor in part.inputs.items())
             outputs = ", ".join(f"{out.name} ({', '.join(map(str, out.shape))})" for out in session.get_outputs())
             lines.append(
@@ -71,15 +72,16 @@ def to_onnx(run: Run, folder: Path, layout: Layout, only: Sequence[str] = ()) ->
     return lines
 
 
-def _trace(part: Part, path: Path) -> None:
-    names = [*part.inputs, *part.outputs]
+def _traced(part: Part) -> bytes:
+    names, content = [*part.inputs, *part.outputs], io.BytesIO()
     # Warnings of the tracer on Python values that it takes as constants; the comparison shows whether they were.
     with plain(), torch.no_grad(), warnings.catch_warnings(action="ignore"):
         torch.onnx.export(
-            part.module.eval(), tuple(part.inputs.values()), str(path), dynamo=False, opset_version=OPSET,
+            part.module.eval(), tuple(part.inputs.values()), cast(Any, content), dynamo=False, opset_version=OPSET,
             input_names=[*part.inputs], output_names=[*part.outputs],
             dynamic_axes={name: {0: "batch"} for name in names},
         )  # fmt: skip
+    return content.getvalue()
 
 
 def _difference(part: Part, session: Any) -> float:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zeuxis.errors import UserError
-from zeuxis.files import exists, make_folder, unfinished, write_file
+from zeuxis.files import WriteError, exists, make_folder, unfinished, why, write_file
 
 __all__ = ["replaced"]
 
@@ -21,6 +21,7 @@ def replaced(folder: Path) -> Iterator[Path]:
 
     Raises:
         UserError: if `folder` is a file, or holds something that is not an export.
+        WriteError: if it cannot be filled; what was there before remains.
     """
     if exists(folder) and not folder.is_dir():
         raise UserError(f"{folder} is a file; an export is a folder. Choose another place with --out.")
@@ -28,8 +29,13 @@ def replaced(folder: Path) -> Iterator[Path]:
         raise UserError(f"{folder} holds other files, which an export would replace. Choose another place with --out.")
     with unfinished(folder.parent) as aside:
         filling = make_folder(aside / "new")
-        write_file(filling / MARK, "")
-        yield filling
-        if folder.is_dir():
-            folder.rename(aside / "old")
-        filling.rename(folder)
+        try:
+            write_file(filling / MARK, "")
+            yield filling
+            if folder.is_dir():
+                folder.rename(aside / "old")
+            filling.rename(folder)
+        except OSError as error:
+            raise WriteError(f"{folder} cannot be written: {why(error)}.") from error
+        except WriteError as error:  # under the name that the user knows
+            raise WriteError(str(error).replace(str(filling), str(folder))) from error

@@ -6,6 +6,7 @@ such a file is loading code: take it from people you trust.
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 
 from zeuxis.export import EXPORTERS, Layout
 from zeuxis.export.parts import parts
+from zeuxis.files import write_file
 from zeuxis.progress import bar
 from zeuxis.run import Run
 
@@ -32,7 +34,9 @@ def to_program(run: Run, folder: Path, layout: Layout) -> list[str]:
                 program = torch.export.export(part.module.eval(), (), dict(part.inputs), dynamic_shapes=shapes)
                 larger = {name: torch.cat([tensor, tensor.flip(0)]) for name, tensor in part.inputs.items()}
                 difference = (program.module()(**larger) - part.module(**larger)).abs().max().item()
-            torch.export.save(program, folder / f"{part.name}.pt2", extra_files=part.facts)
+            content = io.BytesIO()  # PyTorch's writer of files aborts the process where the disk is full
+            torch.export.save(program, content, extra_files=part.facts)
+            write_file(folder / f"{part.name}.pt2", content.getvalue())
             lines.append(f"{part.name}.pt2: largest difference from the model {difference:.1g}")
             advance(1)
     return lines

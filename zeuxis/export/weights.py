@@ -20,7 +20,7 @@ def to_safetensors(run: Run, folder: Path, layout: Layout) -> list[str]:
     Raises:
         UserError: for a model that generates no images.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if not run.generates:
         raise UserError(f"{run.path} generates no images, so there is no generator to export.")
@@ -33,7 +33,7 @@ def to_safetensors(run: Run, folder: Path, layout: Layout) -> list[str]:
         for key, tensor in net.state_dict().items()
     }
     facts = generator_facts(run, layout)
-    write_file(folder / "generator.safetensors", lambda path: save_file(tensors, path, metadata=facts))
+    write_file(folder / "generator.safetensors", save(tensors, facts))
     write_file(folder / "recipe.toml", run.recipe.to_toml())
     count = sum(tensor.numel() for tensor in tensors.values())
     return [f"generator.safetensors: {count:,} numbers of {', '.join(networks)}; recipe.toml: their layers"]

@@ -194,13 +194,14 @@ def make_layer(
     if word not in LAYERS:
         raise UserError(f"there is no layer '{word}'.{nearest(word, LAYERS)}")
     known = LAYERS[word]
-    arguments, flags, numbers = [], set(), {}
+    arguments, flags, numbers = list[str](), set[str](), dict[str, int]()
     for part in rest:
-        number = _whole(part[1:])
-        if part[0] in known.options and number:
-            if number > WIDEST:
-                raise UserError(f"a kernel or stride is at most {WIDEST}, not {number}")
-            numbers[part[0]] = number
+        if part[0] in known.options and re.fullmatch("[0-9]+", part[1:]):
+            number = _whole(part[1:])
+            if not 1 <= number <= WIDEST:
+                raise UserError(f"a kernel or stride is from 1 to {WIDEST}, not {part[1:]}")
+            if numbers.setdefault(part[0], number) != number:
+                raise UserError(f"'{part[0]}' is given twice in '{text}'; give it once")
         elif part in known.options and len(part) > 1:
             flags.add(part)
         else:

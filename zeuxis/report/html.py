@@ -23,7 +23,7 @@ from zeuxis.errors import StoppedError, UserError
 from zeuxis.evaluation import Cost, cost
 from zeuxis.evaluation.evaluate import evaluate_cached, read_evaluation
 from zeuxis.evaluation.measure import error_as_text, figure_as_text
-from zeuxis.evaluation.ranking import Row, mean_ranks, pooled, ranked, unvaried
+from zeuxis.evaluation.ranking import Row, in_sentences, mean_ranks, pooled, ranked, unvaried
 from zeuxis.evaluation.verdict import training_state, verdict
 from zeuxis.figures import FIGURES, draw_all, kinds
 from zeuxis.figures.side_by_side import side_by_side
@@ -39,13 +39,15 @@ __all__ = ["Comparison", "comparison", "live_page", "reproduction", "run_report"
 
 
 class Comparison(NamedTuple):
-    """Runs side by side: the path of the report, and its table of measures."""
+    """Runs side by side: the path of the report, its table of measures, and sentences that say which runs lead."""
 
     path: Path
     table: Table
+    verdict: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
-        return f"{render(self.table, 'html')}<p>The whole report: {escape(str(self.path))}</p>"
+        words = "".join(f"<p>{escape(sentence)}</p>" for sentence in self.verdict)
+        return f"{words}{render(self.table, 'html')}<p>The whole report: {escape(str(self.path))}</p>"
 
 
 @dataclass(frozen=True)
@@ -141,13 +143,14 @@ def comparison(
     pictures = list(drawn)
     if sum(run.generates for run in first_runs) > 1:
         pictures.append(partial(side_by_side, first_runs))
+    sentences = in_sentences(rows, labels)
     _write(
-        "compare.html", path, columns=columns, rows=rows,
+        "compare.html", path, columns=columns, rows=rows, verdict=sentences,
         heading=heading or " · ".join(labels), notes=notes, pictures=[_picture(draw) for draw in pictures],
         ranks=mean_ranks(rows), unvaried=unvaried(rows, labels),
         trade_offs=_trade_offs(columns, rows), samples=samples, repeats=max(len(group) for group in groups),
     )  # fmt: skip
-    return Comparison(path, Table.of(groups, labels, rows, samples, seed=0))
+    return Comparison(path, Table.of(groups, labels, rows, samples, seed=0), tuple(sentences))
 
 
 def reproduction(path: Path, *, plan: Any, sections: Sequence[dict[str, Any]], **context: Any) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 
 from zeuxis.errors import UserError, quoted
 from zeuxis.files import write_file
-from zeuxis.recipe import BUDGETS, Recipe, flat
+from zeuxis.recipe import BUDGETS, Recipe, flat, together
 from zeuxis.training.journal import Line, read_changes
 from zeuxis.training.optimizers import optimizer_of
 
@@ -72,6 +72,7 @@ def changed(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
     Raises:
         UserError: for a change that would make it another run, and as `Recipe.updated`.
     """
+    overrides = together(overrides)
     patterns = [pattern for row, _, _ in CHANGEABLE for pattern in row]
     for key in overrides:
         if not any(fnmatchcase(key, pattern) for pattern in patterns):

@@ -192,8 +192,17 @@ def load_into(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     Raises:
         UserError: if names or shapes differ.
     """
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        detail = str(error).splitlines()[-1].strip()
-        raise UserError(f"The checkpoint does not fit the networks of its recipe: {detail}") from error
+    own = module.state_dict()
+    faults = [f"it lacks {name}" for name in own if name not in tensors]
+    faults += [f"it has {name}, which they lack" for name in tensors if name not in own]
+    faults += [
+        f"{name} is {_dimensions(tensors[name])} in place of {_dimensions(own[name])}"
+        for name in own if name in tensors and tensors[name].shape != own[name].shape
+    ]  # fmt: skip
+    if faults:
+        raise UserError(f"The checkpoint does not fit the networks of its recipe: {faults[0]}.")
+    module.load_state_dict(tensors)
+
+
+def _dimensions(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a number"

@@ -112,7 +112,10 @@ def _prepared(
         "samples with the nearest training images."
     )
     cautions = [few] if dataset.train_count < FEW else []
-    for words in [*in_sentences(dataset.notes), *cautions] if visible else ():
+    notes = in_sentences(dataset.notes)
+    if (batch := recipe.training.batch_size) > dataset.train_count:
+        notes.append(f"A batch is all {dataset.train_count} training images, fewer than training.batch_size = {batch}.")
+    for words in [*notes, *cautions] if visible else ():
         warn(words)
     model = build_model(recipe, dataset.classes)
     for network, weights in trained.items():

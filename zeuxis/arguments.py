@@ -1,0 +1,78 @@
+"""Checks of what a program passes to the public functions.
+
+`checked` compares arguments with a function's annotations before its first line runs, so that a wrong type is told in a
+sentence, not found deep inside. Numbers of NumPy count as those of Python. What is annotated as an array is left to the
+function: lists and tensors may stand for arrays, and shapes say more than types.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import cache, wraps
+from inspect import signature
+from numbers import Integral, Real
+from typing import Any, ParamSpec, TypeVar
+
+from zeuxis.errors import UserError, shown
+
+__all__ = ["checked"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def checked(function: Callable[P, T]) -> Callable[P, T]:
+    """Makes a function raise a `UserError` for arguments that its annotations exclude; text is no list of letters."""
+    parameters = signature(function)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        given = parameters.bind(*args, **kwargs)
+        for name, value in given.arguments.items():
+            parameter = parameters.parameters[name]
+            annotation = parameter.annotation
+            several = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if name == "self" or several or "ndarray" in annotation or annotation == "Any":
+                continue
+            given.arguments[name] = _of_python(value)
+            _require(function, name, annotation, given.arguments[name])
+        return function(*given.args, **given.kwargs)
+
+    return call
+
+
+def _of_python(value: Any) -> Any:
+    """Returns a number as Python's; anything else as it is."""
+    if isinstance(value, Integral):
+        return value if isinstance(value, bool) else int(value)
+    return float(value) if isinstance(value, Real) else value
+
+
+def _require(function: Callable[..., Any], name: str, annotation: str, value: Any) -> None:
+    from pydantic import ValidationError
+
+    from zeuxis.recipe import expected
+
+    try:
+        _adapter(function.__module__, annotation).validate_python(value)
+    except ValidationError as error:
+        findings = error.errors(include_url=False)
+        inside = any(isinstance(part, int) for part in findings[0]["loc"])
+        wanted = " or ".join(dict.fromkeys(map(expected, findings)))
+        raise UserError(
+            f"{function.__name__}: {name} should {'hold' if inside else 'be'} {wanted}, not {shown(value)}."
+        ) from None
+
+
+@cache
+def _adapter(module: str, annotation: str) -> Any:
+    """Returns what validates an annotation in a module, with the names that are imported there for types alone."""
+    from pydantic import ConfigDict, TypeAdapter
+
+    from zeuxis.run import Run
+    from zeuxis.training import Callback
+
+    names = {"Run": Run, "Callback": Callback} | vars(sys.modules[module])
+    kind = eval(annotation, names)
+    return TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True, strict=True))
