@@ -623,7 +623,7 @@ def test_grey_arrays_and_a_published_split(tmp_path: Path) -> None:
     ("tables", "words"),
     [
         ({"images": np.zeros((5, 8))}, "has the shape"), ({"images": np.zeros((5, 8, 8, 7))}, "has the shape"),
-        ({"images": np.zeros((0, 8, 8))}, "There are no images in"), ({"pictures": BYTES}, "name the images 'images'"),
+        ({"images": np.zeros((0, 8, 8))}, "has no images: its shape is"), ({"pictures": BYTES}, "name the images 'images'"),
         ({"images": np.full((5, 8, 8), np.nan)}, "not numbers"), ({"images": np.array(["a"] * 5)}, "of type"),
         ({"images": BYTES, "labels": np.zeros(3)}, "each image needs one label"),
         ({"images": BYTES, "labels": np.full(20, 0.5)}, "whole numbers or words"),
@@ -728,7 +728,7 @@ def test_an_image_that_the_disk_did_not_give_is_read_when_it_does(
 
 def test_an_empty_set_is_a_sentence(tmp_path: Path) -> None:
     np.save(tmp_path / "none.npy", np.zeros((0, 28, 28), np.uint8))
-    with pytest.raises(UserError, match=r"There are no images in .*none.npy"):
+    with pytest.raises(UserError, match=r"none.npy has no images"):
         read(tmp_path / "none.npy")
     nothing = Collection("nothing", [], 1, "8x8", lambda i, size: Image.new("L", (size, size)))
     with pytest.raises(UserError, match="There are no images: the source is empty"):

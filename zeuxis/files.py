@@ -310,7 +310,9 @@ def _take_lock(folder: Path, wait: float = WAIT) -> FileLock:
     except Timeout:
         raise LockedError(f"{folder} is in use by another process; wait until it ends, or stop it.") from None
     except OSError as error:
-        raise WriteError(f"{folder} cannot be written: {why(error)}.") from error
+        # The lock is what is in the way only where it is no file.
+        place = folder / LOCK if (folder / LOCK).is_dir() else folder
+        raise WriteError(f"{place} cannot be written: {why(error)}.") from error
     return lock
 
 

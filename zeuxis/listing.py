@@ -277,9 +277,12 @@ def remove(folders: Iterable[Path]) -> None:
 
     Raises:
         LockedError: for the first that is being trained; nothing is deleted.
+        UserError: for a link to a run.
     """
     chosen = list(folders)
     for folder in chosen:
+        if folder.is_symlink():
+            raise UserError(f"{folder} is a link to {folder.resolve()}; remove that run by its own name, or the link.")
         _require_idle(folder)
     for folder in chosen:
         stores.remove(folder)

@@ -126,8 +126,9 @@ class Run:
         self.path, self.trust = at_hand(Path(path)), trust
         missing = [name for name in ("recipe.toml", "environment.json") if not (self.path / name).is_file()]
         if missing:
-            kind = "not a run" if self.path.is_dir() else "not a folder"
-            raise UserError(f"{self.path} is {kind}: it has no {missing[0]}. `zeuxis train` makes runs.")
+            if exists(self.path) and not self.path.is_dir():
+                raise UserError(f"{self.path} is a file; a run is a folder that `zeuxis train` makes.")
+            raise UserError(f"{self.path} is not a run: it has no {missing[0]}. `zeuxis train` makes runs.")
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"

@@ -171,7 +171,7 @@ def _prepared(pixels: np.ndarray, where: str) -> tuple[np.ndarray, tuple[float, 
     if pixels.dtype.kind not in "buif":
         raise UserError(f"{where} has values of type {pixels.dtype}; images should be bytes, integers or floats.")
     if pixels.ndim > 1 and not len(pixels):
-        raise UserError(f"There are no images in {where}: its shape is {pixels.shape}.")
+        raise UserError(f"{where} has no images: its shape is {pixels.shape}.")
     if pixels.ndim == 3 and pixels.shape[2] in CHANNELS[1:] and pixels.shape[1] > 2 * pixels.shape[2]:
         raise UserError(
             f"{where} has the shape {pixels.shape}, that of a single image; images should be (N, H, W, C), as "

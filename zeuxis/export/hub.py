@@ -23,7 +23,7 @@ from zeuxis.export import EXPORTERS, Layout
 from zeuxis.export.packing import pack
 from zeuxis.figures.style import sheet
 from zeuxis.figures.style import write as draw
-from zeuxis.files import exists, first_line, is_name, make_folder, unfinished, write_file
+from zeuxis.files import exists, first_line, is_name, make_folder, unfinished, why, write_file
 from zeuxis.run import Run
 
 __all__ = ["pull", "push", "to_hub"]
@@ -181,8 +181,11 @@ def _hub() -> Iterator[Any]:
         yield HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
     except HFValidationError as error:
         raise UserError(f"The hub does not know such a name: {error}") from error
-    except (HfHubHTTPError, OSError) as error:
+    except HfHubHTTPError as error:
         raise UserError(f"The hub cannot do this: {first_line(error)}") from error
+    except OSError as error:  # of this machine's files, or of a connection, which has no number
+        trouble = "Its files cannot be kept" if error.errno else "The hub cannot be reached"
+        raise UserError(f"{trouble}: {why(error) if error.errno else first_line(error)}.") from error
     except Exception as error:
         # Its HTTP client has errors of its own, for a server that cannot be reached.
         if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
