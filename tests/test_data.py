@@ -22,8 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import Field
+from sklearn.datasets import load_digits
 
-from zeuxis.data import SOURCES, Batches, Collection, Dataset, choose, load, source, to_unit
+from zeuxis.data import SOURCES, Batches, Collection, Dataset, choose, digits, load, source, to_unit
 from zeuxis.data import cache as cache_module
 from zeuxis.data.batches import make_batch
 from zeuxis.data.dataset import _split
@@ -60,6 +61,14 @@ def kinds(root: Path, count: int = 6) -> Path:
 
 
 # -- sources ------------------------------------------------------------------------------------------
+
+
+def test_digits_are_those_that_scikit_learn_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = load_digits(return_X_y=True)
+    for _ in range(2):
+        table = digits._table()
+        assert np.array_equal(table[:, :-1], images) and np.array_equal(table[:, -1], labels)
+        monkeypatch.setattr(digits, "find_spec", lambda name: None)  # in a package of another layout
 
 
 def test_digits_need_nothing() -> None:

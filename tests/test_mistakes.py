@@ -680,6 +680,16 @@ def test_label_files_of_another_form(fails: Say, tmp_path: Path) -> None:
         assert re.search(part, fails("data", "info", folder, "--size", "16"))
 
 
+def test_links_and_files_in_the_place_of_runs(fails: Say, trained: dict[str, Run], runs: Path, tmp_path: Path) -> None:
+    run = Path(copytree(trained["vae"].path, runs / "own"))
+    (runs / "link").symlink_to(run)
+    assert f"link is a link to {run.resolve()}" in fails("runs", "rm", "link", "--yes")
+    assert f"{run / 'recipe.toml'} is a file; a run is a folder" in fails("sample", run / "recipe.toml")
+    (run / "lock").unlink(missing_ok=True)
+    (run / "lock").mkdir()
+    assert f"{run / 'lock'} cannot be written: it is a folder" in fails("resume", run, "--steps", "90")
+
+
 def test_folders_that_are_nearly_a_split(fails: Say, tmp_path: Path) -> None:
     for part, kinds in (("train", "ab"), ("test", "abc")):
         for kind in kinds:

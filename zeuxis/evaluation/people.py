@@ -110,7 +110,7 @@ def wilson(k: int, n: int, level: float = LEVEL) -> tuple[float, float]:
     """Returns Wilson's interval, at 1 - level, of the share that k of n come from; (0, 1) for no answers."""
     if not n:
         return 0.0, 1.0
-    z = float(scipy.stats.norm.ppf(1 - level / 2))
+    z = float(scipy.special.ndtri(1 - level / 2))
     middle, half = k + z * z / 2, z * (k * (n - k) / n + z * z / 4) ** 0.5
     return max((middle - half) / (n + z * z), 0.0), min((middle + half) / (n + z * z), 1.0)
 
@@ -227,7 +227,7 @@ def figures_of(run: Run) -> dict[str, Value]:
     for name, key in NAMES.items():
         if key in found and found[key].n >= FEWEST:
             low, high = found[key].interval
-            z = float(scipy.stats.norm.ppf(1 - LEVEL / 2))
+            z = float(scipy.special.ndtri(1 - LEVEL / 2))
             values[name] = Value(found[key].value, (high - low) / (2 * z), found[key].n)
     return values
 

@@ -26,7 +26,7 @@ SIDE = 20
     applies=lambda run: run.generates and run.encodes and run.latent_size == 2 and not run.conditional,
 )
 def manifold(run: Run) -> Figure:
-    places = scipy.stats.norm.ppf((np.arange(SIDE) + 0.5) / SIDE)
+    places = scipy.special.ndtri((np.arange(SIDE) + 0.5) / SIDE)
     # The first latent runs to the right, the second upwards, as in the scatter of latents.
     latents = np.array([(x, y) for y in places[::-1] for x in places], np.float32)
     fig = new_figure(7.4, 8.0)
