@@ -21,6 +21,7 @@ of Statistics 6, 1979.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -123,18 +124,24 @@ QUESTIONS = (
 
 
 def in_sentences(rows: Sequence[Row], labels: Sequence[str]) -> list[str]:
-    """Returns a sentence for each of `QUESTIONS`: which runs lead, as far as the errors tell, and which one follows."""
+    """Returns a sentence for each of `QUESTIONS`: which runs lead, as far as the errors tell, and which one follows.
+
+    A run leads alone where its value is marked as best; runs that make one image alone are left out.
+    """
     sentences = []
     for names, what in QUESTIONS:
         found = next((row for name in names for row in rows if row.name == name and _several(row)), None)
         if found is None:
             continue
-        sign = 1.0 if found.better == "low" else -1.0
-        pairs = [(label, cell.value) for label, cell in zip(labels, found.cells, strict=True) if cell.value]
-        (first, best), *others = sorted(pairs, key=lambda pair: sign * pair[1].value)
-        # Two leaders that differ from one another may both be like a third; the sentence is about the first.
-        level = [(label, value) for label, value in others if not differ(best, value)]
-        behind = [pair for pair in others if pair not in level]
+        ordered = sorted(zip(labels, found.cells, strict=True), key=lambda pair: pair[1].rank or math.inf)
+        (first, leader), *others = [(label, cell) for label, cell in ordered if cell.value and cell.varied]
+        best = leader.value
+        assert best is not None
+        rest = [(label, cell.value) for label, cell in others if cell.value]
+        # Without a mark, some run is level with the first, at least the nearest; without errors, nothing is known.
+        known = best.stderr is not None and all(value.stderr is not None for _, value in rest)
+        level = [pair for pair in rest if not differ(best, pair[1])] or rest[:1] if known and not leader.best else []
+        behind = [pair for pair in rest if pair not in level]
         sentence = f"{what}: {first} ({_figure(best)})"
         if level:
             sentence += f", not distinguishable from {_listed(level)}"
@@ -145,7 +152,7 @@ def in_sentences(rows: Sequence[Row], labels: Sequence[str]) -> list[str]:
 
 
 def _several(row: Row) -> bool:
-    return sum(cell.value is not None for cell in row.cells) > 1
+    return sum(cell.value is not None and cell.varied for cell in row.cells) > 1
 
 
 def _figure(value: Value) -> str:
