@@ -97,6 +97,11 @@ def test_a_table_changes_the_keys_that_it_has() -> None:
         ("training.batch_size.x=2", "training.batch_size is a value"),
         ("training.snapshot_every=often", "write '10 epochs'"),
         ("data.range=0..255", "data.range should be '0..1' or '-1..1'"),
+        ("training.lr=1e-4", "no key 'training.lr'. Did you mean 'training.optimizer.learning_rate'?"),
+        ("data.resolution=64", "Did you mean 'data.size'?"),
+        ("model.z_dim=8", "Did you mean 'model.latent'?"),
+        ("model.beta=2", "no key 'model.beta'. Valid: "),
+        ("data.shuffle=true", "no key 'data.shuffle'. Valid: "),
         ("data.flip=yes", "data.flip: this should be true or false, not 'yes'"),
     ],
 )

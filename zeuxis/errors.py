@@ -53,13 +53,13 @@ class StoppedError(UserError):
     """A job that the user interrupted and can resume."""
 
 
-def closest(name: str, valid: Iterable[str]) -> str | None:
-    """Returns the valid name that a misspelt or incomplete one is closest to; None if none is close."""
+def closest(name: str, valid: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Returns the valid name that a misspelt or incomplete one is closest to; None if none is that similar (0..1)."""
     by_folded = {valid_name.casefold(): valid_name for valid_name in sorted(set(valid), reverse=True)}
     folded = name.casefold()
     # An incomplete name is more likely than a misspelt one.
     completions = sorted(candidate for candidate in by_folded if len(name) > 3 and candidate.startswith(folded))
-    close = completions or get_close_matches(folded, sorted(by_folded), n=1, cutoff=0.6)
+    close = completions or get_close_matches(folded, sorted(by_folded), n=1, cutoff=cutoff)
     return by_folded[close[0]] if close else None
 
 

@@ -724,16 +724,41 @@ def expected(finding: Mapping[str, Any]) -> str:
 
 
 def _nearest_key(key: str, valid: Sequence[str], known: Sequence[str]) -> str:
-    """Returns a hint at the key that was meant: one of this name elsewhere, else one beside it or elsewhere."""
-    last = key.rpartition(".")[2]
+    """Returns a hint at the key that was meant: ours for a name of other programs, one of this name elsewhere, one
+    beside it, or one much like it elsewhere."""
+    section, _, last = key.rpartition(".")
+    ours = OF_OTHERS.get(last.casefold(), "")
+    place, _, name = ours.rpartition(".")
+    if ours and (place != section or name in valid):
+        return f" Did you mean '{ours}'?"
     elsewhere: dict[str, str] = {}
     for other in known:
         if other != key:
             elsewhere.setdefault(other.rpartition(".")[2], other)
-    found = elsewhere.get(last) or closest(last, valid) or elsewhere.get(closest(last, elsewhere) or "")
+    found = elsewhere.get(last) or closest(last, valid) or elsewhere.get(closest(last, elsewhere, LIKE) or "")
     return f" Did you mean '{found}'?" if found else nearest(last, valid)
 
 
+# How like a key elsewhere must be to be the one that was meant.
+LIKE = 0.8
+# Names of settings in other programs.
+OF_OTHERS = {
+    **dict.fromkeys(("lr", "learningrate"), "training.optimizer.learning_rate"),
+    **dict.fromkeys(("bs", "batch", "minibatch"), "training.batch_size"),
+    **dict.fromkeys(("num_epochs", "n_epochs", "max_epochs"), "training.epochs"),
+    **dict.fromkeys(("num_steps", "max_steps", "iterations", "max_iter", "kimg"), "training.steps"),
+    **dict.fromkeys(("gpu", "gpus", "cuda", "accelerator"), "training.device"),
+    **dict.fromkeys(("amp", "fp16", "bf16", "dtype", "mixed_precision"), "training.precision"),
+    **dict.fromkeys(("early_stopping", "early_stop"), "training.until"),
+    **dict.fromkeys(("save_every", "save_freq"), "training.checkpoint_every"),
+    **dict.fromkeys(("gradient_accumulation", "grad_accum", "accumulate_grad_batches"), "training.accumulate"),
+    **dict.fromkeys(("grad_clip", "gradient_clip", "clip_grad"), "training.optimizer.clip"),
+    **dict.fromkeys(("resolution", "image_size", "img_size", "imsize"), "data.size"),
+    **dict.fromkeys(("dataset", "dataroot", "data_dir", "root"), "data.source"),
+    **dict.fromkeys(("latent_dim", "z_dim", "zdim", "nz", "latent_size", "z"), "model.latent"),
+    **dict.fromkeys(("beta", "kl", "kld_weight"), "model.kl_weight"),
+    **dict.fromkeys(("cfg", "cfg_scale", "guidance_scale"), "model.guidance"),
+}  # fmt: skip
 # How many mistakes one message names.
 MOST_FINDINGS = 5
 # What a value should be, by pydantic's error type.
