@@ -2,12 +2,13 @@
 
     python -m benchmarks --peer keras          # or torch, a plain PyTorch loop, pythae or jax
     make bench                                 # all of them
+    python -m benchmarks --memory              # the memory of each alone, which other work does not change
     python -m benchmarks --device cuda         # against plain PyTorch on a GPU, with captured steps
     python -m benchmarks --device cuda --digits --out gpu      # ten recipes on the digits; the pages stay as they are
 
 Each worker is a separate process that trains the same network with the same batch size on the same images: Zeuxis in
 both precisions, the others in float32, their default. The workers take turns, a round each. Results are medians over
-the rounds, and ratios, because machines differ.
+the rounds, and ratios, because machines differ. Memory is the most that a worker has held, libraries included.
 """
 
 from __future__ import annotations
@@ -79,16 +80,7 @@ def measure(task: dict[str, Any], peers: Sequence[str], folder: Path, seconds: f
 
     A peer whose step takes too long has no row, and a sentence says so.
     """
-    path = folder / "task.json"
-    path.write_text(json.dumps(task), "utf-8")
-    commands: dict[str, list[str | Path]] = {
-        precision: [sys.executable, "-m", "benchmarks.speed.ours", path, precision] for precision in PRECISIONS
-    }
-    for peer in peers:
-        library, *words = peer.split("-")
-        python = sys.executable if library == "torch" else interpreter(library)
-        commands[peer] = [python, HERE / "speed" / f"with_{library}.py", path, *words]
-    workers = {name: Worker(words, folder / f"{name}.log") for name, words in commands.items()}
+    workers = {name: Worker(words, folder / f"{name}.log") for name, words in _commands(task, peers, folder).items()}
     steps = {}
     for name, worker in list(workers.items()):
         worker.train(1)
@@ -103,6 +95,7 @@ def measure(task: dict[str, Any], peers: Sequence[str], folder: Path, seconds: f
     for _ in range(ROUNDS):
         for name, worker in workers.items():
             rates[name].append(steps[name] * task["batch"] / worker.train(steps[name]))
+    peaks = {name: worker.peak() for name, worker in workers.items()}
     for worker in workers.values():
         worker.close()
     return [
@@ -112,11 +105,37 @@ def measure(task: dict[str, Any], peers: Sequence[str], folder: Path, seconds: f
             "images_per_second": round(statistics.median(rates[precision]), 1),
             "peer_images_per_second": round(statistics.median(rates[peer]), 1),
             "ratio": round(statistics.median(a / b for a, b in zip(rates[precision], rates[peer], strict=True)), 3),
+            "mib": peaks[precision], "peer_mib": peaks[peer],
         }
         for peer in peers
         if peer in rates
         for precision in PRECISIONS
     ]  # fmt: skip
+
+
+def _commands(task: dict[str, Any], peers: Sequence[str], folder: Path) -> dict[str, list[str | Path]]:
+    """Returns the command line of each worker, ours by their precision."""
+    path = folder / "task.json"
+    path.write_text(json.dumps(task), "utf-8")
+    commands: dict[str, list[str | Path]] = {
+        precision: [sys.executable, "-m", "benchmarks.speed.ours", path, precision] for precision in PRECISIONS
+    }
+    for peer in peers:
+        library, *words = peer.split("-")
+        python = sys.executable if library == "torch" else interpreter(library)
+        commands[peer] = [python, HERE / "speed" / f"with_{library}.py", path, *words]
+    return commands
+
+
+def memory(task: dict[str, Any], peers: Sequence[str], folder: Path) -> dict[str, int | None]:
+    """Returns the most memory that each worker, alone, holds in a few steps, in MiB by its name."""
+    peaks = {}
+    for name, words in _commands(task, peers, folder).items():
+        worker = Worker(words, folder / f"{name}.log")
+        worker.train(WARM)
+        peaks[name] = worker.peak()
+        worker.close()
+    return peaks
 
 
 def is_fastest(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> bool:
@@ -172,6 +191,7 @@ def write_pages(rows: list[dict[str, Any]], device: str, page: Path) -> None:
                 "recipe": row["recipe"], "batch": row["batch"], "peer": row["peer"], "ours in": row["precision"],
                 "images/s": f"{row['images_per_second']:,.0f}", "the peer's": f"{row['peer_images_per_second']:,.0f}",
                 "ratio": f"**{row['ratio']:.2f}**" if is_fastest(row, on_device) else f"{row['ratio']:.2f}",
+                "MiB": _mib(row.get("mib")), "the peer's MiB": _mib(row.get("peer_mib")),
             }
             for row in on_device
         ],
@@ -182,6 +202,10 @@ def write_pages(rows: list[dict[str, Any]], device: str, page: Path) -> None:
     write_small(lambda: chart(on_device, hardware), page / f"{name}.png")
 
 
+def _mib(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
 def main() -> None:
     """Reads the command line, measures, and writes the results and the chart."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n")[0] if __doc__ else "")
@@ -190,6 +214,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, or cuda, on which only PyTorch is a peer")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="length of a round")
     parser.add_argument("--digits", action="store_true", help="train ten recipes on the digits, which need no data set")
+    parser.add_argument("--memory", action="store_true", help="measure the memory of each, and keep the speeds")
     parser.add_argument("--out", type=Path, help="folder for results and pictures; default: those of the documentation")
     arguments = parser.parse_args()
     settings = ON_DIGITS if arguments.digits else ()
@@ -206,7 +231,15 @@ def main() -> None:
                 write_images(images, recipe)
             peers = arguments.peer or (PEERS if arguments.device == "cpu" else ON_GPU)
             peers = [peer for peer in peers if recipe.model.name == "vae" or peer not in VAES_ALONE]
-            for row in measure(described(name, images, arguments.device, settings), peers, folder, arguments.seconds):
+            task = described(name, images, arguments.device, settings)
+            if arguments.memory:
+                kept = [row for row in rows.values() if row["recipe"] == name and row["device"] == arguments.device]
+                peaks = memory(task, [peer for peer in peers if peer in {row["peer"] for row in kept}], folder)
+                measured = [row | {"mib": peaks[row["precision"]], "peer_mib": peaks[row["peer"]]}
+                            for row in kept if row["peer"] in peaks]  # fmt: skip
+            else:
+                measured = measure(task, peers, folder, arguments.seconds)
+            for row in measured:
                 rows[_key(row)] = row
                 print(json.dumps(row), flush=True)
             results.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -66,6 +67,7 @@ def test_workers_train_in_rounds(benchmarks: ModuleType, tmp_path: Path) -> None
     words = [sys.executable, ROOT / "benchmarks" / "speed" / "with_torch.py", task]
     worker = benchmarks.Worker(words, tmp_path / "said.log")
     assert worker.train(1) > 0 and worker.train(5) > 0
+    assert worker.peak() is None or worker.peak() >= psutil.Process(worker.process.pid).memory_info().rss // 2**20
     worker.close()
     assert worker.process.returncode == 0
 

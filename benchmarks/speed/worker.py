@@ -50,6 +50,13 @@ class Worker:
         print(steps, file=self.process.stdin, flush=True)
         return float(self._read())
 
+    def peak(self) -> int | None:
+        """Returns the most memory that the process has held so far, in MiB; None on systems that do not tell."""
+        status = Path(f"/proc/{self.process.pid}/status")
+        lines = status.read_text().splitlines() if status.is_file() else []
+        kib = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
+        return None if kib is None else round(kib / 1024)
+
     def close(self) -> None:
         """Ends the process."""
         self.process.communicate()
