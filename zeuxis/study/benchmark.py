@@ -69,7 +69,10 @@ def benchmark(
     recipes = [recipe_for(name, data, size, settings or {}) for name in names]
     recipes = [recipe.trusting(recipe.trust | trust) for recipe in recipes]
     if len({recipe.name for recipe in recipes}) < max(len(names), 2):
-        raise UserError(f"A benchmark needs at least two different models, not {', '.join(names) or 'none'}.")
+        raise UserError(
+            f"A benchmark needs at least two different models, not {', '.join(names) or 'none'}. To repeat one: "
+            f"zeuxis sweep {recipes[0].name if recipes else 'RECIPE'} --over training.seed=0,1,2."
+        )
     if len({recipe.data.shape for recipe in recipes}) > 1:
         sizes = ", ".join(f"{recipe.name} {recipe.data.in_words}" for recipe in recipes)
         raise UserError(f"A benchmark needs images of one shape for all, and these differ: {sizes}.")
