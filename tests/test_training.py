@@ -903,3 +903,9 @@ def test_training_ends_when_a_term_no_longer_falls(stderr: float, last: int, tmp
         resume(folder, visible=False, callbacks=[Falling(6)])
     assert resume(folder, {"training.patience": 4}, visible=False, callbacks=[Falling(30)])
     assert run.path == folder and Run(folder).journal[-1]["step"] > run.journal[-1]["step"]
+
+
+def test_a_batch_larger_than_the_images_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    zeuxis.train("digits-vae", steps=1, settings={"training.batch_size": 2000}, runs=tmp_path)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Each batch holds all there is: 1618 training images, fewer than training.batch_size = 2000." in said

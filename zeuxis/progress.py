@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextCol
 from rich.text import Text
 
 __all__ = [
-    "TROUBLE", "Literal", "Words", "amount", "bar", "console", "fitted", "in_words", "plain", "rounded", "say",
-    "status", "warn",
+    "TROUBLE", "Literal", "Words", "amount", "bar", "console", "counted", "fitted", "in_words", "plain", "rounded",
+    "say", "status", "warn",
 ]  # fmt: skip
 
 # The colour of warnings.
@@ -105,19 +105,20 @@ def rounded(number: float) -> str:
 
 def amount(number: float, unit: str) -> str:
     """Returns a number of epochs, steps or minutes with its unit: `12 epochs`, `1,800 steps`, `30 seconds`."""
-    return in_words(60 * number) if unit == "minutes" else _counted(rounded(number), unit)
+    return in_words(60 * number) if unit == "minutes" else counted(rounded(number), unit)
 
 
-def _counted(number: str, units: str) -> str:
+def counted(number: str, units: str) -> str:
+    """Returns a number, as text, with its units, which lose their s after 1."""
     return f"{number} {units.removesuffix('s') if number == '1' else units}"
 
 
 def in_words(seconds: float) -> str:
     """Returns a rough duration in words: `40 seconds`, `25 minutes`, `3.5 hours`."""
     if seconds < 60:
-        return _counted(f"{seconds:.0f}", "seconds")
+        return counted(f"{seconds:.0f}", "seconds")
     if seconds < 90 * 60:
-        return _counted(f"{seconds / 60:.0f}", "minutes")
+        return counted(f"{seconds / 60:.0f}", "minutes")
     hours = seconds / 3600
     return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.0f} days"
 

@@ -753,7 +753,7 @@ OF_OTHERS = {
     **dict.fromkeys(("save_every", "save_freq"), "training.checkpoint_every"),
     **dict.fromkeys(("gradient_accumulation", "grad_accum", "accumulate_grad_batches"), "training.accumulate"),
     **dict.fromkeys(("grad_clip", "gradient_clip", "clip_grad"), "training.optimizer.clip"),
-    **dict.fromkeys(("resolution", "image_size", "img_size", "imsize"), "data.size"),
+    **dict.fromkeys(("resolution", "image_size", "img_size", "imsize", "width", "height"), "data.size"),
     **dict.fromkeys(("dataset", "dataroot", "data_dir", "root"), "data.source"),
     **dict.fromkeys(("latent_dim", "z_dim", "zdim", "nz", "latent_size", "z"), "model.latent"),
     **dict.fromkeys(("beta", "kl", "kld_weight"), "model.kl_weight"),

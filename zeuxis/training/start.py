@@ -33,7 +33,7 @@ from zeuxis.files import (
 )
 from zeuxis.models import MODELS, Model, build_model
 from zeuxis.plugins import FOLDER
-from zeuxis.progress import say, warn
+from zeuxis.progress import counted, say, warn
 from zeuxis.recipe import Recipe, recipe_names, run_recipe
 from zeuxis.stores import at_hand
 from zeuxis.training.callbacks import Callback, standard_callbacks
@@ -107,14 +107,15 @@ def _prepared(
         images = recipe.data.path or recipe.data.source
         say(f"The images are those of {trained_run(recipe)}, on which it is built: {images}, {recipe.data.in_words}.")
     dataset = data.load(recipe.data, recipe=recipe.name)
+    count = counted(str(dataset.train_count), "training images")
     few = (
-        f"There are only {dataset.train_count} images to train on. A model soon learns so few by heart: compare "
-        "samples with the nearest training images."
+        f"There {'is' if dataset.train_count == 1 else 'are'} only {count}. A model soon learns so few by heart: "
+        "compare samples with the nearest of them."
     )
     cautions = [few] if dataset.train_count < FEW else []
     notes = in_sentences(dataset.notes)
     if (batch := recipe.training.batch_size) > dataset.train_count:
-        notes.append(f"A batch is all {dataset.train_count} training images, fewer than training.batch_size = {batch}.")
+        notes.append(f"Each batch holds all there is: {count}, fewer than training.batch_size = {batch}.")
     for words in [*notes, *cautions] if visible else ():
         warn(words)
     model = build_model(recipe, dataset.classes)
