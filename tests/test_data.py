@@ -26,6 +26,7 @@ from sklearn.datasets import load_digits
 
 from zeuxis.data import SOURCES, Batches, Collection, Dataset, choose, digits, load, source, to_unit
 from zeuxis.data import cache as cache_module
+from zeuxis.data.arrays import arrays, store
 from zeuxis.data.batches import make_batch
 from zeuxis.data.dataset import _split
 from zeuxis.data.download import fetch
@@ -519,3 +520,9 @@ def test_a_source_has_options_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
         pixels(grey=300)
     with pytest.raises(UserError, match="The data source 'digits' has no options"):
         load(DataOptions(source="digits", options={"split": "train"}), progress=False)
+
+
+def test_a_class_name_in_two_forms_of_unicode_is_one_class() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    collection = arrays(store((images, ["\u00e9", "e\u0301", "b", "b"] * 10)))
+    assert sorted(collection.classes) == ["b", "\u00e9"] and sorted(np.bincount(collection.labels)) == [20, 20]

@@ -167,6 +167,13 @@ def test_the_command_says_what_it_wrote_and_replaces_only_its_own(tmp_path: Path
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")], "nothing unfinished is left"
 
 
+def test_an_export_has_the_options_that_a_run_samples_by(tmp_path: Path) -> None:
+    run = given("flowers-flow", tmp_path)
+    run.configure(solver_steps=3)
+    export(run, "safetensors", tmp_path / "weights")
+    assert load_recipe(tmp_path / "weights" / "recipe.toml").model.options["solver_steps"] == 3
+
+
 @pytest.mark.extra("onnx", "onnxruntime")
 @pytest.mark.skipif(os.name != "posix", reason="only POSIX limits the size of files")
 @pytest.mark.parametrize("to", ["safetensors", "torch", "onnx", "hub"])

@@ -372,6 +372,7 @@ def test_everything_that_changes_an_image_is_told(tmp_path: Path) -> None:
         "1 of 35 images is in CMYK colours: these are converted to RGB, such as print.jpg.",
         "1 of 35 images is not square: the middle square is used, such as upright.jpg (64x80).",
         "1 of 35 images is scaled down to 8x8, such as upright.jpg (64x80).",
+        "1 of 35 images is rotated by the camera: turned upright, such as upright.jpg.",
     ])  # fmt: skip
     assert set(dataset.left_out) == {"clip.mp4", "note.txt", ".hidden.png", "x.png"}
     assert said(read(tmp_path / "set")) == said(dataset), "the cache keeps them"
@@ -385,6 +386,8 @@ def test_all_that_are_scaled_down_are_counted_and_an_example_is_named_once(tmp_p
     notes = read(tmp_path / "set").notes
     scaled = next(note for note in notes if "scaled down" in note.what)
     assert scaled.count == 2, "9x9, and 12x9 of which 9x9 are used; 30x8 is only cropped"
+    write(tmp_path / "set" / "small.png", saved(Image.new("RGB", (4, 4)), "PNG"))
+    assert "1 of 35 images is enlarged to 8x8, such as small.png (4x4)." in said(read(tmp_path / "set"))
     several = [Note("cropped", 2, "not square", "a.png (3x4)", 9), Note("converted", 3, "turned grey", "a.png", 9)]
     assert in_sentences(several) == [
         "2 of 9 images are not square, such as a.png (3x4).", "3 of 9 images are turned grey.",

@@ -29,6 +29,8 @@ from zeuxis import cli
 from zeuxis.curves import Curves
 from zeuxis.data.arrays import arrays, store
 from zeuxis.errors import UserError
+from zeuxis.export import export
+from zeuxis.latent import project
 from zeuxis.run import Run
 
 Say = Callable[..., str]
@@ -685,6 +687,10 @@ def test_links_and_files_in_the_place_of_runs(fails: Say, trained: dict[str, Run
     (runs / "link").symlink_to(run)
     assert f"link is a link to {run.resolve()}" in fails("runs", "rm", "link", "--yes")
     assert f"{run / 'recipe.toml'} is a file; a run is a folder" in fails("sample", run / "recipe.toml")
+    (run / "notes.json").write_text('{"note": "mi')
+    assert "notes.json is damaged; correct it" in fails("runs", "star", "own")
+    (run / "evaluation.json").write_text("[" * 100_000)
+    assert [entry.name for entry in zeuxis.runs()] == ["link", "own"]
     (run / "lock").unlink(missing_ok=True)
     (run / "lock").mkdir()
     assert f"{run / 'lock'} cannot be written: it is a folder" in fails("resume", run, "--steps", "90")
@@ -746,7 +752,7 @@ def test_numbers_that_say_nothing(fails: Say, tmp_path: Path, values: np.ndarray
     assert part in fails("train", "digits-cgan", *asked)
 
 
-def test_calls_from_python_are_refused_in_words(trained: dict[str, Run]) -> None:
+def test_calls_from_python_are_refused_in_words(trained: dict[str, Run], tmp_path: Path) -> None:
     run, size = trained["vae"], trained["vae"].latent_size
     images = run.test_images(4)[0]
     for call, part in (
@@ -782,6 +788,19 @@ def test_calls_from_python_are_refused_in_words(trained: dict[str, Run]) -> None
         (lambda: zeuxis.train("digits-vae", size=16, settings={"data.size": 16}), "The size is given twice"),
         (lambda: zeuxis.evaluate(run, only="fid"), "only should be a list"),
         (lambda: zeuxis.compare("ab"), "runs should be a list"),
+        (lambda: run.encode(images, np.ones((4, 10))), "is not conditional, so encode takes no condition"),
+        (lambda: run.decode(run.latents(2), [1]), "is not conditional, so decode takes no condition"),
+        (lambda: trained["cgan"].decode(trained["cgan"].latents(2), np.ones((2, 3))), "2 rows of 10 numbers"),
+        (lambda: trained["cgan"].in_turn(3, -1), "The images of a class should be from 1"),
+        (lambda: run.figure("directions", count=2.5), "a whole number from 1 to 10,000"),
+        (lambda: export(run, "onnx", tmp_path / "out", layout="hwcn"), "layout should be 'nhwc' or 'nchw'"),
+        (lambda: zeuxis.compare([run, trained["gan"]], samples=0), "The number of samples should be from 100"),
+        (lambda: run.figure(["latents"]), "Run.figure: name should be text"),
+        (lambda: run.samples(10)[0:1], "A batch is chosen by its number, from 0 to 0, not by slice"),
+        (lambda: Run(5), "opened by the path of its folder, not by 5"),
+        (lambda: project(run, images[0], judge=run), "has no features to measure in"),
+        (lambda: project(run, images[0], steps=4.5), "project: steps should be a whole number"),
+        (lambda: zeuxis.compare([run, trained["gan"]], "."), "its name should end in .html"),
         (lambda: zeuxis.load(None), "path should be text or a Path, not None"),
         (lambda: zeuxis.runs(matching=None), "matching should be text"),
     ):
@@ -811,6 +830,15 @@ def test_options_that_have_no_use_are_refused(fails: Say, trained: dict[str, Run
     assert "The size is given twice" in fails("train", "digits-vae", "--size", "32", "--set", "data.size=32")
     assert "'k' is given twice" in fails("summary", "digits-vae", "--set", 'networks.encoder.layers=["conv 3 k3 k5"]')
     assert "from 1 to 255, not 0" in fails("summary", "digits-vae", "--set", 'networks.encoder.layers=["conv 3 k0"]')
+    assert "name should end in .csv" in fails("runs", "journal", run, "--csv", "--out", tmp_path / "a.png")
+    steps = ["--direction", "1=-3", "--direction", "1=3"]
+    assert "1 is given twice: -3.0 and 3.0" in fails("edit", run, tmp_path / "a.png", *steps)
+    assert "should be a name and a number of steps" in fails("edit", run, tmp_path / "a.png", "--attribute", "7")
+    assert "--layout nchw is of no use to hub" in fails("export", run, "--to", "hub", "--layout", "nchw")
+    varied = ["sweep", "digits-vae", "--over", "training.steps=2,3", "--steps", "5"]
+    assert "training.steps is varied, and training.steps is given as well" in fails(*varied)
+    both = ["benchmark", "--models", "vae,gan", "--data", "digits", "--images", "100", "--set", "training.epochs=1"]
+    assert "training.epochs is given besides the budget" in fails(*both)
     for classes in ("", "1,,2"):
         assert "lacks the name of a class" in fails("train", "digits-vae", "--classes", classes)
     (tmp_path / "file").write_text("x")

@@ -29,7 +29,7 @@ def test_a_run_gives_its_figures(trained: dict[str, Run]) -> None:
     assert isinstance(drawn, Figure) and "Latent" in drawn.texts[0].get_text()
     with pytest.raises(UserError, match=r"no figure of .* 'latent'\. Did you mean 'latents'"):
         run.figure("latent")
-    with pytest.raises(UserError, match="no option of the figure 'latents' 'point'"):
+    with pytest.raises(UserError, match="There is no option of these figures 'point'"):
         run.figure("latents", point=50)
     shown = run.show(6, columns=3, seed=2)
     assert isinstance(shown, Figure)

@@ -55,6 +55,12 @@ def test_answers_are_what_the_run_makes(trained: dict[str, Run]) -> None:
     np.testing.assert_array_equal([pixels(i) for i in way["images"]], as_bytes(run.interpolate("1", "2", steps=4)))
     one = served.get("/sample.png", params={"seed": 5})
     assert one.headers["content-type"] == "image/png"
+    for query, words in (
+        ("lable=7", "no setting of a picture 'lable'. Did you mean 'label'?"),
+        ("seed=1&seed=2", "twice"),
+    ):
+        refused = served.get(f"/sample.png?{query}")
+        assert refused.status_code == 400 and words in refused.json()["error"]
     heads = [served.head(path) for path in ("/", "/sample.png")]
     assert all(head.status_code == 200 and not head.content for head in heads)
     images = run.test_images(2)[0]

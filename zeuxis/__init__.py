@@ -329,7 +329,7 @@ def sweep(
         progress: show progress.
     """
     from zeuxis.recipe import budget_settings, load_recipe, together
-    from zeuxis.study import Axis, parse_axis
+    from zeuxis.study import Axis, parse_axis, require_apart
     from zeuxis.study import sweep as run_sweep
     from zeuxis.trust import Trust
 
@@ -339,6 +339,7 @@ def sweep(
         [Axis.of(key, values) for key, values in over.items()] if isinstance(over, Mapping)
         else [parse_axis(text) for text in over]
     )  # fmt: skip
+    require_apart(axes, overrides)
     folder = Path(out) if out else runs_dir() / f"sweep-{base.name}"
     return run_sweep(
         base, axes, folder, search=search, trials=trials, shown=shown, samples=samples, jobs=jobs, on=on, prune=prune,

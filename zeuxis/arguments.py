@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import cache, wraps
+from importlib import import_module
 from inspect import signature
 from numbers import Integral, Real
 from typing import Any, ParamSpec, TypeVar
@@ -18,6 +19,8 @@ from zeuxis.errors import UserError, shown
 
 __all__ = ["checked"]
 
+# Types that annotations name and some modules import for type checkers alone.
+TYPES = {"Run": "zeuxis.run", "Callback": "zeuxis.training", "Judge": "zeuxis.evaluation.judge"}
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -58,11 +61,9 @@ def _require(function: Callable[..., Any], name: str, annotation: str, value: An
         _adapter(function.__module__, annotation).validate_python(value)
     except ValidationError as error:
         findings = error.errors(include_url=False)
-        inside = any(isinstance(part, int) for part in findings[0]["loc"])
+        verb = "hold" if any(isinstance(part, int) for part in findings[0]["loc"]) else "be"
         wanted = " or ".join(dict.fromkeys(map(expected, findings)))
-        raise UserError(
-            f"{function.__name__}: {name} should {'hold' if inside else 'be'} {wanted}, not {shown(value)}."
-        ) from None
+        raise UserError(f"{function.__qualname__}: {name} should {verb} {wanted}, not {shown(value)}.") from None
 
 
 @cache
@@ -70,9 +71,9 @@ def _adapter(module: str, annotation: str) -> Any:
     """Returns what validates an annotation in a module, with the names that are imported there for types alone."""
     from pydantic import ConfigDict, TypeAdapter
 
-    from zeuxis.run import Run
-    from zeuxis.training import Callback
-
-    names = {"Run": Run, "Callback": Callback} | vars(sys.modules[module])
+    names = dict(vars(sys.modules[module]))
+    for name, place in TYPES.items():
+        if name in annotation and name not in names:
+            names[name] = getattr(import_module(place), name)
     kind = eval(annotation, names)
     return TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True, strict=True))

@@ -214,7 +214,7 @@ def _tail(path: Path) -> list[dict[str, Any]]:
     for piece in pieces:
         try:
             line = json.loads(piece)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(line, dict) and all(
             isinstance(line.get(key), int | float) for key in ("step", "epoch", "seconds")
@@ -232,17 +232,19 @@ def _json(path: Path) -> dict[str, Any]:
     """A file of one JSON object; empty if there is none, or if it is damaged."""
     try:
         tree = json.loads(regular(path).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return tree if isinstance(tree, dict) else {}
 
 
 def folder_of(name: str, runs: Path) -> Path:
-    """Returns the folder of a run in a list.
+    """Returns the folder of a run in a list, by its name or its path.
 
     Raises:
         UserError: if there is none of this name.
     """
+    if exists(Path(name) / "recipe.toml") and Path(name).parent.resolve() == runs.resolve():
+        return runs / Path(name).name
     if not is_name(name) or not exists(stores.at_hand(runs / name) / "recipe.toml"):
         known = [path.parent.name for path in runs.glob("*/recipe.toml")] if runs.is_dir() else []
         raise UserError(f"There is no run '{quoted(name)}' in {runs}.{nearest(name, known)}")
@@ -250,9 +252,16 @@ def folder_of(name: str, runs: Path) -> Path:
 
 
 def annotate(folder: Path, *, note: str | None = None, star: bool | None = None) -> None:
-    """Changes a run's note or its star."""
-    notes = _json(folder / NOTES) | {key: v for key, v in (("note", note), ("star", star)) if v is not None}
-    write_file(folder / NOTES, json.dumps(notes, indent=1) + "\n")
+    """Changes a run's note or its star.
+
+    Raises:
+        UserError: if what was noted before cannot be read, and would be lost.
+    """
+    path = folder / NOTES
+    if exists(path) and path.stat().st_size and not _json(path):
+        raise UserError(f"{path} is damaged; correct it, or remove it to begin anew.")
+    notes = _json(path) | {key: v for key, v in (("note", note), ("star", star)) if v is not None}
+    write_file(path, json.dumps(notes, indent=1) + "\n")
 
 
 def rename(folder: Path, name: str) -> Path:

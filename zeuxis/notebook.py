@@ -19,6 +19,7 @@ from zeuxis.evaluation.evaluate import read_evaluation
 from zeuxis.evaluation.measure import Value, by_name, with_error
 from zeuxis.evaluation.verdict import training_state
 from zeuxis.figures import FIGURES, kinds
+from zeuxis.figures.registry import checked_options
 from zeuxis.figures.style import STYLE, new_figure, show_tiles, title, write
 from zeuxis.run import Run
 
@@ -43,9 +44,7 @@ def draw(run: Run, name: str, options: dict[str, Any]) -> Figure:
     if name not in applying:
         raise one_of(f"figure of {run.name}", name, applying)
     kind = FIGURES[name]
-    for option in options:
-        if option not in kind.options:
-            raise one_of(f"option of the figure '{name}'", option, kind.options)
+    options = checked_options(options, kind.options)
     with mpl.rc_context(STYLE):
         return kind.draw(run, **options)
 

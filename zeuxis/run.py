@@ -104,6 +104,8 @@ class Batches:
 
     def __getitem__(self, number: int) -> np.ndarray:
         """Returns the images of a batch, counted from 0."""
+        if not isinstance(number, int | np.integer):
+            raise UserError(f"A batch is chosen by its number, from 0 to {len(self) - 1:,}, not by {shown(number)}.")
         return self.make(self.part(number))
 
     def part(self, number: int) -> slice:
@@ -123,7 +125,10 @@ class Run:
     """
 
     def __init__(self, path: str | Path, *, trust: Trust = NOTHING) -> None:
+        if not isinstance(path, str | Path):
+            raise UserError(f"A run is opened by the path of its folder, not by {shown(path)}.")
         self.path, self.trust = at_hand(Path(path)), trust
+        self._configured: dict[str, Any] = {}
         missing = [name for name in ("recipe.toml", "environment.json") if not (self.path / name).is_file()]
         if missing:
             if exists(self.path) and not self.path.is_dir():
@@ -178,6 +183,7 @@ class Run:
         """What was changed when it was resumed: `step`, `epoch`, and `changes` as `{KEY: [OLD, NEW]}`, oldest first."""
         return read_changes(self.path / CHANGES)
 
+    @checked
     def figure(self, name: str, **options: Any) -> Figure:
         """Returns one of its figures, such as `latents`; `zeuxis figures` lists the names.
 
@@ -387,8 +393,14 @@ class Run:
                 raise UserError(f"The model '{self.recipe.model.name}' has no options for sampling; drop {name}.")
             if name not in model.sampling_options:
                 raise one_of("option for sampling", name, model.sampling_options)
+        self._configured |= options
         choice = ModelChoice(name=self.recipe.model.name, **(model.options.model_dump() | options))
         model.options = choice.read(type(model.options), f"The model of {self.path}", "model")
+
+    @property
+    def recipe_in_use(self) -> Recipe:
+        """The recipe, with what `configure` changed."""
+        return self.recipe.updated({f"model.{name}": value for name, value in self._configured.items()})
 
     @checked
     def sample(self, n: int = 16, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0) -> np.ndarray:
@@ -426,6 +438,8 @@ class Run:
             n: number of turns.
             each: images of one class before the next follows.
         """
+        require_whole("The number of turns", n, 1, MOST_LATENTS)
+        require_whole("The images of a class", each, 1, MOST_LATENTS)
         if not self.conditional:
             return None
         return np.repeat(self.model.conditions.in_turn(n), each, axis=0)
@@ -447,11 +461,8 @@ class Run:
     def _decoded(self, latents: np.ndarray, condition: np.ndarray | None) -> Batches:
         """Returns the images of `decode` in batches."""
         model = self._generator()
-        if self.conditional and condition is None:
-            raise UserError(f"{self.path} is conditional: decode needs class weights, such as run.condition_of(['7']).")
         latents = _rows("Latents", latents, self.latent_size)
-        if condition is not None:
-            condition = _rows("Class weights", condition, self.model.conditions.size, len(latents))
+        condition = self._given("decode", condition, len(latents))
 
         def decode(part: slice) -> np.ndarray:
             z = torch.as_tensor(latents[part], device=self.device)
@@ -483,9 +494,8 @@ class Run:
         if not isinstance(model, Encodes):
             instead = "; `zeuxis project` searches latents of your own pictures" if self.generates else ""
             raise UserError(f"{self.path} is a '{self.recipe.model.name}', which cannot encode images{instead}.")
-        if self.conditional and condition is None:
-            raise UserError(f"{self.path} is conditional: encode needs class weights, such as run.condition_of(['7']).")
         pixels = self._pixels(images)
+        condition = self._given("encode", condition, len(pixels))
         parts = []
         with torch.no_grad():
             for start in paced(range(0, len(pixels), CHUNK), "encode"):
@@ -542,8 +552,9 @@ class Run:
                 raise UserError(f"{self.path} is not conditional, so it takes no class; leave the label out.")
             return None
         conditions = self.model.conditions
+        images = as_array(images, "images")
         if label is not None:
-            return self.condition_of([label] * len(images))
+            return self.condition_of([label] * len(np.atleast_1d(images)))
         if not conditions.classes:
             raise UserError(f"{self.path} is given numbers; add them, as in --condition {conditions.parts[0]}=1.")
         tried = [np.repeat(vector[None], len(images), axis=0) for vector in conditions.vectors]
@@ -701,6 +712,16 @@ class Run:
                 parts.append(function(x).cpu().numpy())
         return np.concatenate(parts)
 
+    def _given(self, what: str, condition: np.ndarray | None, count: int) -> np.ndarray | None:
+        """Returns the condition of so many images, `(count, K)`; raises a `UserError` for one that does not fit."""
+        if condition is None and self.conditional:
+            raise UserError(f"{self.path} is conditional: {what} needs class weights, such as run.condition_of(['7']).")
+        if condition is None:
+            return None
+        if not self.conditional:
+            raise UserError(f"{self.path} is not conditional, so {what} takes no condition; leave it out.")
+        return _rows("Class weights", condition, self.model.conditions.size, count)
+
     def _weights(self, condition: np.ndarray | None, part: slice) -> torch.Tensor | None:
         if condition is None:
             return None
@@ -740,7 +761,8 @@ def _rows(what: str, table: np.ndarray, size: int, count: int | None = None) -> 
     array = as_array(table, what[0].lower() + what[1:])
     if array.dtype.kind not in "buif":
         raise UserError(f"{what} should be numbers, and these are of type {array.dtype}.")
-    array = array.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+        array = array.astype(np.float32)
     if array.ndim != 2 or array.shape[1] != size or len(array) != (count or max(len(array), 1)):
         rows = f"{count} rows" if count else "at least one row"
         raise UserError(f"{what} should be {rows} of {size} numbers, and these have the shape {array.shape}.")

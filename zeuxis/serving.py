@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zeuxis.data import to_bytes
 from zeuxis.data.pictures import as_arrays, sent_picture
-from zeuxis.errors import UserError, shortened, shown
+from zeuxis.errors import UserError, one_of, shortened, shown
 from zeuxis.listening import address_of, listen, require_secret
 from zeuxis.progress import say
 from zeuxis.recipe import WANTED, expected
@@ -228,11 +228,17 @@ def build(run: Run, token: str) -> ASGIApp:
         @app.head("/sample.png", include_in_schema=False, **common)
         @app.get("/sample.png", response_class=Response, **_picture(common))
         def sample_png(
+            request: Request,
             seed: Annotated[int, Query(ge=0, le=LAST)] = 1,
             label: Annotated[str | None, Query(max_length=200)] = None,
             scale: Annotated[float, Query(ge=0, le=10)] = 1.0,
         ) -> Response:
             """One new image, as a PNG file."""
+            for name in request.query_params:
+                if name not in ("seed", "label", "scale"):
+                    raise one_of("setting of a picture", name, ("seed", "label", "scale"))
+                if len(request.query_params.getlist(name)) > 1:
+                    raise UserError(f"{name} is given twice; give it once.")
             images, _ = sampled(SampleRequest(seed=seed, label=label, scale=scale))
             return Response(_png(images[0]), media_type="image/png")
 

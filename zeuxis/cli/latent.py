@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -112,9 +113,13 @@ def edit(
 
     from zeuxis.figures.export import save_images
     from zeuxis.latent import edit as move
+    from zeuxis.recipe import together
 
-    attributes = dict(_steps(text, "Smiling=+1.5") for text in attribute or [])
-    along = {_number(name): steps for name, steps in (_steps(text, "3=+2") for text in direction or [])}
+    attributes = together(
+        *({name: steps} for name, steps in (_steps(text, "Smiling=+1.5") for text in attribute or []))
+    )
+    numbers = together(*({name: steps} for name, steps in (_steps(text, "3=+2") for text in direction or [])))
+    along = {_number(name): steps for name, steps in numbers.items()}
     opened = open_run(run, runs, trust, settings)
     images = opened.read_files(pictures)
     shown, edited = move(opened, images, attributes=attributes, along=along, label=label)
@@ -125,10 +130,10 @@ def edit(
 
 def _steps(text: str, example: str) -> tuple[str, float]:
     name, _, value = text.rpartition("=")
-    try:
-        return name.strip(), float(value)
-    except ValueError:
-        raise UserError(f"'{quoted(text)}' should be a name and a number of steps, as {example}.") from None
+    with suppress(ValueError):
+        if name.strip():
+            return name.strip(), float(value)
+    raise UserError(f"'{quoted(text)}' should be a name and a number of steps, as {example}.")
 
 
 def _number(name: str) -> int:

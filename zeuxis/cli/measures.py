@@ -272,12 +272,13 @@ def sweep(
     loaded = load_recipe(recipe, overrides, trust=Trust(trust), plugins=plugin or ())
 
     from zeuxis import runs_dir
-    from zeuxis.study import parse_axis
+    from zeuxis.study import parse_axis, require_apart
     from zeuxis.study import sweep as run_sweep
 
-    chosen = table_rows(only, to)
+    chosen, axes = table_rows(only, to), [parse_axis(text) for text in over]
+    require_apart(axes, overrides)
     compared = run_sweep(
-        loaded, [parse_axis(text) for text in over], out or runs_dir(runs) / f"sweep-{loaded.name}",
+        loaded, axes, out or runs_dir(runs) / f"sweep-{loaded.name}",
         search=search.value, trials=trials, shown=names_in(measures), samples=samples, jobs=jobs, on=on,
         prune=prune.value if prune else "", storage=storage,
     )  # fmt: skip

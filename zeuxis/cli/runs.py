@@ -172,7 +172,7 @@ def show_journal(
         raise UserError("--out takes the CSV of a journal; add --csv.")
     if as_csv:
         text = run.journal.to_csv()
-        echo(write_file(require_output(out), text) if out else text.removesuffix("\n"))
+        echo(write_file(require_output(out, ".csv"), text) if out else text.removesuffix("\n"))
         return
     from rich.table import Table
 

@@ -205,4 +205,6 @@ def _classes(names: np.ndarray, count: int, where: str) -> tuple[np.ndarray, lis
     if names.dtype.kind not in "biuU":
         raise UserError(f"{where} has labels of type {names.dtype}; they should be whole numbers or words.")
     values, labels = np.unique(names, return_inverse=True)
-    return labels.astype(np.int64), [readable(str(value)) for value in values.tolist()]
+    called = [readable(str(value)) for value in values.tolist()]
+    classes = list(dict.fromkeys(called))  # a name in two forms of Unicode is one
+    return np.array([classes.index(name) for name in called], np.int64)[labels], classes

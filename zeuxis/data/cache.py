@@ -366,8 +366,11 @@ def tell(tally: Tally, name: str, image: Prepared, options: DataOptions) -> None
             "stretch": ("stretched", f"the whole is stretched to {size}"),
         }[options.fit]
         tally.add(kind, f"not {shape}: {what}", f"{name} ({width}x{height})")
-    if (max if options.fit == "pad" else min)(width / stored.width, height / stored.height) > 1:
+    scale = (max if options.fit == "pad" else min)(width / stored.width, height / stored.height)
+    if scale > 1:
         tally.add("converted", f"scaled down to {stored}", f"{name} ({width}x{height})")
+    elif scale < 1 and options.path:
+        tally.add("converted", f"enlarged to {stored}", f"{name} ({width}x{height})")
     if image.grey != (options.channels == 1):
         tally.add("converted", TO_COLOUR if image.grey else TO_GREY, name)
     if image.transparent and options.channels != 4:

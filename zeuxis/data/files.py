@@ -349,9 +349,13 @@ def surveyed(read: Callable[[int], bytes], total: int, count: int = 48) -> Surve
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     """Returns the size `(W, H)` that an image has once it is turned upright, as its header says."""
+    return image.size[::-1] if _orientation(image) in (5, 6, 7, 8) else image.size
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """Returns how the camera was held, as the header says; None if it does not."""
     says = "exif" in image.info or image.format == "TIFF"
-    turned = says and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-    return image.size[::-1] if turned else image.size
+    return image.getexif().get(ExifTags.Base.Orientation) if says else None
 
 
 def size_words(sizes: set[tuple[int, int]]) -> str:
@@ -394,6 +398,8 @@ def decode(content: bytes, size: int, extent: Extent | None = None) -> Image.Ima
     image.draft(None, (size, size))
     image.load()
     stored_size = image.size
+    if _orientation(image) not in (None, 0, 1):
+        changes.append("rotated by the camera: turned upright")
     ImageOps.exif_transpose(image, in_place=True)
     deep = _is_deep(image)
     if deep:

@@ -105,7 +105,8 @@ def features_of(judge: Judge, images: Tensor) -> Tensor:
     if isinstance(judge, FeatureJudge):
         return judge.extract(on_white(images.cpu()) * 255)
     model = judge.model
-    assert isinstance(model, HasFeatures), "a run that judges is a classifier"
+    if not isinstance(model, HasFeatures):
+        raise UserError(f"{judge.path} is a '{judge.recipe.model.name}', which has no features to measure in.")
     return model.features_and_logits(from_unit(on_white(images).to(judge.device), judge.recipe.data.range))[0]
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from zeuxis.arguments import checked
+from zeuxis.errors import UserError
 from zeuxis.registry import Registry
 
 if TYPE_CHECKING:
@@ -21,10 +23,14 @@ Layout = Literal["nhwc", "nchw"]
 # Writes a run into a folder, and returns lines that say what was written.
 Exporter = Callable[["Run", Path, Layout], list[str]]
 
+# Formats in which a layout of images is fixed.
+GRAPHS = ("onnx", "torch")
+
 EXPORTERS: Registry[Exporter] = Registry("export format", "zeuxis.export")
 
 
-def export(run: Run, to: str = "onnx", out: Path | None = None, *, layout: Layout = "nhwc") -> list[str]:
+@checked
+def export(run: Run, to: str = "onnx", out: str | Path | None = None, *, layout: Layout = "nhwc") -> list[str]:
     """Writes a run in another format, into a folder that appears with all its files at once.
 
     Args:
@@ -43,7 +49,9 @@ def export(run: Run, to: str = "onnx", out: Path | None = None, *, layout: Layou
     from zeuxis.export.place import replaced
 
     exporter = EXPORTERS[to]
-    with replaced(out or export_folder(run, to)) as folder:
+    if layout != "nhwc" and to not in GRAPHS:
+        raise UserError(f"--layout {layout} is of no use to {to}, which holds weights; drop it.")
+    with replaced(Path(out) if out else export_folder(run, to)) as folder:
         return exporter(run, folder, layout)
 
 

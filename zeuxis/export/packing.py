@@ -45,7 +45,7 @@ def pack(run: Run, target: Path) -> None:
         raise UserError(f"{run.path} has no checkpoint yet; let it train longer, or resume it.")
     if (run.path / "evaluation.json").is_file():
         shutil.copyfile(run.path / "evaluation.json", target / "evaluation.json")
-    recipe = run.recipe
+    recipe = run.recipe_in_use
     if Path(recipe.data.path).is_absolute():  # where the images lie here concerns nobody else
         data = recipe.data.model_copy(update={"path": Path(recipe.data.path).name})
         recipe = recipe.model_copy(update={"data": data})

@@ -34,6 +34,6 @@ def to_safetensors(run: Run, folder: Path, layout: Layout) -> list[str]:
     }
     facts = generator_facts(run, layout)
     write_file(folder / "generator.safetensors", save(tensors, facts))
-    write_file(folder / "recipe.toml", run.recipe.to_toml())
+    write_file(folder / "recipe.toml", run.recipe_in_use.to_toml())
     count = sum(tensor.numel() for tensor in tensors.values())
     return [f"generator.safetensors: {count:,} numbers of {', '.join(networks)}; recipe.toml: their layers"]

@@ -17,7 +17,7 @@ from zeuxis.progress import bar, say
 from zeuxis.registry import Registry
 from zeuxis.run import Run
 
-__all__ = ["FIGURES", "Kind", "draw_all", "figure", "kinds", "save"]
+__all__ = ["FIGURES", "Kind", "checked_options", "draw_all", "figure", "kinds", "save"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def draw_all(
         if name not in [kind.name for kind in selected]:
             raise one_of(f"figure of {run.name}", name, [kind.name for kind in selected])
     selected = [kind for kind in selected if not only or kind.name in only]
-    checked = _checked(dict(options or {}), {k: v for kind in selected for k, v in kind.options.items()})
+    checked = checked_options(dict(options or {}), {k: v for kind in selected for k, v in kind.options.items()})
     paths, without_weights = {}, []
     folder = subfolder(run.path, "figures")
     with bar(f"drawing {run.name}", len(selected), visible=progress) as advance:
@@ -134,7 +134,8 @@ def _applies(kind: Kind, run: Run) -> bool:
         return False
 
 
-def _checked(options: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+def checked_options(options: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns options of figures, if `known` has defaults of the same types for all; raises a `UserError` otherwise."""
     for name, value in options.items():
         if name not in known:
             raise one_of("option of these figures", name, known)

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zeuxis.arguments import checked
 from zeuxis.data import to_bytes, to_unit
 from zeuxis.errors import UserError, require_within
 from zeuxis.evaluation.judge import Judge, RandomFeatures, features_of, find_judge, judge_name
@@ -143,6 +144,7 @@ class _Region:
         return (standardised.square().mean(dim=1) / self.radius - 1).clamp(min=0)
 
 
+@checked
 def project(
     run: Run,
     picture: np.ndarray,

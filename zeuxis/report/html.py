@@ -19,9 +19,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from zeuxis.errors import StoppedError, UserError
+from zeuxis.errors import StoppedError, UserError, require_within
 from zeuxis.evaluation import Cost, cost
-from zeuxis.evaluation.evaluate import evaluate_cached, read_evaluation
+from zeuxis.evaluation.evaluate import FEWEST, evaluate_cached, read_evaluation
 from zeuxis.evaluation.measure import error_as_text, figure_as_text
 from zeuxis.evaluation.ranking import Row, in_sentences, mean_ranks, pooled, ranked, unvaried
 from zeuxis.evaluation.verdict import training_state, verdict
@@ -33,7 +33,7 @@ from zeuxis.files import path_part, require_output, write_file
 from zeuxis.guide import origin_in_words
 from zeuxis.progress import say
 from zeuxis.report.table import Table, render
-from zeuxis.run import Run
+from zeuxis.run import MOST_LATENTS, Run
 
 __all__ = ["Comparison", "comparison", "live_page", "reproduction", "run_report"]
 
@@ -123,6 +123,7 @@ def comparison(
     Raises:
         UserError: for fewer than two runs.
     """
+    require_within("The number of samples", samples, FEWEST, MOST_LATENTS)
     groups = [[run] if isinstance(run, Run) else list(run) for run in runs]
     first_runs, all_runs = [group[0] for group in groups], [run for group in groups for run in group]
     if len(groups) < 2:
@@ -130,8 +131,8 @@ def comparison(
     if len({run.path.resolve() for run in all_runs}) < len(all_runs):
         raise UserError("A comparison needs different runs, and one was named twice. Name each run once.")
     path = out or first_runs[0].path.parent / path_part(f"compare-{'-'.join(run.name for run in first_runs)}")
-    path = path.with_name(path.name.removesuffix(".html") + ".html")
-    require_output(path)
+    path = path.with_name(path.name.removesuffix(".html") + ".html") if path.name else path
+    require_output(path, ".html")
     if not labels:
         recipes = Counter(run.recipe.name for run in first_runs)
         labels = [

@@ -11,7 +11,7 @@ from zeuxis.data import SOURCES, choose, load
 from zeuxis.errors import UserError, one_of
 from zeuxis.evaluation.cost import batches_a_step
 from zeuxis.models import MODELS
-from zeuxis.recipe import Recipe, load_recipe, recipe_names
+from zeuxis.recipe import BUDGETS, Recipe, load_recipe, recipe_names, together
 from zeuxis.report import Comparison, comparison
 from zeuxis.run import Run
 from zeuxis.sizing import size_of
@@ -66,7 +66,10 @@ def benchmark(
     """
     if (minutes is None) == (images is None):
         raise UserError("A benchmark needs one budget for all models: give --minutes or --images.")
-    recipes = [recipe_for(name, data, size, settings or {}) for name in names]
+    settings = together(settings or {})
+    if given := [name for name in BUDGETS if f"training.{name}" in settings]:
+        raise UserError(f"training.{given[0]} is given besides the budget of the benchmark; drop it.")
+    recipes = [recipe_for(name, data, size, settings) for name in names]
     recipes = [recipe.trusting(recipe.trust | trust) for recipe in recipes]
     if len({recipe.name for recipe in recipes}) < max(len(names), 2):
         raise UserError(

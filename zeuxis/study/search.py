@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -19,10 +19,10 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from zeuxis.errors import UserError, one_of, require_within
-from zeuxis.recipe import parse_override
+from zeuxis.recipe import BUDGETS, parse_override
 from zeuxis.study.pruning import PRUNERS, Pruning, optuna_study
 
-__all__ = ["Axis", "Search", "Trial", "Trials", "parse_axis"]
+__all__ = ["Axis", "Search", "Trial", "Trials", "parse_axis", "require_apart"]
 
 Search = Literal["grid", "random", "tpe"]
 SEARCHES: tuple[Search, ...] = get_args(Search)
@@ -91,6 +91,15 @@ def parse_axis(text: str) -> Axis:
             raise UserError(f"'{text}' is not a range for {key}; write LOW..HIGH, such as 0.01..10.")
         return Axis(key, (), *ends)
     return Axis.of(key, [parse_override(f"value={value}")[1] for value in text.split(",") if value.strip()])
+
+
+def require_apart(axes: Sequence[Axis], settings: Mapping[str, Any]) -> None:
+    """Raises a `UserError` if a setting that is varied has a value already, as an option or otherwise."""
+    budgets = {f"training.{name}" for name in BUDGETS}
+    for axis in axes:
+        same = budgets & settings.keys() if axis.key in budgets else {axis.key} & settings.keys()
+        if same:
+            raise UserError(f"{axis.key} is varied, and {min(same)} is given as well. Give one of them.")
 
 
 class Trial(NamedTuple):
