@@ -235,7 +235,9 @@ def test_flat_images_have_no_classes(fails: Say, tmp_path: Path) -> None:
 
 def test_too_few_images(fails: Say, tmp_path: Path) -> None:
     jpeg(tmp_path / "one" / "1.png", "L")
-    assert "1 images are too few" in fails("train", "digits-gan", "--data", tmp_path / "one")
+    assert "1 image cannot be split: 1 for training and 0 for testing" in fails(
+        "train", "digits-gan", "--data", tmp_path / "one"
+    )
 
 
 def test_batches_of_one_image(fails: Say, tmp_path: Path, runs: Path) -> None:
@@ -787,6 +789,9 @@ def test_calls_from_python_are_refused_in_words(trained: dict[str, Run], tmp_pat
         (lambda: zeuxis.train("digits-vae", steps=1, settings={"training.steps": 9}), "given twice: 1 and 9"),
         (lambda: zeuxis.train("digits-vae", size=16, settings={"data.size": 16}), "The size is given twice"),
         (lambda: zeuxis.evaluate(run, only="fid"), "only should be a list"),
+        (lambda: zeuxis.sweep("digits-vae", {"model.latent": "2,3"}), "The values of model.latent should be a list"),
+        (lambda: zeuxis.sweep("digits-vae", {"model.latent": 5}), "over should be a list"),
+        (lambda: zeuxis.train("digits-vae", (images.repeat(3, 0), list(range(12)))), "each class has one image alone"),
         (lambda: zeuxis.compare("ab"), "runs should be a list"),
         (lambda: run.encode(images, np.ones((4, 10))), "is not conditional, so encode takes no condition"),
         (lambda: run.decode(run.latents(2), [1]), "is not conditional, so decode takes no condition"),

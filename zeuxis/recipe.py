@@ -720,7 +720,8 @@ def explain(
 
 def expected(finding: Mapping[str, Any]) -> str:
     """Returns what a value should be, such as "a whole number", from one of pydantic's findings."""
-    return WANTED.get(finding["type"], "{message}").format(message=finding["msg"], **finding.get("ctx", {}))
+    wanted = WANTED.get(finding["type"], "{message}").format(message=finding["msg"], **finding.get("ctx", {}))
+    return "a list" if wanted == "a Sequence" else wanted
 
 
 def _nearest_key(key: str, valid: Sequence[str], known: Sequence[str]) -> str:
@@ -888,6 +889,8 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, A
     if not isinstance(parent, str) or not parent:
         raise UserError(f"{where}: extends must be the name of one recipe, not {shown(parent)}.")
     beside = str(Path(name).parent / parent)
+    if parent.endswith(".toml") and not any(exists(Path(file)) for file in (beside, parent)):
+        raise UserError(f"{where} extends '{quoted(parent)}', and there is no such file: {quoted(beside, 200)}.")
     inherited, _ = _read(beside if exists(Path(beside)) else parent, (*seen, real))
     for key in ("name", "standard"):
         inherited.pop(key, None)

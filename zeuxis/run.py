@@ -104,7 +104,7 @@ class Batches:
 
     def __getitem__(self, number: int) -> np.ndarray:
         """Returns the images of a batch, counted from 0."""
-        if not isinstance(number, int | np.integer):
+        if not isinstance(number, int | np.integer) or not 0 <= number < len(self):
             raise UserError(f"A batch is chosen by its number, from 0 to {len(self) - 1:,}, not by {shown(number)}.")
         return self.make(self.part(number))
 

@@ -25,6 +25,7 @@ from zeuxis.data.registry import SOURCES, Collection, lookup
 from zeuxis.data.shards import are_shards
 from zeuxis.errors import UserError, closest, nearest, one_of, quoted
 from zeuxis.files import PACKED
+from zeuxis.progress import counted
 from zeuxis.recipe import DataOptions
 from zeuxis.stores import is_address
 
@@ -227,9 +228,12 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
         test = _split(digests, None if labels is None else labels[selected], options)
     train_index, test_index = selected[~test], selected[test]
     if not len(train_index) or not len(test_index):
+        single = labels is not None and len(np.unique(labels[selected])) == len(selected) > 1
+        alone = "; each class has one image alone" if single else ""
+        told = "".join(f" {note}" for note in in_sentences(notes))
         raise UserError(
-            f"{len(selected)} images are too few: {len(train_index)} remain for training and {len(test_index)} for "
-            "testing; add images or change data.test_fraction."
+            f"{counted(str(len(selected)), 'images')} cannot be split: {len(train_index)} for training and "
+            f"{len(test_index)} for testing{alone}. Add images, or change data.test_fraction.{told}"
         )
     key = hashlib.sha256(cache.digests[train_index].tobytes() + b"|" + cache.digests[test_index].tobytes())
     key.update(b"" if labels is None else labels[selected].tobytes())

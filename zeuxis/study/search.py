@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from zeuxis.errors import UserError, one_of, require_within
+from zeuxis.errors import UserError, one_of, require_within, shown
 from zeuxis.recipe import BUDGETS, parse_override
 from zeuxis.study.pruning import PRUNERS, Pruning, optuna_study
 
@@ -48,6 +48,8 @@ class Axis(NamedTuple):
     @classmethod
     def of(cls, key: str, values: Sequence[Any]) -> Axis:
         """Returns an axis of values to try, after checking that there are some and that they differ."""
+        if isinstance(values, str):
+            raise UserError(f"The values of {key} should be a list, such as [1, 2, 4], not {shown(values)}.")
         if not values or len(set(map(str, values))) < len(values):
             listed = ",".join(map(str, values))
             raise UserError(f"{key} needs different values, such as {key}=1,2,4, not '{listed}'.")
