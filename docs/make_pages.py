@@ -82,7 +82,7 @@ zeuxis figures faces-vae-64-z512-1 --only latents --set points=2621 --set attrib
 `--format svg` or `--format pdf` draws them as vector graphics, with text as text.
 
 `zeuxis compare RUN RUN...` shows runs side by side, for example two models, two latent sizes or two budgets. It begins
-with samples from the same seeds.
+with sentences that say which runs lead, and which the errors leave level with them. Samples from the same seeds follow.
 
 **Films.** `zeuxis interpolate` films the way through several classes or latents and back to the first; `zeuxis film`
 films a training, a frame for each snapshot. The name of the file sets the format: `.gif` or `.webp`, or `.mp4` with
@@ -213,6 +213,10 @@ zeuxis compare mnist-vae-z16-1 mnist-gan-1 --seeds 3 --to latex > table.tex
 zeuxis figures mnist-gan-1 --only samples,losses --format pdf
 zeuxis cite mnist-gan-1 > references.bib
 ```
+
+The commands end with a sentence for each of four questions: which runs are nearest to the images, cover most of them,
+show what was asked for, and reconstruct best. The page begins with the same sentences; from Python they are the
+result's `verdict`. Where no value is bold, a sentence names the runs that a test of each pair leaves level with the first.
 
 On a machine with other work, `--images` is a fairer budget than `--minutes`. A benchmark takes models or recipes: a
 model stands for its `standard` recipe on such images. Benchmarks, sweeps and repeats continue where they were stopped

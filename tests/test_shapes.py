@@ -156,7 +156,10 @@ def test_what_is_done_is_said(tmp_path: Path) -> None:
     assert said["crop"][0] == ("24 of 24 images are not square: the middle square is used, such as box/00.png (60x40).")
     assert "not square: the whole is used, on transparent ground, such as" in said["pad"][0]
     assert "not square: the whole is stretched to 48x48, such as" in said["stretch"][0]
-    assert said["crop"][1] == "3 of 24 images are without transparency, and made opaque, such as box/00.png."
+    assert said["crop"][1:] == [
+        "24 of 24 images are enlarged to 48x48, such as box/00.png (60x40).",
+        "3 of 24 images are without transparency, and made opaque, such as box/00.png.",
+    ]
     flat = DataOptions(source="folder", path=str(folder), size="60x40", channels=3, background="#FF0000")
     (note,) = load(flat, progress=False).notes
     assert str(note).startswith("21 of 24 images are partly transparent: the background is made #ff0000, such as")
