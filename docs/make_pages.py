@@ -216,7 +216,8 @@ zeuxis cite mnist-gan-1 > references.bib
 
 The commands end with a sentence for each of four questions: which runs are nearest to the images, cover most of them,
 show what was asked for, and reconstruct best. The page begins with the same sentences; from Python they are the
-result's `verdict`. Where no value is bold, a sentence names the runs that a test of each pair leaves level with the first.
+result's `verdict`. Where no value is bold, a sentence names the runs that a test of each pair leaves level with the
+first.
 
 On a machine with other work, `--images` is a fairer budget than `--minutes`. A benchmark takes models or recipes: a
 model stands for its `standard` recipe on such images. Benchmarks, sweeps and repeats continue where they were stopped
