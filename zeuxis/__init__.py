@@ -11,7 +11,7 @@ Heavy imports happen when a function is called: importing the package stays quic
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -395,7 +395,7 @@ def benchmark(
 
 @checked
 def compare(
-    runs: Sequence[str | Path | Run],
+    runs: Iterable[str | Path | Run],
     out: str | Path | None = None,
     *,
     seeds: int = 1,
@@ -411,7 +411,10 @@ def compare(
         samples: images that each makes to be measured.
         trust: as of `load`.
     """
+    from zeuxis.errors import UserError, shown
     from zeuxis.study import compare as side_by_side
 
+    if isinstance(runs, str):
+        raise UserError(f"compare: runs should be a list, not {shown(runs)}.")
     opened = [_opened(run, trust) for run in runs]
     return side_by_side(opened, Path(out) if out else None, seeds=seeds, samples=samples)
