@@ -26,7 +26,7 @@ from zeuxis.evaluation.likelihood import bits, bounds, latents
 from zeuxis.evaluation.measure import Material, Value, jackknife, with_error
 from zeuxis.evaluation.memorisation import copying, nearer, tails
 from zeuxis.evaluation.neighbourhoods import neighbourhoods
-from zeuxis.evaluation.ranking import in_sentences, mean_ranks, pooled, ranked, unvaried
+from zeuxis.evaluation.ranking import conclusions, mean_ranks, pooled, ranked, unvaried
 from zeuxis.evaluation.reconstruction import errors, fidelity
 from zeuxis.evaluation.similarity import ms_ssim, ssim
 from zeuxis.evaluation.smoothness import path_length
@@ -434,14 +434,14 @@ def test_only_what_is_better_than_all_others_is_marked() -> None:
     assert not any(marks([Value(9, 1, 100, groups=3), Value(12, 1, 100, groups=3)])), "errors that three parts gave"
     assert not any(marks([Value(9, None, 100), Value(12, 1, 100)])), "an error that is not known"
     assert not any(marks([Value(9, 1, 100), Value(12, 1, 1)])) and not any(marks([Value(9, 0, 9), Value(9, 0, 9)]))
-    told = in_sentences(ranked([found((12, 0.5)), found((9, 0.5)), found((9.2, 0.5)), found((30, 2))]), "abcd")
+    told = conclusions(ranked([found((12, 0.5)), found((9, 0.5)), found((9.2, 0.5)), found((30, 2))]), "abcd")
     assert told == ["Nearest to the images: b (9.00 ± 0.50), not distinguishable from c (9.20 ± 0.50); "
                     "then a (12.00 ± 0.50)."]  # fmt: skip
-    assert in_sentences(ranked([found((9, 0.5)), found((12, 0.5)), None]), "abc") == [
+    assert conclusions(ranked([found((9, 0.5)), found((12, 0.5)), None]), "abc") == [
         "Nearest to the images: a (9.00 ± 0.50); then b (12.00 ± 0.50)."
     ]
     other = ranked([found((9, 0.1)), found((12, 0.1), "digits-cnn")])
-    assert in_sentences(other, "ab") == []
+    assert conclusions(other, "ab") == []
     assert [(row.name, row.features) for row in other] == [
         (name, features) for name in ("fid", "precision") for features in ("mnist-cnn", "digits-cnn")
     ]

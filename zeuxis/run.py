@@ -128,7 +128,6 @@ class Run:
         if not isinstance(path, str | Path):
             raise UserError(f"A run is opened by the path of its folder, not by {shown(path)}.")
         self.path, self.trust = at_hand(Path(path)), trust
-        self._configured: dict[str, Any] = {}
         missing = [name for name in ("recipe.toml", "environment.json") if not (self.path / name).is_file()]
         if missing:
             if exists(self.path) and not self.path.is_dir():
@@ -393,14 +392,14 @@ class Run:
                 raise UserError(f"The model '{self.recipe.model.name}' has no options for sampling; drop {name}.")
             if name not in model.sampling_options:
                 raise one_of("option for sampling", name, model.sampling_options)
-        self._configured |= options
         choice = ModelChoice(name=self.recipe.model.name, **(model.options.model_dump() | options))
         model.options = choice.read(type(model.options), f"The model of {self.path}", "model")
 
     @property
     def recipe_in_use(self) -> Recipe:
         """The recipe, with what `configure` changed."""
-        return self.recipe.updated({f"model.{name}": value for name, value in self._configured.items()})
+        model = self.model
+        return self.recipe.updated({f"model.{name}": getattr(model.options, name) for name in model.sampling_options})
 
     @checked
     def sample(self, n: int = 16, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0) -> np.ndarray:

@@ -30,7 +30,7 @@ import scipy
 
 from zeuxis.evaluation.measure import ROUNDING, Value, error_as_text, figure_as_text, measures
 
-__all__ = ["Cell", "Row", "differ", "in_sentences", "mean_ranks", "pooled", "ranked", "unvaried"]
+__all__ = ["Cell", "Row", "conclusions", "differ", "mean_ranks", "pooled", "ranked", "unvaried"]
 
 LEVEL = 0.05
 # Below this support, all samples are one image.
@@ -123,7 +123,7 @@ QUESTIONS = (
 )
 
 
-def in_sentences(rows: Sequence[Row], labels: Sequence[str]) -> list[str]:
+def conclusions(rows: Sequence[Row], labels: Sequence[str]) -> list[str]:
     """Returns a sentence for each of `QUESTIONS`: which runs lead, as far as the errors tell, and which one follows.
 
     A run leads alone where its value is marked as best; runs that make one image alone are left out.

@@ -23,7 +23,7 @@ from zeuxis.errors import StoppedError, UserError, require_within
 from zeuxis.evaluation import Cost, cost
 from zeuxis.evaluation.evaluate import FEWEST, evaluate_cached, read_evaluation
 from zeuxis.evaluation.measure import error_as_text, figure_as_text
-from zeuxis.evaluation.ranking import Row, in_sentences, mean_ranks, pooled, ranked, unvaried
+from zeuxis.evaluation.ranking import Row, conclusions, mean_ranks, pooled, ranked, unvaried
 from zeuxis.evaluation.verdict import training_state, verdict
 from zeuxis.figures import FIGURES, draw_all, kinds
 from zeuxis.figures.side_by_side import side_by_side
@@ -144,7 +144,7 @@ def comparison(
     pictures = list(drawn)
     if sum(run.generates for run in first_runs) > 1:
         pictures.append(partial(side_by_side, first_runs))
-    sentences = in_sentences(rows, labels)
+    sentences = conclusions(rows, labels)
     _write(
         "compare.html", path, columns=columns, rows=rows, verdict=sentences,
         heading=heading or " · ".join(labels), notes=notes, pictures=[_picture(draw) for draw in pictures],
