@@ -47,7 +47,7 @@ def efficientnet() -> EfficientNet:
 def test_the_features_are_those_that_its_own_classes_are_read_from(efficientnet: EfficientNet) -> None:
     features = efficientnet.features(IMAGES)
     assert features.shape == (5, 1280) and efficientnet.name == "efficientnet-lite0 at 64"
-    head = efficientnet.network._fc
+    head = efficientnet.network.classes
     logits = features @ head.weight.detach().numpy().T + head.bias.detach().numpy()
     np.testing.assert_allclose(logits, efficientnet.classify(IMAGES), atol=1e-3)
 

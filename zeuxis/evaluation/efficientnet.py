@@ -43,11 +43,10 @@ class EfficientNet(FeatureJudge):
     def __init__(self, shape: Shape, **options: Any) -> None:
         super().__init__(shape, **options)
         self.name = f"efficientnet-lite0 at {self.options.size}"
-        self.network: Any = efficientnet()
+        self.network = efficientnet()
 
     def extract(self, pixels: Tensor) -> Tensor:
-        maps: Tensor = self.network.extract_features(inputs_of(resized(pixels, self.options.size)))
-        return maps.mean(dim=(2, 3))
+        return self.network.features(inputs_of(resized(pixels, self.options.size)))
 
     def classify(self, images: np.ndarray) -> np.ndarray:
         """Returns ImageNet logits `(N, 1000)` of `(N, H, W, C)` images in 0..1 or bytes."""
