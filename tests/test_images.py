@@ -379,6 +379,15 @@ def test_everything_that_changes_an_image_is_told(tmp_path: Path) -> None:
     assert dataset.describe()["notes"] == [str(note) for note in dataset.notes]
 
 
+def test_names_that_lead_out_of_an_archive_are_left_out_and_told(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for i in range(30):
+            archive.writestr(f"{i}.png", content(i))
+        archive.writestr("../../out.png", content(3))
+    (note,) = [str(note) for note in read(tmp_path / "set.zip").notes if "left out" in str(note)]
+    assert note == "1 file is left out (its name leads out of the archive), such as ../../out.png."
+
+
 def test_all_that_are_scaled_down_are_counted_and_an_example_is_named_once(tmp_path: Path) -> None:
     for i, size in enumerate([(8, 8), (9, 9), (12, 9), (30, 8)]):
         write(tmp_path / "set" / f"of-size-{i}.png", saved(Image.new("RGB", size), "PNG"))

@@ -370,6 +370,11 @@ def test_runs_that_cannot(fails: Say, trained: dict[str, Run]) -> None:
     assert "greater than 0" in fails("resume", gan, "--steps", "0")
     assert "--epochs and --minutes cannot be combined" in fails("resume", gan, "--epochs", "9", "--minutes", "1")
     assert "Name two places with --from and --to" in fails("interpolate", vae, "--from", "1")
+    assert "Name two places with --from and --to" in fails("interpolate", vae, "--through", "1,,2")
+    assert "--fps is the speed of a film" in fails("interpolate", vae, "--through", "1,2", "--fps", "9")
+    assert "so --seed has no use" in fails("interpolate", vae, "--through", "1,2", "--seed", "9")
+    over = ("--over", "model.latent=2,3", "--trials", "2")
+    assert "a number of trials has no use" in fails("sweep", "digits-vae", *over)
 
 
 def test_what_fails_makes_no_folder(fails: Say, trained: dict[str, Run], tmp_path: Path) -> None:

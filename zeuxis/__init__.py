@@ -296,7 +296,7 @@ def sweep(
     minutes: float | None = None,
     settings: Mapping[str, Any] | None = None,
     search: Literal["grid", "random", "tpe"] = "grid",
-    trials: int = 12,
+    trials: int | None = None,
     shown: Sequence[str] = (),
     samples: int = 2000,
     prune: str = "",
@@ -317,7 +317,7 @@ def sweep(
         minutes: of each training.
         settings: further recipe settings of all runs.
         search: every combination, random samples, or samples where earlier ones did well by the second of `shown`.
-        trials: number of trainings, for a random or tpe search.
+        trials: number of trainings, for a random or tpe search; 12 by default.
         shown: two measures that the report draws against each other; by default as of `zeuxis sweep`.
         samples: images that each run generates for the measures.
         prune: `asha` or `hyperband`, by which trainings end early that do worse than others; none if empty.

@@ -129,8 +129,8 @@ def interpolate(
     film: Annotated[
         Path | None, typer.Option(metavar="FILE", help="write a film, .mp4, .gif or .webp, that returns to its start")
     ] = None,
-    fps: Annotated[int, typer.Option(min=1, max=60, help="a film's frames per second")] = 24,
-    seed: Seed = 1,
+    fps: Annotated[int | None, typer.Option(min=1, max=60, help="a film's frames per second [default: 24]")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of the latents, for classes [default: 1]")] = None,
     settings: SamplingOptions = None,
     out: OutFolder = None,
     runs: Runs = None,
@@ -142,22 +142,28 @@ def interpolate(
     from zeuxis.figures.export import save_images
     from zeuxis.progress import say
 
-    places = names_in(through, ";" if ";" in through else ",") if through else [start, end]
+    separator = ";" if ";" in through else ","
+    places = [place.strip() for place in through.split(separator)] if through else [start, end]
     if bool(through) == bool(start or end) or not all(places) or len(places) < 2:
         raise UserError("Name two places with --from and --to, or several with --through, such as --through 3,8,1.")
     if film and out:
         raise UserError("--film names the file of the film, so --out has no use; drop it.")
+    if fps and not film:
+        raise UserError("--fps is the speed of a film; add --film FILE, or drop it.")
     opened = open_run(run, runs, trust, settings)
+    if seed is not None and not opened.conditional:
+        raise UserError(f"{opened.name} has no classes: its places give the latents, so --seed has no use; drop it.")
     seeds = not opened.conditional and "," not in "".join(places)
     if seeds:
         say(f"{opened.name} has no classes: {', '.join(places[:-1])} and {places[-1]} are the seeds of latents.")
+    first = 1 if seed is None else seed
     if film:
         from zeuxis.figures.film import journey_film
 
-        echo(journey_film(opened, places, film, steps=steps or 48, fps=fps, seed=seed))
+        echo(journey_film(opened, places, film, steps=steps or 48, fps=fps or 24, seed=first))
         return
     columns = steps or 10
-    rows = [opened.interpolate(*pair, steps=columns, seed=seed) for pair in pairwise(places)]
+    rows = [opened.interpolate(*pair, steps=columns, seed=first) for pair in pairwise(places)]
     name = "-to-".join(f"seed-{place}" if seeds else place for place in places)
     echo(save_images(np.concatenate(rows), out or samples_folder(opened, f"from-{name}"), columns=columns))
 

@@ -234,7 +234,9 @@ def sweep(
     search: Annotated[
         Search, typer.Option(help="grid: all combinations; random: random values; tpe: Optuna's sampler")
     ] = Search.grid,
-    trials: Annotated[int, typer.Option(min=2, max=10_000, help="number of trainings in a search")] = 12,
+    trials: Annotated[
+        int | None, typer.Option(min=2, max=10_000, help="number of trainings in a random or tpe search [default: 12]")
+    ] = None,
     prune: Annotated[
         Prune | None,
         typer.Option(help="end trainings that do worse than others early, by this pruner of Optuna's"),

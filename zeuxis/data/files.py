@@ -123,9 +123,11 @@ class Archive:
         self.names = [name for name in visible if _is_image(name)]
         self.others = [name for name in visible if not _is_image(name)]
         self.left_out = {readable(name): reason for name, reason in entries.left_out.items()}
-        self.left_out |= {readable(name): "hidden" for name in entries.stamps if _is_image(name) and _hidden(name)} | {
-            readable(name): NO_IMAGE for name in self.others
-        }
+        self.left_out |= {
+            readable(name): "its name leads out of the archive" if ".." in path_parts(name) else "hidden"
+            for name in entries.stamps
+            if _is_image(name) and _hidden(name)
+        } | {readable(name): NO_IMAGE for name in self.others}
         with_images, with_others = _above(self.names), _above(self.others)
         # A path such as `./flowers` has a parent folder without parts.
         self.folders = [
