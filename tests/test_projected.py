@@ -21,14 +21,14 @@ from zeuxis.recipe import load_recipe
 
 pytestmark = pytest.mark.skipif(not installed(), reason="zeuxis[judge] is not installed")
 
-OPTIONS = ["model.scores=4", "model.loss=hinge", "model.r1_penalty=0", "model.r2_penalty=0"]
+OPTIONS = ["model.scores=5", "model.loss=hinge", "model.r1_penalty=0", "model.r2_penalty=0"]
 LAYERS = 'networks.discriminator.layers=["projected 4 s64"]'
 
 
 def projected(text: str = "projected 4 s64", channels: int = 3, embedding: int = 0) -> Projected:
     torch.manual_seed(1)
     module, shape = make_layer(text, (channels, 64, 64), {}, embedding=embedding)
-    assert isinstance(module, Projected) and shape == (4,)
+    assert isinstance(module, Projected) and shape == (5,)
     return module
 
 
@@ -36,20 +36,20 @@ def test_the_coarsest_score_is_that_of_its_formula() -> None:
     module, images = projected().eval(), torch.rand(2, 3, 64, 64) * 2 - 1
     coarsest = [*stages((images + 1) / 2)][-1]
     assert coarsest.shape == (2, 320, 2, 2)
-    mixed = F.conv2d(F.conv2d(coarsest, module.mix3), module.smooth3, padding=1)
-    weight = module.judges[3].last.weight
-    assert weight.shape == (1, 32, 2, 2)
-    torch.testing.assert_close(module(images, Context())[:, 3], torch.einsum("bchw,chw->b", mixed, weight[0]))
+    mixed = F.conv2d(F.conv2d(coarsest, module.mix4), module.smooth4, padding=1)
+    weight = module.judges[4].last.weight
+    assert weight.shape == (1, 64, 2, 2)
+    torch.testing.assert_close(module(images, Context())[:, 4], torch.einsum("bchw,chw->b", mixed, weight[0]))
 
 
 def test_a_finer_map_is_mixed_with_the_coarser_one() -> None:
     module, images = projected().eval(), torch.rand(2, 3, 64, 64) * 2 - 1
-    third, fourth = [*stages((images + 1) / 2)][-2:]
-    coarse = F.conv2d(F.conv2d(F.conv2d(fourth, module.mix3), module.smooth3, padding=1), module.pass2)
-    mixed = F.conv2d(third, module.mix2) + F.interpolate(coarse, (4, 4), mode="bilinear")
-    smooth = F.conv2d(mixed / math.sqrt(2), module.smooth2, padding=1)
-    score = torch.einsum("bchw,chw->b", smooth, module.judges[2].last.weight[0])
-    torch.testing.assert_close(module(images, Context())[:, 2], score)
+    fourth, fifth = [*stages((images + 1) / 2)][-2:]
+    coarse = F.conv2d(F.conv2d(F.conv2d(fifth, module.mix4), module.smooth4, padding=1), module.pass3)
+    mixed = F.conv2d(fourth, module.mix3) + F.interpolate(coarse, (4, 4), mode="bilinear")
+    smooth = F.conv2d(mixed / math.sqrt(2), module.smooth3, padding=1)
+    score = torch.einsum("bchw,chw->b", smooth, module.judges[3].last.weight[0])
+    torch.testing.assert_close(module(images, Context())[:, 3], score)
 
 
 def test_images_get_gradients_and_the_fixed_parts_none() -> None:
@@ -96,15 +96,15 @@ def test_a_missing_network_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_number_of_scores_is_what_the_recipe_says() -> None:
-    with pytest.raises(UserError, match="is 4, but real or fake needs 1"):
+    with pytest.raises(UserError, match="is 5, but real or fake needs 1"):
         build_model(load_recipe("modern-gan-64", [LAYERS]))
-    with pytest.raises(UserError, match=r"is 1, but model\.scores needs 4"):
+    with pytest.raises(UserError, match=r"is 1, but model\.scores needs 5"):
         build_model(load_recipe("modern-gan-64", OPTIONS))
 
 
 def test_a_gan_trains_against_several_scores(tmp_path: Path) -> None:
     settings = {
-        "model.scores": 4,
+        "model.scores": 5,
         "model.loss": "hinge",
         "networks.discriminator.layers": ["projected 4 s32 unit"],
         "data.range": "0..1",

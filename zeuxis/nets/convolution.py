@@ -8,10 +8,10 @@ t in 0..s-1. All (t, a) with the same t - a share a tap, so the kernel has side 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zeuxis.nets.backend import own_kernels
@@ -77,9 +77,19 @@ class Deconv(nn.ConvTranspose2d):
 
 def _enlarging(weight: Tensor, scale: int) -> Tensor:
     """Turns a convolution's kernel, `(O, C, k, k)`, into the transposed one's, `(C, O, k + s - 1, k + s - 1)`."""
-    mirrored = weight.transpose(0, 1).flip(2, 3)
-    shifts = [(i, scale - 1 - i) for i in range(scale)]
-    return torch.stack([F.pad(mirrored, (*across, *down)) for down in shifts for across in shifts]).sum(0)
+    outputs, inputs, k, _ = weight.shape
+    taps = weight.flatten(2) @ _shared_taps(k, scale).to(weight)
+    return taps.view(outputs, inputs, k + scale - 1, k + scale - 1).transpose(0, 1)
+
+
+@cache
+def _shared_taps(kernel: int, scale: int) -> Tensor:
+    """Returns which taps of a kernel each tap of the transposed one sums, `(k^2, (k + s - 1)^2)` of ones and zeros."""
+    side = kernel + scale - 1
+    one = torch.zeros(kernel, side)
+    for a in range(kernel):
+        one[a, kernel - 1 - a : side - a] = 1
+    return torch.kron(one, one)
 
 
 def _cast(*tensors: Tensor | None) -> Any:

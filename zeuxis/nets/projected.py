@@ -8,7 +8,9 @@ few easy maps and neglect the others, so two fixed random projections mix them f
 - across scales, from the coarsest stage to the finest: g_l = V_l * (f_l' + U_l up(g_{l+1})), with random convolutions.
 
 Each g_l has a small discriminator of its own, which gives one score; the losses are means over scores and samples. With
-a condition c, a score is the product of the last features with the embedding of c.
+a condition c, a score is the product of the last features with the embedding of c. The paper shows the network images
+of 256 pixels, and leaves out the finest stage. Smaller ones need that stage: without it, nothing sees single pixels,
+and generated images are hatched.
 
 Sources: A. Sauer, K. Chitta, J. Mueller and A. Geiger, Projected GANs Converge Faster, NeurIPS 2021 (sections 3 and 4;
 EfficientNet-Lite is its choice too); T. Miyato and M. Koyama, cGANs with Projection Discriminator, ICLR 2018.
@@ -31,14 +33,12 @@ from zeuxis.nets.photographs import CHANNELS, STRIDES, require_installed, stages
 
 __all__ = ["Projected"]
 
-# The finest of the five stages tells of single pixels and costs most; the paper leaves it out too.
-FIRST = 1
 # Sides of the images that the network may be shown.
 SMALLEST, LARGEST = 32, 255
 
 
 class Projected(nn.Module):
-    """Scores of `(B, C, H, W)` images by four small discriminators, `(B, 4)`.
+    """Scores of `(B, C, H, W)` images by five small discriminators, `(B, 5)`.
 
     Args:
         side: images are resized to so many pixels a side before the network sees them.
@@ -50,22 +50,22 @@ class Projected(nn.Module):
     def __init__(self, side: int, filters: int, width: int, low: float) -> None:
         super().__init__()
         self.side, self.low = side, low
-        widths = [filters * 2**i for i in range(len(CHANNELS) - FIRST)]
+        widths = [filters * 2**i for i in range(len(CHANNELS))]
         self.stages = len(widths)
-        for i, (channels, size) in enumerate(zip(CHANNELS[FIRST:], widths, strict=True)):
+        for i, (channels, size) in enumerate(zip(CHANNELS, widths, strict=True)):
             self.register_buffer(f"mix{i}", _random(size, channels, 1))
             self.register_buffer(f"smooth{i}", _random(size, size, 3))
         for i, (fine, coarse) in enumerate(pairwise(widths)):
             self.register_buffer(f"pass{i}", _random(fine, coarse, 1))
         self.judges = nn.ModuleList(
-            Judge(size, math.ceil(side / stride), width) for size, stride in zip(widths, STRIDES[FIRST:], strict=True)
+            Judge(size, math.ceil(side / stride), width) for size, stride in zip(widths, STRIDES, strict=True)
         )
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         x = (x.float() - self.low) / (1 - self.low)
         if x.shape[2:] != (self.side, self.side):
             x = F.interpolate(x, (self.side, self.side), mode="bilinear", antialias=x.shape[-1] > self.side)
-        maps = [F.conv2d(x, self.get_buffer(f"mix{i}")) for i, x in enumerate([*stages(x)][FIRST:])]
+        maps = [F.conv2d(x, self.get_buffer(f"mix{i}")) for i, x in enumerate(stages(x))]
         for i in reversed(range(self.stages)):
             if i + 1 < self.stages:
                 coarse = F.conv2d(maps[i + 1], self.get_buffer(f"pass{i}"))
@@ -115,5 +115,5 @@ def _projected(spec: Spec, shape: Shape) -> Made:
     if not SMALLEST <= side <= LARGEST or side % 32:
         raise UserError(f"'projected' shows images at a side that is a multiple of 32 up to 224, not {side}")
     require_installed("'projected'")
-    module = Projected(side, spec.size(64), spec.embedding, 0.0 if "unit" in spec.flags else -1.0)
+    module = Projected(side, spec.size(32), spec.embedding, 0.0 if "unit" in spec.flags else -1.0)
     return module, (module.stages,)
