@@ -40,6 +40,8 @@ from zeuxis.errors import UserError, one_of
 from zeuxis.models.augmentation import AUGMENTATIONS, augment
 from zeuxis.models.base import Iteration, Model, ModelOptions, Terms, Weighted, configured, phase
 from zeuxis.models.losses import LOSSES
+from zeuxis.nets.photographs import require_installed
+from zeuxis.nets.projected import Projected
 from zeuxis.recipe import Choice, Named, Recipe
 
 __all__ = ["Adversarial", "AdversarialOptions", "Scores", "squared_gradient"]
@@ -129,6 +131,10 @@ class Adversarial(Model):
             raise UserError(
                 f"Recipe {self.recipe.name}: model.augmentation is for images, but this discriminator judges latents."
             )
+
+    def require_packages(self) -> None:
+        if any(isinstance(module, Projected) for module in self.net("discriminator").modules()):
+            require_installed("The discriminator 'projected'")
 
     def pair(self, iteration: Iteration) -> tuple[Tensor, Tensor, Tensor | None]:
         """Returns equally many real and fake samples for the discriminator, and the condition of both."""

@@ -354,6 +354,9 @@ class Model(nn.Module):
     def check(self) -> None:
         """Raises a `UserError` if a network's output does not fit its use."""
 
+    def require_packages(self) -> None:
+        """Raises a `UserError` if training needs a package that is not installed; sampling may not need it."""
+
     def train(self, mode: bool = True) -> Self:
         """Switches to training or evaluation mode, in which networks of another run always stay."""
         super().train(mode)

@@ -35,7 +35,7 @@ from zeuxis.models.autoencoder import Autoencoder
 from zeuxis.models.base import Inputs, Iteration, Posterior, Terms, Weighted, phase
 from zeuxis.models.registry import register
 from zeuxis.models.vae import VAEOptions, Variational
-from zeuxis.nets.photographs import perceptual_error
+from zeuxis.nets.photographs import perceptual_error, require_installed
 
 __all__ = ["VAEGAN", "FeatureAutoencoder", "FeatureOptions", "VAEGANOptions"]
 
@@ -70,6 +70,11 @@ class FeatureAutoencoder(Adversarial, Variational):
             raise UserError(
                 f"In {discriminator.where}, the layers must end in features, with the score in a head 'real'."
             )
+
+    def require_packages(self) -> None:
+        super().require_packages()
+        if self.options.perceptual_weight:
+            require_installed("model.perceptual_weight")
 
     def posterior(self, iteration: Iteration) -> Posterior:
         """Returns the posterior of the iteration's images, shared until the encoder is updated."""

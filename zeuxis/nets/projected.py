@@ -5,7 +5,10 @@ EfficientNet-Lite0 (`zeuxis.nets.photographs`), which nothing trains, and learns
 few easy maps and neglect the others, so two fixed random projections mix them first:
 
 - across channels: f_l' = W_l f_l for the map f_l of stage l, with a random 1x1 convolution W_l;
-- across scales, from the coarsest stage to the finest: g_l = V_l * (f_l' + U_l up(g_{l+1})), with random convolutions.
+- across scales, from the coarsest stage to the finest: g_l = V_l * (f_l' + U_l up(g_{l+1})), with random convolutions;
+  g is f' at the coarsest.
+
+They are the same in every run, so runs do not hold them.
 
 Each g_l has a small discriminator of its own, which gives one score; the losses are means over scores and samples. With
 a condition c, a score is the product of the last features with the embedding of c. The paper shows the network images
@@ -21,6 +24,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,7 +33,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from zeuxis.errors import UserError
 from zeuxis.nets.context import Context
 from zeuxis.nets.layers import Made, Shape, Spec, image_shape, layer
-from zeuxis.nets.photographs import CHANNELS, STRIDES, require_installed, stages
+from zeuxis.nets.photographs import CHANNELS, STRIDES, stages
 
 __all__ = ["Projected"]
 
@@ -52,11 +56,14 @@ class Projected(nn.Module):
         self.side, self.low = side, low
         widths = [filters * 2**i for i in range(len(CHANNELS))]
         self.stages = len(widths)
-        for i, (channels, size) in enumerate(zip(CHANNELS, widths, strict=True)):
-            self.register_buffer(f"mix{i}", _random(size, channels, 1))
-            self.register_buffer(f"smooth{i}", _random(size, size, 3))
+        fixed = {
+            f"mix{i}": (size, channels, 1) for i, (channels, size) in enumerate(zip(CHANNELS, widths, strict=True))
+        }
         for i, (fine, coarse) in enumerate(pairwise(widths)):
-            self.register_buffer(f"pass{i}", _random(fine, coarse, 1))
+            fixed |= {f"pass{i}": (fine, coarse, 1), f"smooth{i}": (fine, fine, 3)}
+        numbers = np.random.RandomState(0)  # whose numbers no version of NumPy changes
+        for name, shape in fixed.items():
+            self.register_buffer(name, _random(numbers, *shape), persistent=False)
         self.judges = nn.ModuleList(
             Judge(size, math.ceil(side / stride), width) for size, stride in zip(widths, STRIDES, strict=True)
         )
@@ -66,12 +73,10 @@ class Projected(nn.Module):
         if x.shape[2:] != (self.side, self.side):
             x = F.interpolate(x, (self.side, self.side), mode="bilinear", antialias=x.shape[-1] > self.side)
         maps = [F.conv2d(x, self.get_buffer(f"mix{i}")) for i, x in enumerate(stages(x))]
-        for i in reversed(range(self.stages)):
-            if i + 1 < self.stages:
-                coarse = F.conv2d(maps[i + 1], self.get_buffer(f"pass{i}"))
-                mixed = maps[i] + F.interpolate(coarse, maps[i].shape[2:], mode="bilinear")
-                maps[i] = mixed / math.sqrt(2)
-            maps[i] = F.conv2d(maps[i], self.get_buffer(f"smooth{i}"), padding=1)
+        for i in reversed(range(self.stages - 1)):
+            coarse = F.conv2d(maps[i + 1], self.get_buffer(f"pass{i}"))
+            mixed = maps[i] + F.interpolate(coarse, maps[i].shape[2:], mode="bilinear")
+            maps[i] = F.conv2d(mixed / math.sqrt(2), self.get_buffer(f"smooth{i}"), padding=1)
         scores = [judge(x, context.embedding) for judge, x in zip(self.judges, maps, strict=True)]
         return torch.cat(scores, dim=1)
 
@@ -103,9 +108,10 @@ class Judge(nn.Module):
         return (found * embedding).sum(dim=1, keepdim=True) / math.sqrt(self.features)
 
 
-def _random(outputs: int, inputs: int, kernel: int) -> Tensor:
+def _random(numbers: np.random.RandomState, outputs: int, inputs: int, kernel: int) -> Tensor:
     """Returns random weights of a convolution that keeps the variance of its input."""
-    return torch.randn(outputs, inputs, kernel, kernel) / math.sqrt(inputs * kernel**2)
+    weights = numbers.standard_normal((outputs, inputs, kernel, kernel)) / math.sqrt(inputs * kernel**2)
+    return torch.from_numpy(weights.astype(np.float32))
 
 
 @layer("projected", "s", "unit", embeds=True)
@@ -114,6 +120,5 @@ def _projected(spec: Spec, shape: Shape) -> Made:
     side = spec.numbers.get("s", max(*sides, 2 * SMALLEST))
     if not SMALLEST <= side <= LARGEST or side % 32:
         raise UserError(f"'projected' shows images at a side that is a multiple of 32 up to 224, not {side}")
-    require_installed("'projected'")
     module = Projected(side, spec.size(32), spec.embedding, 0.0 if "unit" in spec.flags else -1.0)
     return module, (module.stages,)

@@ -93,6 +93,7 @@ class Trainer:
         captures = self.options.capture and self.share.size == 1  # messages between processes are not recorded
         self._captured = Captured(self._run, lambda: graph_on(device, self.generator)) if captures else None
         self._require_several()
+        model.require_packages()
         require_memory([model.net(name) for name in model.networks], self.batches.batch_size, device)
         for callback in list(self.callbacks):  # a copy, as a callback may add another
             callback.attached(self)
