@@ -127,7 +127,8 @@ def mark_changes(ax: Axes, run: Run) -> None:
         words = [
             f"{key.rpartition('.')[2].replace('_', ' ')} {_brief(new)}" for key, (_, new) in line["changes"].items()
         ]
-        text = ", ".join(words[:2]) + (f" and {len(words) - 2} more" if len(words) > 2 else "")
+        more = f" and {len(words) - 2} more" if len(words) > 2 else ""
+        text = fitting(", ".join(words[:2]), 36 - len(more)) + more  # as long as the lowest axes are high
         ax.annotate(
             text, (line["step"], 0.98), xycoords=("data", "axes fraction"), xytext=(3, 0), textcoords="offset points",
             rotation=90, ha="left", va="top", fontsize=7.5, color=MUTED, parse_math=False,
@@ -136,7 +137,8 @@ def mark_changes(ax: Axes, run: Run) -> None:
 
 
 def _brief(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    values = value if isinstance(value, list) else [value]
+    text = " ".join(f"{each:g}" if isinstance(each, float) else str(each) for each in values)
     return text if len(text) <= 24 else f"{text[:23]}…"
 
 

@@ -206,7 +206,7 @@ class _FilterEach(torch.autograd.Function):
         (weight,) = ctx.saved_tensors
         k, s, (height, width) = weight.shape[-1], ctx.stride, ctx.sides
         first, (batch, channels, h, w) = k - 1 - ctx.before, grad.shape
-        if (h, w) == (height, width):
+        if s == 1 and (h, w) == (height, width):
             return F.conv2d(grad, weight.flip(2, 3), None, 1, first, groups=channels), None, None, None, None
         apart = grad.new_zeros((batch, height + k - 1, width + k - 1, channels)).permute(0, 3, 1, 2)
         apart[:, :, first : first + (h - 1) * s + 1 : s, first : first + (w - 1) * s + 1 : s] = grad
