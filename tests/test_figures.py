@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -298,3 +299,28 @@ def test_letters_that_no_font_has_are_told_once(
         write(draw, tmp_path / name)
     assert not recwarn.list
     assert capsys.readouterr().err.count("drawn as boxes") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "noted"),
+    [
+        ({"training.epochs": (1, 2)}, "epochs 2"),
+        ({"training.ema": (0, 0.9995), "model.r1_penalty": (1.0, 0.5)}, "ema 0.9995, r1 penalty 0.5"),
+        (
+            {
+                "model.augmentation": (["color"], ["translation"]),
+                "training.ema": (0, 0.9995),
+                "training.epochs": (1, 2),
+            },
+            "augmentation translation and 2 more",
+        ),
+        ({"model.augmentation": ([], ["color", "translation", "cutout"])}, "augmentation color translation cutout"),
+        ({"training." + "long_name_" * 6: (1, 2), "training.epochs": (1, 2)}, "long name long name long… and 1 more"),
+    ],
+)
+def test_what_changed_is_noted_as_briefly_as_axes_are_high(changes: dict[str, tuple[object, ...]], noted: str) -> None:
+    run = SimpleNamespace(changes=[{"step": 5, "changes": changes}])
+    ax = new_figure(3, 2).subplots()
+    style.mark_changes(ax, run)  # type: ignore[arg-type]
+    (text,) = [each.get_text() for each in ax.texts]
+    assert text == noted and len(text) <= 40

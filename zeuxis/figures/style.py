@@ -127,13 +127,22 @@ def mark_changes(ax: Axes, run: Run) -> None:
         words = [
             f"{key.rpartition('.')[2].replace('_', ' ')} {_brief(new)}" for key, (_, new) in line["changes"].items()
         ]
-        more = f" and {len(words) - 2} more" if len(words) > 2 else ""
-        text = fitting(", ".join(words[:2]), 36 - len(more)) + more  # as long as the lowest axes are high
+        text = _as_many_as_fit(words)
         ax.annotate(
             text, (line["step"], 0.98), xycoords=("data", "axes fraction"), xytext=(3, 0), textcoords="offset points",
             rotation=90, ha="left", va="top", fontsize=7.5, color=MUTED, parse_math=False,
             bbox={"facecolor": PAPER, "alpha": 0.75, "linewidth": 0, "pad": 0.5},
         )  # fmt: skip
+
+
+def _as_many_as_fit(words: Sequence[str], characters: int = 40) -> str:
+    """Returns the first two of some words, or one of them, and how many more there are; the lowest axes are so high."""
+    for count in (2, 1):
+        more = f" and {len(words) - count} more" if len(words) > count else ""
+        text = ", ".join(words[:count]) + more
+        if len(text) <= characters:
+            return text
+    return fitting(words[0], characters - len(more)) + more
 
 
 def _brief(value: Any) -> str:
