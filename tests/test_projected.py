@@ -83,6 +83,15 @@ def test_the_range_of_pixels_and_grey_images() -> None:
     torch.testing.assert_close(unit(colour, Context()), unit(grey, Context()), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "side"), [(16, 16, 64), (64, 64, 64), (96, 80, 96), (65, 65, 96), (300, 9, 224)]
+)
+def test_images_are_shown_at_the_next_side_that_the_network_takes(height: int, width: int, side: int) -> None:
+    module, _ = make_layer("projected 4", (3, height, width), {})
+    assert isinstance(module, Projected) and module.side == side
+    assert module(torch.rand(2, 3, height, width), Context()).shape == (2, 5)
+
+
 def test_a_condition_weighs_the_features() -> None:
     module, images = projected(embedding=5).eval(), torch.rand(2, 3, 64, 64)
     one, other = (torch.randn(2, 5) for _ in range(2))

@@ -37,8 +37,8 @@ from zeuxis.nets.photographs import CHANNELS, STRIDES, stages
 
 __all__ = ["Projected"]
 
-# Sides of the images that the network may be shown.
-SMALLEST, LARGEST = 32, 255
+# Sides of the images that the network may be shown: multiples of the first up to the second, for which it was trained.
+STEP, LARGEST = 32, 224
 
 
 class Projected(nn.Module):
@@ -117,8 +117,9 @@ def _random(numbers: np.random.RandomState, outputs: int, inputs: int, kernel: i
 @layer("projected", "s", "unit", embeds=True)
 def _projected(spec: Spec, shape: Shape) -> Made:
     _, *sides = image_shape(shape, "projected")
-    side = spec.numbers.get("s", max(*sides, 2 * SMALLEST))
-    if not SMALLEST <= side <= LARGEST or side % 32:
-        raise UserError(f"'projected' shows images at a side that is a multiple of 32 up to 224, not {side}")
+    fitting = min(max(-(-max(sides) // STEP), 2) * STEP, LARGEST)
+    side = spec.numbers.get("s", fitting)
+    if not STEP <= side <= LARGEST or side % STEP:
+        raise UserError(f"'projected' shows images at a side that is a multiple of {STEP} up to {LARGEST}, not {side}")
     module = Projected(side, spec.size(32), spec.embedding, 0.0 if "unit" in spec.flags else -1.0)
     return module, (module.stages,)
