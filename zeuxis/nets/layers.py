@@ -20,7 +20,7 @@ convolution in * s. For kernel k, the transposed convolution needs a padding p a
 | `cat NAME`, `add NAME` | concatenates a stored output along the channels, or adds it |
 | `unet N dD hH` | U-Net of D resolutions, N filters at the first, doubled at each further one; H heads at the last |
 | `dit N dD pP hH` | diffusion transformer: patches of P x P pixels, width N, D blocks of H heads |
-| `projected N sS` | discriminator on maps of a network for photographs, which sees S pixels a side; N filters, 32 by default |
+| `projected N sS` | discriminator on maps of a network for photographs, seen at S pixels a side; N filters (32) |
 | `reshape CxHxW`, `flatten` | |
 | `bn`, `ln`, `gn G` | batch normalisation, layer normalisation, group normalisation in G groups |
 | `dropout P` | |
