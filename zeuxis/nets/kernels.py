@@ -85,12 +85,8 @@ def correlate(x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
     return weight
 
 
-def filter_each(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: tuple[int, int]) -> Tensor:
-    """Filters each channel of images `(B, C, H, W)` on its own, by fixed kernels `(C, 1, k, k)`; adds a bias `(C,)`.
-
-    Args:
-        padding: zeros before and after each side.
-    """
+def filter_each(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
+    """Filters each channel of images `(B, C, H, W)` on its own, by fixed kernels `(C, 1, k, k)`; adds a bias `(C,)`."""
     y: Tensor = _FilterEach.apply(x, weight, bias, stride, padding)  # type: ignore[no-untyped-call]
     return y
 
@@ -194,18 +190,16 @@ class _Correlate(_Map):
 
 class _FilterEach(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: tuple[int, int]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(weight)
-        ctx.stride, ctx.before, ctx.sides = stride, padding[0], x.shape[2:]
-        if padding[0] == padding[1]:
-            return F.conv2d(x, weight, bias, stride, padding[0], groups=len(weight))
-        return F.conv2d(F.pad(x, padding * 2), weight, bias, stride, groups=len(weight))
+        ctx.stride, ctx.padding, ctx.sides = stride, padding, x.shape[2:]
+        return F.conv2d(x, weight, bias, stride, padding, groups=len(weight))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (weight,) = ctx.saved_tensors
         k, s, (height, width) = weight.shape[-1], ctx.stride, ctx.sides
-        first, (batch, channels, h, w) = k - 1 - ctx.before, grad.shape
+        first, (batch, channels, h, w) = k - 1 - ctx.padding, grad.shape
         if s == 1 and (h, w) == (height, width):
             return F.conv2d(grad, weight.flip(2, 3), None, 1, first, groups=channels), None, None, None, None
         apart = grad.new_zeros((batch, height + k - 1, width + k - 1, channels)).permute(0, 3, 1, 2)

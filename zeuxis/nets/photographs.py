@@ -88,12 +88,12 @@ class Fixed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self._parameters_in(_format(x))
-        if self.groups > 1 and own_kernels(x):
-            return filter_each(x.to(weight.dtype), weight, bias, self.stride, self.padding)
         before, after = self.padding
-        if before == after:
-            return F.conv2d(x, weight, bias, self.stride, before, groups=self.groups)
-        return F.conv2d(F.pad(x, self.padding * 2), weight, bias, self.stride, groups=self.groups)
+        if before != after:
+            x, before = F.pad(x, self.padding * 2), 0
+        if self.groups > 1 and own_kernels(x):
+            return filter_each(x.to(weight.dtype), weight, bias, self.stride, before)
+        return F.conv2d(x, weight, bias, self.stride, before, groups=self.groups)
 
     def _parameters_in(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Returns weight and bias in a number format, which are kept: they are used several times in every step."""
