@@ -67,7 +67,7 @@ def test_a_gradient_is_clipped_to_its_norm_and_journalled_as_it_was() -> None:
     weight = nn.Parameter(torch.tensor([3.0, 4.0]))
     update = Update([weight], torch.optim.SGD([weight], lr=1.0), clip=0.5)
     step = Iteration(torch.zeros(()), torch.Generator(), torch.device("cpu"), 1, lambda: None)  # type: ignore[arg-type, return-value]
-    one = Phase("only", ("w",), 1, 1, "only", lambda step: {"square": weight.square().sum() / 2})
+    one = Phase("only", ("w",), 1, 1, 0, "only", lambda step: {"square": weight.square().sum() / 2})
     numbers = iterate([one], {"only": update}, [[step]])
     assert {number.name: float(number.value) for number in numbers}["only/gradient_norm"] == pytest.approx(5)
     torch.testing.assert_close(weight.detach(), torch.tensor([3 - 0.3, 4 - 0.4]), rtol=1e-5, atol=1e-5)

@@ -32,7 +32,9 @@ def accuracy(run: Run) -> Figure:
     for i, name in enumerate(names):
         phase, _, term = name.partition("/")
         label = LABELS.get(term, term.replace("_", " "))
-        draw_curve(ax, *run.series(name), LINES[i % len(LINES)], f"{phase}: {label}" if several else label)
+        if several:
+            label = f"{phase.replace('_', ' ')}: {label}"
+        draw_curve(ax, *run.series(name), LINES[i % len(LINES)], label)
     ax.axhline(0.5, color=MUTED, lw=0.8, ls=":")
     ax.set_ylim(0, 1.02)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))

@@ -54,7 +54,7 @@ class ACGAN(GAN):
         return of_two(self.class_names) if len(self.class_names) == 2 else super().make_condition()
 
     def inputs(self) -> Inputs:
-        return {"generator": self.conditioned((self.options.latent,)), "discriminator": self.image_shape}
+        return {**super().inputs(), "discriminator": self.image_shape}
 
     def check(self) -> None:
         super().check()

@@ -39,7 +39,7 @@ from torch import Tensor
 from zeuxis.errors import UserError, one_of
 from zeuxis.models.augmentation import AUGMENTATIONS, augment
 from zeuxis.models.base import Iteration, Model, ModelOptions, Terms, Weighted, configured, phase
-from zeuxis.models.losses import LOSSES
+from zeuxis.models.losses import LOSSES, AdversarialLoss
 from zeuxis.nets.photographs import require_installed
 from zeuxis.nets.projected import Projected
 from zeuxis.recipe import Choice, Named, Recipe
@@ -133,7 +133,7 @@ class Adversarial(Model):
             )
 
     def require_packages(self) -> None:
-        if any(isinstance(module, Projected) for module in self.net("discriminator").modules()):
+        if any(isinstance(module, Projected) for module in self.networks.modules()):
             require_installed("The discriminator 'projected'")
 
     def pair(self, iteration: Iteration) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -243,9 +243,11 @@ class Adversarial(Model):
             samples = samples + options.instance_noise * fading * iteration.randn(*samples.shape)
         return samples
 
-    def _log_scores(self, iteration: Iteration, real: Tensor, fake: Tensor) -> None:
+    def _log_scores(
+        self, iteration: Iteration, real: Tensor, fake: Tensor, loss: AdversarialLoss | None = None
+    ) -> None:
         """Logs how well the discriminator separates real samples from fakes."""
-        loss = self.loss
+        loss = self.loss if loss is None else loss
         if loss.paired:  # only the difference of a pair means something
             iteration.log("accuracy_pairs", (real > fake).float().mean(), "accuracy")
         elif loss.threshold is None:

@@ -112,6 +112,7 @@ class Iteration:
         generator: samples all random numbers of the losses, on the device.
         device: of all tensors.
         loss_scale: that the loss will be multiplied by, as gradients inside a loss should be; 1 except in float16.
+        due: names of the phases of this step; None stands for all of the model's.
     """
 
     epoch: Tensor
@@ -123,6 +124,7 @@ class Iteration:
     _memo: dict[str, tuple[Any, frozenset[str]]] = field(default_factory=dict)
     logged: dict[str, tuple[Tensor, Role]] = field(default_factory=dict)
     loss_scale: float = 1.0
+    due: frozenset[str] | None = None
 
     @property
     def is_read(self) -> bool:
@@ -195,6 +197,7 @@ class Phase:
         updates: names of the networks whose parameters it updates.
         repeat: number of updates per step.
         interval: number of steps from one time that it is due to the next.
+        start: epochs before it is due for the first time.
         optimizer: the phase whose optimiser it uses; usually its own.
         loss: returns named terms, which are summed, for an iteration.
     """
@@ -203,6 +206,7 @@ class Phase:
     updates: tuple[str, ...]
     repeat: int
     interval: int
+    start: float
     optimizer: str
     loss: Callable[[Iteration], Terms]
 
@@ -229,7 +233,7 @@ Loss = TypeVar("Loss", bound=Callable[..., Terms])
 
 
 def phase(
-    name: str, *, updates: str, repeat: str = "", interval: str = "", optimizer: str = ""
+    name: str, *, updates: str, repeat: str = "", interval: str = "", start: str = "", optimizer: str = ""
 ) -> Callable[[Loss], Loss]:
     """Marks a method as a phase; phases run in the order they are defined.
 
@@ -239,11 +243,12 @@ def phase(
         repeat: the option that holds its number of updates per step; if empty, one.
         interval: the option that holds its interval in steps, where 0 switches the phase off; if empty, it is due in
             every step.
+        start: the option that holds the epochs before it is due for the first time; if empty, none.
         optimizer: the phase whose optimiser it uses; if empty, its own.
     """
 
     def mark(method: Loss) -> Loss:
-        method._phase = (name, tuple(updates.split()), repeat, interval, optimizer or name)  # type: ignore[attr-defined]
+        method._phase = (name, tuple(updates.split()), repeat, interval, start, optimizer or name)  # type: ignore[attr-defined]
         return method
 
     return mark
@@ -372,16 +377,17 @@ class Model(nn.Module):
 
     @property
     def phases(self) -> list[Phase]:
-        """The phases in the order of their definition, base classes first."""
+        """The phases in the order of their definition, base classes first; not those of a network that it lacks."""
         phases: dict[str, Phase] = {}
         for cls in reversed(type(self).__mro__):
             for attribute, method in vars(cls).items():
                 if hasattr(method, "_phase"):
-                    name, updates, repeat, interval, optimizer = method._phase
+                    name, updates, repeat, interval, start, optimizer = method._phase
                     times = getattr(self.options, repeat) if repeat else 1
                     every = getattr(self.options, interval) if interval else 1
-                    if every:
-                        phases[name] = Phase(name, updates, times, every, optimizer, getattr(self, attribute))
+                    first = getattr(self.options, start) if start else 0
+                    if every and all(network in self.networks for network in updates):
+                        phases[name] = Phase(name, updates, times, every, first, optimizer, getattr(self, attribute))
         return list(phases.values())
 
     def conditioned(self, shape: Shape) -> Input:

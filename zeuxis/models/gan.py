@@ -6,11 +6,21 @@ With targets t (1 for real, 0 for fake) and binary cross-entropy on logits,
     L_D = E_x[BCE(D(x), t_real)] + E_z[BCE(D(G(z)), 0)],
     L_G = E_z[BCE(D(G(z)), 1)]                                 (non-saturating).
 
+A recipe may add a second discriminator S, such as one that knows photographs (`zeuxis.nets.projected`). It has a hinge
+loss, whatever the loss of D is, and joins after `second_after` epochs; then, with its weight w,
+
+    L_S = E_x[max(0, 1 - S(x))] + E_z[max(0, 1 + S(G(z)))],
+    L_G = E_z[BCE(D(G(z)), 1)] - w E_z[S(G(z))].
+
+D, which starts from nothing, keeps the samples varied; S, which knows what images show, keeps them whole. If S is there
+from the first step, G may end with a single image, because D cannot object yet.
+
 Other losses, penalties, and measures against a discriminator that wins are options of all adversarial models:
 `zeuxis.models.adversarial`.
 
 Sources: I. Goodfellow et al., Generative Adversarial Nets, NeurIPS 2014, section 3; A. Radford, L. Metz and
-S. Chintala, DCGAN, ICLR 2016.
+S. Chintala, DCGAN, ICLR 2016; N. Kumari, R. Zhang, E. Shechtman and J.-Y. Zhu, Ensembling Off-the-shelf Models for GAN
+Training, CVPR 2022 (a second discriminator that knows photographs, added to a GAN that is trained already).
 """
 
 from __future__ import annotations
@@ -21,17 +31,25 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from zeuxis.errors import UserError
 from zeuxis.models.adversarial import Adversarial, AdversarialOptions, Scores
-from zeuxis.models.base import Inputs, Iteration, Terms, phase
+from zeuxis.models.base import Inputs, Iteration, Terms, Weighted, phase
+from zeuxis.models.losses import Hinge
 from zeuxis.models.registry import register
 
 __all__ = ["GAN", "GANOptions"]
+
+# The network that a recipe may add, and its loss.
+SECOND = "second_discriminator"
+HINGE = Hinge()
 
 
 class GANOptions(AdversarialOptions):
     """Options of the generative adversarial network."""
 
     latent: int = Field(100, ge=1, le=100_000, description="dimensions of the noise")
+    second_weight: float = Field(1.0, ge=0, le=1e6, description="weight of a second discriminator in G's loss")
+    second_after: float = Field(0.0, ge=0, le=1e6, description="epochs before a second discriminator joins")
 
 
 @register("gan")
@@ -43,14 +61,26 @@ class GAN(Adversarial):
     generating_networks: ClassVar[tuple[str, ...]] = ("generator",)
 
     def inputs(self) -> Inputs:
-        return {
-            "generator": self.conditioned((self.options.latent,)),
-            "discriminator": self.conditioned(self.image_shape),
-        }
+        images = self.conditioned(self.image_shape)
+        second = {SECOND: images} if SECOND in self.recipe.networks else {}
+        return {"generator": self.conditioned((self.options.latent,)), "discriminator": images, **second}
 
     def check(self) -> None:
         super().check()
         self.net("generator").require_output(self.image_shape, "the recipe's image")
+        self.check_second()
+
+    def check_second(self) -> None:
+        """Raises a `UserError` if a second discriminator gives no scores, or if there is none and it has options."""
+        if SECOND in self.networks:
+            network = self.net(SECOND)
+            if len(network.output_shape) != 1 or network.head_shapes:
+                raise UserError(f"In {network.where}, the output must be scores, such as 'dense 1', without heads.")
+        elif self.options.second_after or self.options.second_weight != 1:
+            raise UserError(
+                f"Recipe {self.recipe.name}: model.second_after and model.second_weight are for "
+                f"networks.{SECOND}, which is missing."
+            )
 
     def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, self.options.latent, generator=generator, device=generator.device)
@@ -88,9 +118,25 @@ class GAN(Adversarial):
         terms, real, fake = self.discriminator_loss(iteration, *self.pair(iteration))
         return {**terms, **self.extra_discriminator_terms(iteration, real, fake)}
 
+    @phase(SECOND, updates=SECOND, start="second_after")
+    def second_discriminator_terms(self, iteration: Iteration) -> Terms:
+        """The hinge loss of the second discriminator, which sees what the first one sees."""
+        real, fake, condition = self.pair(iteration)
+        on_real = self.second_scores(self.seen(iteration, real), condition)
+        on_fake = self.second_scores(self.seen(iteration, fake.detach()), condition)
+        self._log_scores(iteration, on_real.detach(), on_fake.detach(), HINGE)
+        return HINGE.discriminator(on_real, on_fake)
+
     @phase("generator", updates="generator", repeat="generator_updates")
     def generator_terms(self, iteration: Iteration) -> Terms:
-        loss, scores = self.generator_loss(
-            iteration, self.fakes(iteration), lambda: self.reals(iteration), self.condition(iteration)
-        )
-        return {"adversarial": loss, **self.extra_generator_terms(iteration, scores)}
+        fake, condition = self.fakes(iteration), self.condition(iteration)
+        loss, scores = self.generator_loss(iteration, fake, lambda: self.reals(iteration), condition)
+        terms: dict[str, Tensor | Weighted] = {"adversarial": loss}
+        if SECOND in self.networks and (iteration.due is None or SECOND in iteration.due):
+            on_fake = self.second_scores(self.seen(iteration, fake), condition)
+            terms[SECOND] = Weighted(HINGE.generator(on_fake, None), self.options.second_weight)
+        return {**terms, **self.extra_generator_terms(iteration, scores)}
+
+    def second_scores(self, images: Tensor, condition: Tensor | None) -> Tensor:
+        """Returns the scores `(B, K)` of the second discriminator."""
+        return self.net(SECOND)(images, condition=condition).logits

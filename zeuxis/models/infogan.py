@@ -77,8 +77,8 @@ class InfoGAN(GAN):
 
     def inputs(self) -> Inputs:
         return {
+            **super().inputs(),
             "generator": (self.latent_size,),
-            "discriminator": self.image_shape,
             "q": lambda: self.net("discriminator").feature_shape or self.net("discriminator").output_shape,
         }
 

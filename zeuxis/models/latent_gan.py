@@ -56,6 +56,7 @@ class LatentGAN(GAN):
 
     def check(self) -> None:
         Adversarial.check(self)
+        self.check_second()
         latent = self.options.latent
         self.net("generator").require_output((latent,), f"the {latent} latents of the VAE")
         self.net("decoder").require_output(self.image_shape, "the recipe's image")

@@ -42,13 +42,14 @@ def discriminator_wins(lines: list[Line], roles: Roles, options: Options) -> tup
         accuracy = fmean(shares) if shares else 0.0
         if len(shares) >= WINDOW and accuracy > 0.97:
             ways = ["dropout in the discriminator", f"a lower training.optimizers.{phase}.learning_rate"]
-            if options.get("label_smoothing") == 0 and LOSSES[options["loss"].name].labels:
+            first = phase == "discriminator"  # the options are not for a second one
+            if first and options.get("label_smoothing") == 0 and LOSSES[options["loss"].name].labels:
                 ways.insert(0, "model.label_smoothing=0.1")
-            if options.get("merged_batches") is False:
+            if first and options.get("merged_batches") is False:
                 ways.insert(0, "model.merged_batches=true")
             return True, (
-                f"The {phase} wins: of late, its accuracy on real and fake was {accuracy:.0%}, so the generator learns "
-                f"little from it. Try {_alternatives(ways)}."
+                f"The {phase.replace('_', ' ')} wins: of late, its accuracy on real and fake was {accuracy:.0%}, so "
+                f"the generator learns little from it. Try {_alternatives(ways)}."
             )
     return False, ""
 

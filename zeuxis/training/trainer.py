@@ -204,11 +204,13 @@ class Trainer:
         # Dropout uses torch's global generator; seeding the generators of all devices takes 0.5 ms.
         (torch.default_generator if self.device.type == "cpu" else torch).manual_seed(seed)
         self.generator.manual_seed(seed ^ 0x5EED)
-        due = [phase for phase in self.phases if self.step % phase.interval == 0]
+        due = [phase for phase in self.phases if self.step % phase.interval == 0 and self.epoch >= phase.start]
         repeats = max(phase.repeat for phase in due)
         rows = self.batches.batch_size // self.share.size
+        names = frozenset(phase.name for phase in due)
         iterations = [
-            [self._iteration(rows, self._next_batch) for _ in range(self.options.accumulate)] for _ in range(repeats)
+            [self._iteration(rows, self._next_batch, names) for _ in range(self.options.accumulate)]
+            for _ in range(repeats)
         ]
         skips = self._skips
         norms = (self.step + 1) % self.options.log_every == 0 or self.step == 0
@@ -237,8 +239,9 @@ class Trainer:
         self.batches_read += 1
         return batch
 
-    def _iteration(self, count: int, fetch: Callable[[], Batch]) -> Iteration:
-        return Iteration(torch.full((), self.epoch, device=self.device), self.generator, self.device, count, fetch)
+    def _iteration(self, count: int, fetch: Callable[[], Batch], due: frozenset[str] | None = None) -> Iteration:
+        epoch = torch.full((), self.epoch, device=self.device)
+        return Iteration(epoch, self.generator, self.device, count, fetch, due=due)
 
     def iteration_on(self, batch: Batch) -> Iteration:
         """Returns an iteration on a given batch, for example for a test."""

@@ -1,0 +1,126 @@
+"""A GAN's second discriminator: its loss, when it joins, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import zeuxis
+from zeuxis.data import Batch
+from zeuxis.errors import UserError
+from zeuxis.models import Iteration, build_model
+from zeuxis.models.base import Weighted, total
+from zeuxis.models.gan import GAN
+from zeuxis.recipe import load_recipe
+from zeuxis.run import Run
+from zeuxis.training.checkpoint import Checkpoint, checkpoints
+
+LAYERS = {"networks.second_discriminator.layers": ["flatten", "dense 3"]}
+# 1,617 images are for training, so a step is a hundredth of an epoch.
+SMALL = {**LAYERS, "training.batch_size": 16, "training.log_every": 1, "training.threads": 1}
+
+
+def gan(name: str = "digits-gan", **settings: Any) -> GAN:
+    model = build_model(load_recipe(name, {**LAYERS, **settings}), tuple("0123456789"))
+    assert isinstance(model, GAN)
+    return model
+
+
+def iteration(due: frozenset[str] | None = None) -> Iteration:
+    images = torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    batch = Batch(images, torch.arange(6))
+    return Iteration(torch.zeros(()), torch.Generator().manual_seed(2), torch.device("cpu"), 6, lambda: batch, due=due)
+
+
+def losses_of(run: Run, name: str) -> list[int]:
+    return [line["step"] for line in run.journal if name in line]
+
+
+def weights(folder: Path, step: int, network: str) -> dict[str, torch.Tensor]:
+    path = next(path for path in checkpoints(folder / "checkpoints") if f"{step:08d}" in path.name)
+    return Checkpoint.read(path).part(f"networks/{network}.")
+
+
+def test_its_loss_is_the_hinge_loss_whatever_the_first_ones_is() -> None:
+    model = gan(**{"model.second_weight": 0.25}).eval()
+    phases = {phase.name: phase for phase in model.phases}
+    assert list(phases) == ["discriminator", "second_discriminator", "generator"]
+    assert phases["second_discriminator"].updates == ("second_discriminator",)
+    step = iteration()
+    terms = phases["second_discriminator"].loss(step)
+    second = model.net("second_discriminator")
+    on_real, on_fake = second(step.images).logits, second(model.fakes(step)).logits
+    assert on_real.shape == (6, 3)
+    torch.testing.assert_close(terms["real"], F.relu(1 - on_real).mean())
+    torch.testing.assert_close(terms["fake"], F.relu(1 + on_fake).mean())
+    of_generator = phases["generator"].loss(step)
+    first = F.softplus(-model.net("discriminator")(model.fakes(step)).logits).mean()
+    torch.testing.assert_close(total(of_generator), first - 0.25 * on_fake.mean())
+    added = of_generator["second_discriminator"]
+    assert isinstance(added, Weighted) and added.weight == 0.25
+
+
+def test_it_sees_augmented_images_and_the_condition() -> None:
+    model = gan("digits-cgan", **{"model.augmentation": ["cutout"]}).eval()
+    step = iteration()
+    terms = {phase.name: phase for phase in model.phases}["second_discriminator"].loss(step)
+    assert model.net("second_discriminator").conditioning.condition == 10
+    plain = model.second_scores(step.images, model.condition(step))
+    assert not torch.allclose(terms["real"], F.relu(1 - plain).mean())
+
+
+def test_the_generator_does_not_hear_it_before_it_joins() -> None:
+    model = gan()
+    generator = model.phases[-1]
+    assert set(generator.loss(iteration(frozenset({"discriminator", "generator"})))) == {"adversarial"}
+    assert set(generator.loss(iteration(frozenset({"second_discriminator"})))) == {
+        "adversarial",
+        "second_discriminator",
+    }
+
+
+def test_it_joins_after_some_epochs(tmp_path: Path) -> None:
+    run = zeuxis.train(
+        "digits-gan", steps=8, runs=tmp_path, progress=False,
+        settings={**SMALL, "model.second_after": 0.04, "training.checkpoint_every": "1 step"},
+    )  # fmt: skip
+    first = losses_of(run, "second_discriminator/loss")[0]
+    assert losses_of(run, "discriminator/loss") == list(range(1, 9))
+    assert losses_of(run, "second_discriminator/loss") == list(range(first, 9))
+    epochs = {line["step"]: line["epoch"] for line in run.journal}
+    assert epochs[first - 2] < 0.04 <= epochs[first - 1]  # the epochs before step N are those after step N - 1
+
+
+def test_it_learns_only_from_then_on_and_a_resumed_run_is_the_same(tmp_path: Path) -> None:
+    settings = {**SMALL, "model.second_after": 0.04, "training.checkpoint_every": "2 steps"}
+    whole = zeuxis.train("digits-gan", steps=8, runs=tmp_path, name="whole", progress=False, settings=settings)
+    part = zeuxis.train("digits-gan", steps=2, runs=tmp_path, name="part", progress=False, settings=settings)
+    start = {key: value.clone() for key, value in weights(part.path, 2, "second_discriminator").items()}
+    fresh = build_model(part.recipe, part.classes).net("second_discriminator").state_dict()
+    assert start and all(torch.equal(start[key], fresh[key]) for key in fresh)
+    part = zeuxis.resume(part.path, steps=8, progress=False)
+    for network in ("generator", "discriminator", "second_discriminator"):
+        ours, theirs = weights(part.path, 8, network), weights(whole.path, 8, network)
+        assert ours and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    after = weights(part.path, 8, "second_discriminator")
+    assert any(not torch.equal(after[key], start[key]) for key in start)
+
+
+@pytest.mark.parametrize("name", ["digits-cgan", "mnist-acgan", "mnist-infogan", "mnist-wgan-gp"])
+def test_other_gans_may_have_one(name: str) -> None:
+    data = {"data.source": "digits", "data.size": 28}
+    model = gan(name, **({} if name.startswith("digits") else data))
+    assert "second_discriminator" in [phase.name for phase in model.phases]
+
+
+def test_what_is_wrong_is_said() -> None:
+    with pytest.raises(UserError, match=r"second_after and model.second_weight are for networks"):
+        build_model(load_recipe("digits-gan", {"model.second_after": 3}))
+    with pytest.raises(UserError, match=r"second_discriminator, the output must be scores, such as 'dense 1'"):
+        gan(**{"networks.second_discriminator.layers": ["conv 4 k3"]})
+    with pytest.raises(UserError, match="has no network 'second_discriminator'"):
+        build_model(load_recipe("flowers-vae-gan-32", LAYERS))
