@@ -109,6 +109,20 @@ class Mirror:
         return np.eye(len(self.class_names))[np.asarray(images, int)]
 
 
+def test_the_scale_of_an_agreement_is_the_judges_accuracy(trained: dict[str, Run], tmp_path: Path) -> None:
+    run = trained["cgan"]
+    judge = find_or_train_judge(run)
+    assert isinstance(judge, Run)
+    found = evaluate(run, samples=150, judge=judge, only=["label_agreement_real"], progress=False)
+    figure = found["measures"]["label_agreement_real"]
+    held_out = run.choose_images("test", 150)
+    right = judge.classify(run.images(held_out)).argmax(axis=1) == run.labels(held_out)
+    assert figure["n"] == 150 and figure["value"] == pytest.approx(right.mean()) and figure["value"] > 0.9
+    small = zeuxis.train("digits-cgan", steps=1, settings={"data.test_fraction": 0.05}, runs=tmp_path, progress=False)
+    few = evaluate(small, samples=100, judge=judge, only=["label_agreement_real"], progress=False)
+    assert re.search("at least 100 held-out images, and there are [0-9]{2}$", few["left_out"]["label_agreement_real"])
+
+
 def test_label_agreement_is_the_share_that_is_right() -> None:
     assert label_agreement(Mirror(5, 0.0), Mirror(5, 0.0), n=100).value == 1.0
     assert Share.of(np.ones(3, bool)).stderr > 0.2, "three of three are no certainty"

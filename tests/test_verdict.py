@@ -116,6 +116,8 @@ CASES: list[tuple[dict[str, float], list[str]]] = [
     ({"fid": 8.0, "classes_covered": 1.0, "coverage": 0.2, "label_agreement": 0.4, "suspects": 0.3},
      ["They show 1 of the 10 classes", "Only 20% of the images have a sample", "40% of the samples show the class",
       "30% of the samples lie suspiciously close"]),
+    ({"label_agreement": 0.69, "label_agreement_real": 0.59},
+     ["69% of the samples show the class that was asked for; of held-out images, the judge names 59% rightly"]),
     ({"fid": 8.0}, []),
 ]  # fmt: skip
 

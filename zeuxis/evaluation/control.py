@@ -13,12 +13,14 @@ from __future__ import annotations
 import numpy as np
 
 from zeuxis.evaluation.agreement import Share, code_agreement
-from zeuxis.evaluation.measure import Figures, Material, Value, has_classifier, jackknife, measure
+from zeuxis.evaluation.measure import Figures, Material, Value, has_classifier, jackknife, measure, too_few
 from zeuxis.models import Code
 
 __all__ = ["mutual_information"]
 
 GROUPS = 10
+# Fewer held-out images say little of a judge.
+FEWEST = 100
 
 
 def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
@@ -28,20 +30,42 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     return float(mutual_info_score(a, b))
 
 
+def _asks_for_known_classes(material: Material) -> bool:
+    """Whether the judge knows the classes that the model is asked for."""
+    if not (has_classifier(material) and material.run.conditional):
+        return False
+    asked = material.run.model.class_names
+    return bool(asked) and set(asked) <= set(material.classifier.model.class_names)
+
+
+def _named_rightly(material: Material, probabilities: np.ndarray, labels: np.ndarray) -> Value:
+    """The share of images that the judge gives the class of their label."""
+    named = np.array(material.classifier.model.class_names)[probabilities.argmax(axis=1)]
+    return Value(*Share.of(named == np.array(material.run.model.class_names)[labels]), material.space)
+
+
 @measure(
     gives={"label_agreement": "share of samples that show the requested class"},
     better="high",
-    applies=lambda material: (
-        has_classifier(material)
-        and material.run.conditional
-        and bool(material.run.model.class_names)
-        and set(material.run.model.class_names) <= set(material.classifier.model.class_names)
-    ),
+    applies=_asks_for_known_classes,
 )
 def asked(material: Material) -> Figures:
-    shown = np.array(material.classifier.model.class_names)[material.probabilities.argmax(axis=1)]
-    wanted = np.array(material.run.model.class_names)[material.labels]
-    return {"label_agreement": Value(*Share.of(shown == wanted), material.space)}
+    assert material.labels is not None, "the model is conditional"
+    return {"label_agreement": _named_rightly(material, material.probabilities, material.labels)}
+
+
+@measure(
+    gives={"label_agreement_real": "share of held-out images whose class the judge names: a scale for the agreement"},
+    better="",
+    applies=_asks_for_known_classes,
+)
+def named(material: Material) -> Figures:
+    held_out = material.run.choose_images("test", material.n)
+    if reason := too_few(FEWEST, len(held_out), "held-out images"):
+        return {"label_agreement_real": reason}
+    labels = material.run.labels(held_out)
+    assert labels is not None, "the model is conditional"
+    return {"label_agreement_real": _named_rightly(material, material.probabilities_of("test"), labels)}
 
 
 def _class_codes(material: Material) -> list[Code]:

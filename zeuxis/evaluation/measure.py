@@ -206,8 +206,12 @@ class Material:
     @property
     def reference_probabilities(self) -> np.ndarray:
         """The judge's class probabilities of the reference images, `(M, K)`."""
+        return self.probabilities_of(self._reference)
+
+    def probabilities_of(self, part: str, most: int | None = None) -> np.ndarray:
+        """Returns the judge's class probabilities of what `images_of` returns, `(M, K)`."""
         assert self.classifier
-        return self._judged_part(self._reference)[1]
+        return self._judged_part(part, most)[1]
 
     def features_of(self, part: str, most: int | None = None) -> np.ndarray:
         """Returns the features of what `images_of` returns, `(M, F)`."""

@@ -48,7 +48,9 @@ def verdict(run: Run, evaluation: Mapping[str, Any]) -> list[str]:
     if coverage < LOW_COVERAGE:
         sentences.append(f"Only {coverage:.0%} of the images have a sample in their neighbourhood: variety is missing.")
     if (agreement := values.get("label_agreement", 1.0)) < LOW_AGREEMENT:
-        sentences.append(f"{agreement:.0%} of the samples show the class that was asked for.")
+        real = values.get("label_agreement_real")
+        scale = f"; of held-out images, the judge names {real:.0%} rightly" if real is not None else ""
+        sentences.append(f"{agreement:.0%} of the samples show the class that was asked for{scale}.")
     if (suspects := values.get("suspects", 0.0)) > MANY_SUSPECTS:
         sentences.append(f"{suspects:.0%} of the samples lie suspiciously close to a training image.")
     return sentences
