@@ -197,7 +197,7 @@ class Phase:
         updates: names of the networks whose parameters it updates.
         repeat: number of updates per step.
         interval: number of steps from one time that it is due to the next.
-        start: epochs before it is due for the first time.
+        start: share of the training's budget, 0..1, before it is due for the first time.
         optimizer: the phase whose optimiser it uses; usually its own.
         loss: returns named terms, which are summed, for an iteration.
     """
@@ -243,7 +243,7 @@ def phase(
         repeat: the option that holds its number of updates per step; if empty, one.
         interval: the option that holds its interval in steps, where 0 switches the phase off; if empty, it is due in
             every step.
-        start: the option that holds the epochs before it is due for the first time; if empty, none.
+        start: the option that holds the share of the budget before it is due for the first time; if empty, 0.
         optimizer: the phase whose optimiser it uses; if empty, its own.
     """
 

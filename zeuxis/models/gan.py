@@ -7,7 +7,7 @@ With targets t (1 for real, 0 for fake) and binary cross-entropy on logits,
     L_G = E_z[BCE(D(G(z)), 1)]                                 (non-saturating).
 
 A recipe may add a second discriminator S, such as one that knows photographs (`zeuxis.nets.projected`). It has a hinge
-loss, whatever the loss of D is, and joins after `second_after` epochs; then, with its weight w,
+loss, whatever the loss of D is, and joins after a share of the training, `second_after`; then, with its weight w,
 
     L_S = E_x[max(0, 1 - S(x))] + E_z[max(0, 1 + S(G(z)))],
     L_G = E_z[BCE(D(G(z)), 1)] - w E_z[S(G(z))].
@@ -49,7 +49,9 @@ class GANOptions(AdversarialOptions):
 
     latent: int = Field(100, ge=1, le=100_000, description="dimensions of the noise")
     second_weight: float = Field(1.0, ge=0, le=1e6, description="weight of a second discriminator in G's loss")
-    second_after: float = Field(0.0, ge=0, le=1e6, description="epochs before a second discriminator joins")
+    second_after: float = Field(
+        0.0, ge=0, lt=1, description="share of the training after which a second discriminator joins"
+    )
 
 
 @register("gan")
