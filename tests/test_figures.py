@@ -315,6 +315,7 @@ def test_letters_that_no_font_has_are_told_once(
             "augmentation translation and 2 more",
         ),
         ({"model.augmentation": ([], ["color", "translation", "cutout"])}, "augmentation color translation cutout"),
+        ({"training.schedule.name": ("constant", "cosine")}, "schedule cosine"),
         ({"training." + "long_name_" * 6: (1, 2), "training.epochs": (1, 2)}, "long name long name long… and 1 more"),
     ],
 )

@@ -65,14 +65,14 @@ def losses(run: Run) -> Figure:
     fig = new_figure(5.2 * columns, 2.7 * rows + 0.6)
     axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
     for ax, (name, terms) in zip(axes, all_panels, strict=False):
-        ax.set_title(name)
+        ax.set_title(name.replace("_", " "))
         for i, (label, term) in enumerate(terms.items()):
             steps, values = run.series(term)
             colour = LINES[i % len(LINES)]
             if label == "test":
                 ax.plot(steps, values, color=colour, lw=1.8)
             else:
-                draw_curve(ax, steps, values, colour, label)
+                draw_curve(ax, steps, values, colour, label.replace("_", " "))
             ax.set_ylim(*limits([run.series(t)[1] for t in terms.values()]))
         if len(terms) > 1:
             ax.legend(loc="best", fontsize=9)

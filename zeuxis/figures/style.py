@@ -124,9 +124,7 @@ def mark_changes(ax: Axes, run: Run) -> None:
     """Marks on axes over steps where settings changed as the run was resumed: a thin line with what they became."""
     for line in run.changes:
         ax.axvline(line["step"], color=MUTED, lw=0.8, ls=(0, (4, 3)))
-        words = [
-            f"{key.rpartition('.')[2].replace('_', ' ')} {_brief(new)}" for key, (_, new) in line["changes"].items()
-        ]
+        words = [f"{_setting(key)} {_brief(new)}" for key, (_, new) in line["changes"].items()]
         text = _as_many_as_fit(words)
         ax.annotate(
             text, (line["step"], 0.98), xycoords=("data", "axes fraction"), xytext=(3, 0), textcoords="offset points",
@@ -143,6 +141,11 @@ def _as_many_as_fit(words: Sequence[str], characters: int = 40) -> str:
         if len(text) <= characters:
             return text
     return fitting(words[0], characters - len(more)) + more
+
+
+def _setting(key: str) -> str:
+    """Returns what a key sets: of `training.schedule.name` the schedule, of `training.ema` the ema."""
+    return key.removesuffix(".name").rpartition(".")[2].replace("_", " ")
 
 
 def _brief(value: Any) -> str:
