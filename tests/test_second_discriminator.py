@@ -6,13 +6,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 import zeuxis
-from zeuxis.data import Batch
+from zeuxis.data import Batch, to_bytes
 from zeuxis.errors import UserError
+from zeuxis.evaluation.measure import Material
 from zeuxis.models import Iteration, build_model
 from zeuxis.models.base import Weighted, total
 from zeuxis.models.gan import GAN
@@ -112,6 +114,45 @@ def test_it_learns_only_from_then_on_and_a_resumed_run_is_the_same(tmp_path: Pat
     assert any(not torch.equal(after[key], start[key]) for key in start)
 
 
+@pytest.mark.parametrize("name", ["digits-gan", "digits-cgan"])
+def test_a_sample_is_the_best_of_several(name: str, tmp_path: Path) -> None:
+    run = zeuxis.train(name, steps=4, settings=SMALL, runs=tmp_path, progress=False)
+    plain = run.sample(6, seed=3)
+    latents = run.latents(24, 3)
+    condition = run.in_turn(6)
+    every = run.decode(latents, None if condition is None else np.repeat(condition, 4, axis=0))
+    run.configure(best_of=4)
+    assert run.recipe_in_use.model.options["best_of"] == 4
+    best = run.sample(6, seed=3)
+    x = torch.from_numpy(every).permute(0, 3, 1, 2) * 2 - 1
+    weights = None if condition is None else torch.from_numpy(np.repeat(condition, 4, axis=0)).float()
+    with torch.no_grad():
+        scores = run.model.net("second_discriminator")(x, condition=weights).logits.mean(dim=1)
+    chosen = scores.reshape(6, 4).argmax(dim=1) + torch.arange(6) * 4
+    np.testing.assert_allclose(best, every[chosen], atol=1e-6)
+    np.testing.assert_allclose(run.sample(2, seed=3), best[:2], atol=1e-6)
+    assert not np.allclose(best, plain)
+    samples = Material(run, samples=100, seed=3).samples
+    assert not np.array_equal(samples[:6], to_bytes(plain))
+    run.configure(best_of=1)
+    np.testing.assert_array_equal(run.sample(6, seed=3), plain)
+
+
+def test_a_selection_needs_what_its_discriminator_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = zeuxis.train("digits-gan", steps=2, settings=SMALL, runs=tmp_path, progress=False)
+    run.configure(best_of=2)
+
+    def missing(self: GAN) -> None:
+        raise UserError("It needs a package that is not installed: pip install 'zeuxis[judge]'.")
+
+    monkeypatch.setattr(GAN, "require_packages", missing)
+    with pytest.raises(
+        UserError, match=r"is the best of 2 images\. It needs .*judge'\. Or take the first .* best_of=1"
+    ):
+        run.sample(3)
+    assert run.latents(3).shape == (3, 32), "latents as such are not chosen"
+
+
 @pytest.mark.parametrize("name", ["digits-cgan", "mnist-acgan", "mnist-infogan", "mnist-wgan-gp"])
 def test_other_gans_may_have_one(name: str) -> None:
     data = {"data.source": "digits", "data.size": 28}
@@ -122,6 +163,8 @@ def test_other_gans_may_have_one(name: str) -> None:
 def test_what_is_wrong_is_said() -> None:
     with pytest.raises(UserError, match=r"second_after and model.second_weight are for networks"):
         build_model(load_recipe("digits-gan", {"model.second_after": 0.3}))
+    with pytest.raises(UserError, match=r"model\.best_of are for networks\.second_discriminator"):
+        build_model(load_recipe("digits-gan", {"model.best_of": 2}))
     with pytest.raises(UserError, match=r"second_discriminator, the output must be scores, such as 'dense 1'"):
         gan(**{"networks.second_discriminator.layers": ["conv 4 k3"]})
     with pytest.raises(UserError, match="has no network 'second_discriminator'"):

@@ -25,7 +25,18 @@ from zeuxis.data.arrays import as_array
 from zeuxis.data.batches import from_unit, make_batch
 from zeuxis.errors import NoWeightsError, UserError, nearest, one_of, require_whole, require_within, shown
 from zeuxis.files import exists, regular, why
-from zeuxis.models import Classifies, Code, Encodes, Generates, HasCodes, HasFeatures, Model, Posterior, build_model
+from zeuxis.models import (
+    Classifies,
+    Code,
+    Encodes,
+    Generates,
+    HasCodes,
+    HasFeatures,
+    Model,
+    Posterior,
+    Selects,
+    build_model,
+)
 from zeuxis.models.base import Role
 from zeuxis.models.conditions import of_numbers
 from zeuxis.nets import summary
@@ -377,6 +388,49 @@ class Run:
         """Numbers in a latent, Z."""
         return int(self.latents(1).shape[1])
 
+    @checked
+    def latents_of_samples(
+        self, n: int, seed: int = 1, *, condition: np.ndarray | None = None, scale: float = 1.0
+    ) -> np.ndarray:
+        """Returns the latents `(n, Z)` of samples: those of `latents`, or the best of several, if the model selects.
+
+        Args:
+            n: number of samples.
+            seed: of the latents.
+            condition: `(n, K)` class weights, for conditional models.
+            scale: factor of the latents.
+
+        Raises:
+            UserError: as `latents`, and if a package that the selection needs is not installed.
+        """
+        model = self._generator()
+        each = model.candidates if isinstance(model, Selects) else 1
+        if each == 1:
+            return self.latents(n, seed) * scale
+        require_whole("The number of images", n, 1, MOST_LATENTS // each)
+        try:
+            model.require_packages()
+        except UserError as error:
+            raise UserError(
+                f"A sample of {self.path} is the best of {each} images. {error} Or take the first of them: best_of=1 "
+                "(--set best_of=1)."
+            ) from None
+        latents = self.latents(n * each, seed) * scale
+        weights = None if condition is None else np.repeat(condition, each, axis=0)
+        scores = self._preferences(latents, self._given("choose", weights, len(latents))).reshape(n, each)
+        best: np.ndarray = latents.reshape(n, each, -1)[np.arange(n), scores.argmax(axis=1)]
+        return best
+
+    def _preferences(self, latents: np.ndarray, condition: np.ndarray | None) -> np.ndarray:
+        """Returns the scores `(N,)` by which a model that selects chooses among its images."""
+        model, scores = self._generator(), []
+        with torch.no_grad():
+            for start in paced(range(0, len(latents), CHUNK), "decode"):
+                part = slice(start, start + CHUNK)
+                z, weights = torch.as_tensor(latents[part], device=self.device), self._weights(condition, part)
+                scores.append(model.preference(model.generate(z, weights), weights).float().cpu().numpy())
+        return np.concatenate(scores)
+
     def configure(self, **options: Any) -> None:
         """Changes how the model samples from now on; nothing in the run folder changes.
 
@@ -425,9 +479,8 @@ class Run:
         if label is not None and not self.conditional:
             raise UserError(f"{self.path} is not conditional, so it takes no class; leave the label out.")
         require_within("The scale of the latents", scale, 0, 1000)
-        latents = self.latents(n, seed) * scale
         condition = self.in_turn(n) if label is None else self.condition_of([str(label)] * n)
-        return self._decoded(latents, condition)
+        return self._decoded(self.latents_of_samples(n, seed, condition=condition, scale=scale), condition)
 
     @checked
     def in_turn(self, n: int, each: int = 1) -> np.ndarray | None:

@@ -216,8 +216,9 @@ def build(run: Run, token: str) -> ASGIApp:
 
         def sampled(asked: SampleRequest) -> tuple[np.ndarray, np.ndarray]:
             with alone:
-                latents = asked.scale * run.latents(asked.count, asked.seed)
-                return run.decode(latents, _condition(run, asked.label, asked.count)), latents
+                condition = _condition(run, asked.label, asked.count)
+                latents = run.latents_of_samples(asked.count, asked.seed, condition=condition, scale=asked.scale)
+                return run.decode(latents, condition), latents
 
         @app.post("/sample", **common)
         def sample(asked: SampleRequest) -> Samples:

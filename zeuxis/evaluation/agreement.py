@@ -71,7 +71,7 @@ def code_agreement(
     codes = [code for code in run.codes if code.categorical]
     if not codes:
         raise UserError(f"{run.path} has no categorical code.")
-    latents = run.latents(n, seed)
+    latents = run.latents_of_samples(n, seed)
     if predicted is None:
         predicted = judge.classify(run.decode(latents)).argmax(axis=1)
     shares = {}

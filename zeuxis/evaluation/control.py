@@ -87,7 +87,7 @@ def codes(material: Material) -> Figures:
     code = _class_codes(material)[0]
     predicted = material.probabilities.argmax(axis=1)
     share = code_agreement(run, judge, material.n, material.seed, predicted=predicted)[code.name]
-    values = run.latents(material.n, material.seed)[:, code.start : code.start + code.size].argmax(axis=1)
+    values = run.latents_of_samples(material.n, material.seed)[:, code.start : code.start + code.size].argmax(axis=1)
     maximum = np.log(min(code.size, material.probabilities.shape[1]))
     stderr = jackknife(GROUPS, len(predicted), lambda mask: mutual_information(values[mask], predicted[mask]) / maximum)
     return {

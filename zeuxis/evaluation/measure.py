@@ -163,7 +163,8 @@ class Material:
     @cached_property
     def samples(self) -> np.ndarray:
         """Generated images, `(N, H, W, C)` of bytes, as saved to files; of a conditional model, with these `labels`."""
-        return to_bytes(self.run.decode(self.run.latents(self.n, self.seed), self.run.condition(self.labels)))
+        condition = self.run.condition(self.labels)
+        return to_bytes(self.run.decode(self.run.latents_of_samples(self.n, self.seed, condition=condition), condition))
 
     @property
     def reference(self) -> np.ndarray:

@@ -16,6 +16,7 @@ from zeuxis.models.base import (
     ModelOptions,
     Phase,
     Posterior,
+    Selects,
     Weighted,
     phase,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "ModelOptions",
     "Phase",
     "Posterior",
+    "Selects",
     "Weighted",
     "build_model",
     "phase",

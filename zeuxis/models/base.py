@@ -43,6 +43,7 @@ __all__ = [
     "Phase",
     "Posterior",
     "Role",
+    "Selects",
     "Terms",
     "Weighted",
     "configured",
@@ -271,7 +272,7 @@ class Model(nn.Module):
     generating_networks: ClassVar[tuple[str, ...]] = ()
     conditional: ClassVar[bool] = False
     # Options of sampling, which may be changed for a trained run.
-    sampling_options: ClassVar[tuple[str, ...]] = ()
+    sampling_options: tuple[str, ...] = ()
     # Whether it needs classes; other conditional models also take numbers (`data.numbers`).
     needs_classes: ClassVar[bool] = False
     # Whether it learns from the classes of its images; a conditional model always does.
@@ -554,6 +555,20 @@ class Classifies(Protocol):
 
     def classify(self, images: Tensor) -> Tensor:
         """Returns `(B, K)` logits for `(B, C, H, W)` images."""
+        ...
+
+
+@runtime_checkable
+class Selects(Protocol):
+    """A model whose samples are the best of several images."""
+
+    @property
+    def candidates(self) -> int:
+        """Number of images that are generated for a sample; 1 if it does not select."""
+        ...
+
+    def preference(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Returns scores `(B,)` of `(B, C, H, W)` images; the candidate with the highest is kept."""
         ...
 
 

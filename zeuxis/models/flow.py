@@ -88,7 +88,7 @@ class FlowMatching(Model):
 
     options: FlowOptions
     generating_networks: ClassVar[tuple[str, ...]] = ("velocity",)
-    sampling_options: ClassVar[tuple[str, ...]] = ("solver", "solver_steps")
+    sampling_options: tuple[str, ...] = ("solver", "solver_steps")
 
     @property
     def path_shape(self) -> Shape:
@@ -216,7 +216,7 @@ class Guided(FlowMatching):
 
     options: Any
     conditional: ClassVar[bool] = True
-    sampling_options: ClassVar[tuple[str, ...]] = (*FlowMatching.sampling_options, "guidance")
+    sampling_options = (*FlowMatching.sampling_options, "guidance")
 
     def dropped(self, iteration: Iteration) -> Tensor | None:
         marked = self._marked(self.condition(iteration))

@@ -15,12 +15,17 @@ loss, whatever the loss of D is, and joins after a share of the training, `secon
 D, which starts from nothing, keeps the samples varied; S, which knows what images show, keeps them whole. If S is there
 from the first step, G may end with a single image, because D cannot object yet.
 
+With `best_of` = k, a sample is the one of k generated images to which S gives the highest mean score: fewer faults,
+less variety, k times the time. D has no say, because the scores of relativistic pairs do not compare images.
+
 Other losses, penalties, and measures against a discriminator that wins are options of all adversarial models:
 `zeuxis.models.adversarial`.
 
 Sources: I. Goodfellow et al., Generative Adversarial Nets, NeurIPS 2014, section 3; A. Radford, L. Metz and
 S. Chintala, DCGAN, ICLR 2016; N. Kumari, R. Zhang, E. Shechtman and J.-Y. Zhu, Ensembling Off-the-shelf Models for GAN
-Training, CVPR 2022 (a second discriminator that knows photographs, added to a GAN that is trained already).
+Training, CVPR 2022 (a second discriminator that knows photographs, added to a GAN that is trained already); S. Azadi,
+C. Olsson, T. Darrell, I. Goodfellow and A. Odena, Discriminator Rejection Sampling, ICLR 2019 (samples chosen by a
+discriminator; here without its probabilities).
 """
 
 from __future__ import annotations
@@ -36,6 +41,7 @@ from zeuxis.models.adversarial import Adversarial, AdversarialOptions, Scores
 from zeuxis.models.base import Inputs, Iteration, Terms, Weighted, phase
 from zeuxis.models.losses import Hinge
 from zeuxis.models.registry import register
+from zeuxis.recipe import Recipe
 
 __all__ = ["GAN", "GANOptions"]
 
@@ -52,6 +58,9 @@ class GANOptions(AdversarialOptions):
     second_after: float = Field(
         0.0, ge=0, lt=1, description="share of the training after which a second discriminator joins"
     )
+    best_of: int = Field(
+        1, ge=1, le=100, description="images generated for a sample: the second discriminator keeps the most real one"
+    )
 
 
 @register("gan")
@@ -61,6 +70,10 @@ class GAN(Adversarial):
     Options = GANOptions
     options: GANOptions
     generating_networks: ClassVar[tuple[str, ...]] = ("generator",)
+
+    def __init__(self, recipe: Recipe, classes: tuple[str, ...] | None = None) -> None:
+        super().__init__(recipe, classes)
+        self.sampling_options = ("best_of",) if SECOND in self.networks else ()
 
     def inputs(self) -> Inputs:
         images = self.conditioned(self.image_shape)
@@ -78,9 +91,9 @@ class GAN(Adversarial):
             network = self.net(SECOND)
             if len(network.output_shape) != 1 or network.head_shapes:
                 raise UserError(f"In {network.where}, the output must be scores, such as 'dense 1', without heads.")
-        elif self.options.second_after or self.options.second_weight != 1:
+        elif self.options.second_after or self.options.second_weight != 1 or self.options.best_of > 1:
             raise UserError(
-                f"Recipe {self.recipe.name}: model.second_after and model.second_weight are for "
+                f"Recipe {self.recipe.name}: model.second_after, model.second_weight and model.best_of are for "
                 f"networks.{SECOND}, which is missing."
             )
 
@@ -138,6 +151,13 @@ class GAN(Adversarial):
             on_fake = self.second_scores(self.seen(iteration, fake), condition)
             terms[SECOND] = Weighted(HINGE.generator(on_fake, None), self.options.second_weight)
         return {**terms, **self.extra_generator_terms(iteration, scores)}
+
+    @property
+    def candidates(self) -> int:
+        return self.options.best_of
+
+    def preference(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.second_scores(images, condition).mean(dim=1)
 
     def second_scores(self, images: Tensor, condition: Tensor | None) -> Tensor:
         """Returns the scores `(B, K)` of the second discriminator."""

@@ -47,7 +47,11 @@ CHANGEABLE: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "weights, penalties and noise of the losses",
         "the networks are kept; losses before and after are not comparable",
     ),
-    (("model.solver", "model.solver_steps", "model.guidance"), "how a flow samples", "training does not depend on it"),
+    (
+        ("model.solver", "model.solver_steps", "model.guidance", "model.best_of"),
+        "how samples are made",
+        "training does not depend on it",
+    ),
     (
         ("training.log_every", "training.snapshot_every", "training.checkpoint_every", "training.test_every",
          "training.callbacks", "training.patience"),
