@@ -377,10 +377,14 @@ class Run:
         Raises:
             UserError: if the model makes no images, or if n or the seed is out of range.
         """
+        return self._latents(n, seed)
+
+    def _latents(self, n: int, seed: int, each: int = 1) -> np.ndarray:
+        """Samples `(n * each, Z)` latents."""
         model = self._generator()
         require_whole("The number of images", n, 1, MOST_LATENTS)
         require_whole("A seed", seed, 0, LAST_SEED)
-        latents: np.ndarray = model.sample_latents(n, torch.Generator().manual_seed(seed)).numpy()
+        latents: np.ndarray = model.sample_latents(n * each, torch.Generator().manual_seed(seed)).numpy()
         return latents
 
     @cached_property
@@ -406,8 +410,7 @@ class Run:
         model = self._generator()
         each = model.candidates if isinstance(model, Selects) else 1
         if each == 1:
-            return self.latents(n, seed) * scale
-        require_whole("The number of images", n, 1, MOST_LATENTS // each)
+            return self._latents(n, seed) * scale
         try:
             model.require_packages()
         except UserError as error:
@@ -415,7 +418,7 @@ class Run:
                 f"A sample of {self.path} is the best of {each} images. {error} Or take the first of them: best_of=1 "
                 "(--set best_of=1)."
             ) from None
-        latents = self.latents(n * each, seed) * scale
+        latents = self._latents(n, seed, each) * scale
         weights = None if condition is None else np.repeat(condition, each, axis=0)
         scores = self._preferences(latents, self._given("choose", weights, len(latents))).reshape(n, each)
         best: np.ndarray = latents.reshape(n, each, -1)[np.arange(n), scores.argmax(axis=1)]

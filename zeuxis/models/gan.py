@@ -59,7 +59,7 @@ class GANOptions(AdversarialOptions):
         0.0, ge=0, lt=1, description="share of the training after which a second discriminator joins"
     )
     best_of: int = Field(
-        1, ge=1, le=100, description="images generated for a sample: the second discriminator keeps the most real one"
+        1, ge=1, le=16, description="images generated for a sample: the second discriminator keeps the most real one"
     )
 
 
