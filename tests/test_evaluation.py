@@ -139,7 +139,7 @@ def test_code_agreement_matches_values_to_classes_one_to_one(trained: dict[str, 
     class Coded(Mirror):
         codes = (Code("categorical 1", 0, 4), Code("continuous 1", 4, 1))
 
-        def latents(self, n: int, seed: int) -> np.ndarray:
+        def latents_of_samples(self, n: int, seed: int) -> np.ndarray:
             drawn = np.random.default_rng(seed).integers(4, size=n)
             return np.concatenate([np.eye(4)[drawn], np.zeros((n, 1))], axis=1)
 
