@@ -430,9 +430,15 @@ class Run:
         with torch.no_grad():
             for start in paced(range(0, len(latents), CHUNK), "decode"):
                 part = slice(start, start + CHUNK)
-                z, weights = torch.as_tensor(latents[part], device=self.device), self._weights(condition, part)
-                scores.append(model.preference(model.generate(z, weights), weights).float().cpu().numpy())
+                images = self._generated(latents, condition, part)
+                scores.append(model.preference(images, self._weights(condition, part)).float().cpu().numpy())
         return np.concatenate(scores)
+
+    def _generated(self, latents: np.ndarray, condition: np.ndarray | None, part: slice) -> torch.Tensor:
+        """Returns the images of a part of some latents, `(B, C, H, W)` in the recipe's range."""
+        z = torch.as_tensor(latents[part], device=self.device)
+        images: torch.Tensor = self._generator().generate(z, self._weights(condition, part))
+        return images
 
     def configure(self, **options: Any) -> None:
         """Changes how the model samples from now on; nothing in the run folder changes.
@@ -515,14 +521,12 @@ class Run:
 
     def _decoded(self, latents: np.ndarray, condition: np.ndarray | None) -> Batches:
         """Returns the images of `decode` in batches."""
-        model = self._generator()
         latents = _rows("Latents", latents, self.latent_size)
         condition = self._given("decode", condition, len(latents))
 
         def decode(part: slice) -> np.ndarray:
-            z = torch.as_tensor(latents[part], device=self.device)
             with threads.unit("decode"), torch.no_grad():
-                x = to_unit(model.generate(z, self._weights(condition, part)), self.recipe.data.range)
+                x = to_unit(self._generated(latents, condition, part), self.recipe.data.range)
                 images: np.ndarray = x.permute(0, 2, 3, 1).float().cpu().numpy()
             return images
 

@@ -12,9 +12,10 @@ import numpy as np
 import scipy
 
 from zeuxis.errors import UserError
+from zeuxis.models import Code
 from zeuxis.run import Run
 
-__all__ = ["Share", "code_agreement", "label_agreement"]
+__all__ = ["Share", "code_agreement", "label_agreement", "matched", "values_of"]
 
 
 class Share(NamedTuple):
@@ -74,16 +75,29 @@ def code_agreement(
     latents = run.latents_of_samples(n, seed)
     if predicted is None:
         predicted = judge.classify(run.decode(latents)).argmax(axis=1)
-    shares = {}
-    for code in codes:
-        values = latents[:, code.start : code.start + code.size].argmax(axis=1)
-        table = np.zeros((code.size, len(judge.model.class_names)), np.int64)
-        np.add.at(table, (values, predicted), 1)
-        class_of = np.full(code.size, -1)
-        rows, columns = scipy.optimize.linear_sum_assignment(-table)
-        class_of[rows] = columns
-        shares[code.name] = Share.of(class_of[values] == predicted)
-    return shares
+    classes = len(judge.model.class_names)
+    return {code.name: matched(values_of(code, latents), predicted, code.size, classes) for code in codes}
+
+
+def values_of(code: Code, latents: np.ndarray) -> np.ndarray:
+    """Returns the values `(N,)` of a categorical code in latents `(N, Z)`."""
+    values: np.ndarray = latents[:, code.start : code.start + code.size].argmax(axis=1)
+    return values
+
+
+def matched(values: np.ndarray, predicted: np.ndarray, size: int, classes: int) -> Share:
+    """Returns the share of N samples whose class is the one matched to their code's value.
+
+    Args:
+        values: `(N,)`, of a code of this size.
+        predicted: class indices `(N,)`, below `classes`.
+    """
+    table = np.zeros((size, classes), np.int64)
+    np.add.at(table, (values, predicted), 1)
+    class_of = np.full(size, -1)
+    rows, columns = scipy.optimize.linear_sum_assignment(-table)
+    class_of[rows] = columns
+    return Share.of(class_of[values] == predicted)
 
 
 def _require_classes(judge: Run, names: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeuxis.evaluation.agreement import Share, code_agreement
+from zeuxis.evaluation.agreement import Share, matched, values_of
 from zeuxis.evaluation.measure import Figures, Material, Value, has_classifier, jackknife, measure, too_few
 from zeuxis.models import Code
 
@@ -83,12 +83,10 @@ def _class_codes(material: Material) -> list[Code]:
     applies=lambda material: has_classifier(material) and bool(_class_codes(material)),
 )
 def codes(material: Material) -> Figures:
-    run, judge = material.run, material.classifier
     code = _class_codes(material)[0]
-    predicted = material.probabilities.argmax(axis=1)
-    share = code_agreement(run, judge, material.n, material.seed, predicted=predicted)[code.name]
-    values = run.latents_of_samples(material.n, material.seed)[:, code.start : code.start + code.size].argmax(axis=1)
-    maximum = np.log(min(code.size, material.probabilities.shape[1]))
+    values, predicted = values_of(code, material.latents), material.probabilities.argmax(axis=1)
+    classes = material.probabilities.shape[1]
+    share, maximum = matched(values, predicted, code.size, classes), np.log(min(code.size, classes))
     stderr = jackknife(GROUPS, len(predicted), lambda mask: mutual_information(values[mask], predicted[mask]) / maximum)
     return {
         "code_agreement": Value(*share, material.space),

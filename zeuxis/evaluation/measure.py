@@ -161,10 +161,14 @@ class Material:
         return self.run.labels(np.random.default_rng(self.seed).choice(train, self.n, replace=self.n > len(train)))
 
     @cached_property
+    def latents(self) -> np.ndarray:
+        """Latents of the samples, `(N, Z)`."""
+        return self.run.latents_of_samples(self.n, self.seed, condition=self.run.condition(self.labels))
+
+    @cached_property
     def samples(self) -> np.ndarray:
         """Generated images, `(N, H, W, C)` of bytes, as saved to files; of a conditional model, with these `labels`."""
-        condition = self.run.condition(self.labels)
-        return to_bytes(self.run.decode(self.run.latents_of_samples(self.n, self.seed, condition=condition), condition))
+        return to_bytes(self.run.decode(self.latents, self.run.condition(self.labels)))
 
     @property
     def reference(self) -> np.ndarray:

@@ -58,7 +58,9 @@ def pack(run: Run, target: Path) -> None:
         kept[0] |= {"roles": run.journal.roles}
     write_file(target / "journal.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
     weights = {
-        f"networks/{name}": _smaller(value, torch.float8_e4m3fn if "discriminator." in name else torch.float16)
+        f"networks/{name}": _smaller(
+            value, torch.float8_e4m3fn if name.partition(".")[0].endswith("discriminator") else torch.float16
+        )
         for name, value in run.model.networks.state_dict().items()
     }
     state = Checkpoint.read(path, parts=()).state | {"recipe": recipe.model_dump(mode="json", exclude_none=True)}

@@ -43,7 +43,7 @@ from zeuxis.models.losses import Hinge
 from zeuxis.models.registry import register
 from zeuxis.recipe import Recipe
 
-__all__ = ["GAN", "GANOptions"]
+__all__ = ["GAN", "SECOND", "GANOptions"]
 
 # The network that a recipe may add, and its loss.
 SECOND = "second_discriminator"

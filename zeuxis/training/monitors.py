@@ -14,6 +14,7 @@ from math import isfinite
 from statistics import fmean
 from typing import Any
 
+from zeuxis.models.gan import SECOND
 from zeuxis.models.losses import LOSSES
 
 __all__ = ["FEW_STEPS", "Monitors", "not_finite", "too_early"]
@@ -42,7 +43,7 @@ def discriminator_wins(lines: list[Line], roles: Roles, options: Options) -> tup
         accuracy = fmean(shares) if shares else 0.0
         if len(shares) >= WINDOW and accuracy > 0.97:
             ways = ["dropout in the discriminator", f"a lower training.optimizers.{phase}.learning_rate"]
-            first = phase == "discriminator"  # the options are not for a second one
+            first = phase != SECOND  # the options are not for a second one
             if first and options.get("label_smoothing") == 0 and LOSSES[options["loss"].name].labels:
                 ways.insert(0, "model.label_smoothing=0.1")
             if first and options.get("merged_batches") is False:
