@@ -196,3 +196,31 @@ def test_many_samples_are_made_some_at_a_time(
     with Image.open(export.save_samples(run, 300, tmp_path / "many", seed=4)) as grid:
         assert grid.size == (3 * 68 - 4, 3 * 68 - 4), "the grid shows the first of them"
     assert len(list((tmp_path / "many").iterdir())) == 300
+
+
+FAILING = """
+from zeuxis.data import source
+
+@source("failing", "images that are not there", mirrors=False)
+def failing(options):
+    return {}["images"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("x = 1\n\nx = y\n", "mine.py cannot be loaded, line 3: NameError: name 'y' is not defined."),
+        ("x = (\n", "mine.py cannot be loaded, line 1: SyntaxError: '(' was never closed (mine.py, line 1)."),
+        ("raise SystemExit\n", "mine.py cannot be loaded, line 1: SystemExit."),
+        (FAILING, "mine.py failed in line 6, in failing: KeyError: 'images'."),
+    ],
+)
+def test_a_plugin_that_fails_is_told_in_a_sentence(code: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-m", "zeuxis", "data", "info", "failing", "--plugin", "mine.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"Error: The plugin {message}\n"

@@ -386,6 +386,21 @@ def test_multiply_adds_are_those_of_the_layers(tmp_path: Path) -> None:
     assert training_multiply_adds(run) == judging + fooling + generator + fooling
 
 
+def test_multiply_adds_are_averaged_over_the_training(tmp_path: Path) -> None:
+    """A second discriminator that joins after 3/4 of it, and sees half of each batch, adds an eighth of its own."""
+    settings = {
+        "data.size": 8, "model.latent": 5, "model.merged_batches": False, "model.second_after": 0.75,
+        "model.second_share": 0.5, "networks.second_discriminator.layers": ["flatten", "dense 8"],
+        "networks.generator.layers": ["dense 64", "reshape 1x8x8", "tanh"],
+        "networks.discriminator.layers": ["flatten", "dense 1"],
+    }  # fmt: skip
+    run = zeuxis.train("digits-gan", steps=1, settings=settings, runs=tmp_path, progress=False)
+    first, second = 64, 64 * 8
+    of_generator = 2 * 5 * 64
+    with_first = of_generator + 2 * (first + first) + 2 * first
+    assert training_multiply_adds(run) == with_first + (2 * (second + second) + 2 * second) / 8
+
+
 def test_multiply_adds_do_not_depend_on_the_kernels(tmp_path: Path) -> None:
     """On a CPU, `up` and the convolution after it are computed at once, with fewer."""
     settings = {

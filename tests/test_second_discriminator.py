@@ -66,6 +66,22 @@ def test_its_loss_is_the_hinge_loss_whatever_the_first_ones_is() -> None:
     assert isinstance(added, Weighted) and added.weight == 0.25
 
 
+def test_it_may_see_a_share_of_the_batch() -> None:
+    model = gan("digits-cgan", **{"model.second_share": 0.5}).eval()
+    phases = {phase.name: phase for phase in model.phases}
+    step = iteration()
+    terms = phases["second_discriminator"].loss(step)
+    condition = model.condition(step)
+    assert condition is not None
+    on_real = model.second_scores(step.images[:3], condition[:3])
+    on_fake = model.second_scores(model.fakes(step)[:3], condition[:3])
+    torch.testing.assert_close(terms["real"], F.relu(1 - on_real).mean())
+    torch.testing.assert_close(terms["fake"], F.relu(1 + on_fake).mean())
+    added = phases["generator"].loss(step)["second_discriminator"]
+    assert isinstance(added, Weighted)
+    torch.testing.assert_close(added.value, -on_fake.mean())
+
+
 def test_it_sees_augmented_images_and_the_condition() -> None:
     model = gan("digits-cgan", **{"model.augmentation": ["cutout"]}).eval()
     step = iteration()
@@ -161,8 +177,10 @@ def test_other_gans_may_have_one(name: str) -> None:
 
 
 def test_what_is_wrong_is_said() -> None:
-    for option, value in (("second_after", 0.3), ("second_weight", 2.0), ("best_of", 2)):
-        with pytest.raises(UserError, match=r"model\.best_of are for networks\.second_discriminator, which is missing"):
+    for option, value in (("second_after", 0.3), ("second_weight", 2.0), ("second_share", 0.5), ("best_of", 2)):
+        with pytest.raises(
+            UserError, match=rf"model\.{option} is for networks\.second_discriminator, which is missing"
+        ):
             build_model(load_recipe("digits-gan", {f"model.{option}": value}))
     with pytest.raises(UserError, match=r"second_discriminator, the output must be scores, such as 'dense 1'"):
         gan(**{"networks.second_discriminator.layers": ["conv 4 k3"]})

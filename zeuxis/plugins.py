@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_loader
@@ -16,10 +17,12 @@ from pathlib import Path
 from zeuxis.errors import UserError, quoted
 from zeuxis.files import is_name, why
 
-__all__ = ["FOLDER", "Plugin", "load_plugins", "read_plugin"]
+__all__ = ["FOLDER", "Plugin", "failure", "load_plugins", "read_plugin"]
 
 # A run's folder of plugins.
 FOLDER = "plugins"
+# Beginning of the names of the modules that plugins become.
+MODULE = "zeuxis_plugin_"
 MOST_BYTES = 2**20
 
 
@@ -76,7 +79,7 @@ def load_plugins(plugins: Iterable[Plugin]) -> None:
     """
     for plugin in plugins:
         # Files of the same content register the same entries, wherever they are.
-        name = f"zeuxis_plugin_{Path(plugin.name).stem}_{plugin.digest()[:12]}"
+        name = f"{MODULE}{Path(plugin.name).stem}_{plugin.digest()[:12]}"
         if name in sys.modules:
             continue
         spec = spec_from_loader(name, loader=None, origin=plugin.name)
@@ -92,21 +95,27 @@ def load_plugins(plugins: Iterable[Plugin]) -> None:
             del sys.modules[name]
             if not isinstance(error, Exception | SystemExit):
                 raise
-            message = " ".join(str(error).split())
-            line = next((str(number) for number in reversed(_lines(error, plugin.name))), "")
+            line = error.lineno if isinstance(error, SyntaxError) else _last_line(error, name)
             place = f", line {line}" if line else ""
-            raise UserError(
-                f"The plugin {plugin.name} cannot be loaded{place}: {type(error).__name__}: {quoted(message, 300)}."
-            ) from error
+            raise UserError(f"The plugin {plugin.name} cannot be loaded{place}: {_described(error)}.") from error
 
 
-def _lines(error: BaseException, file: str) -> list[int]:
-    """Returns the line numbers of a plugin's file in an error's traceback."""
-    if isinstance(error, SyntaxError):
-        return [error.lineno] if error.lineno else []
-    lines, trace = [], error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            lines.append(trace.tb_lineno)
-        trace = trace.tb_next
-    return lines
+def failure(error: BaseException) -> str:
+    """Returns in a sentence which plugin's code raised an error, or called what did; empty if none was involved."""
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if frame.f_globals.get("__name__", "").startswith(MODULE):
+            code = frame.f_code
+            return f"The plugin {code.co_filename} failed in line {line}, in {code.co_name}: {_described(error)}."
+    return ""
+
+
+def _last_line(error: BaseException, module: str) -> int | None:
+    """Returns the innermost line of a module in an error's traceback."""
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [line for frame, line in frames if frame.f_globals.get("__name__") == module]
+    return lines[-1] if lines else None
+
+
+def _described(error: BaseException) -> str:
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {quoted(message, 300)}" if message else type(error).__name__

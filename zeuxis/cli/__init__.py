@@ -18,6 +18,7 @@ from zeuxis.cli import training, images, latent, measures, sharing, runs, recipe
 from zeuxis.cli.shared import app
 from zeuxis.errors import StoppedError, UserError, shortened, shown
 from zeuxis.files import why
+from zeuxis.plugins import failure
 
 __all__ = ["app", "main"]
 
@@ -49,11 +50,14 @@ def main() -> NoReturn:
         _fail(f"Error: {error}", 2)
     except OSError as error:
         _fail(f"Error: {error.filename or 'A file'} cannot be used: {why(error)}.", 2)
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
         # PyTorch raises a plain RuntimeError when the CPU runs out of memory.
-        if isinstance(error, RuntimeError) and not re.search("tried to allocate|out of memory", str(error)):
-            raise
-        _fail("Error: There is not enough memory for this; ask for less at once.", 2)
+        full = isinstance(error, RuntimeError) and re.search("tried to allocate|out of memory", str(error))
+        if full or isinstance(error, MemoryError):
+            _fail("Error: There is not enough memory for this; ask for less at once.", 2)
+        if message := failure(error):
+            _fail(f"Error: {message}", 2)
+        raise
     sys.exit(code)
 
 

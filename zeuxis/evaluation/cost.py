@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -124,9 +125,12 @@ def sampling_multiply_adds(run: Run) -> int:
 
 
 def training_multiply_adds(run: Run) -> int:
-    """Counts the multiply-adds of an iteration, forward and backward, per image that it reads."""
-    operations, batches, _ = _iterated(run.recipe, run.classes)
-    return operations // 2 // (BATCH * batches)
+    """Counts the multiply-adds of an iteration, forward and backward, per image read, on average over the training."""
+    starts = sorted({phase.start for phase in build_model(run.recipe, run.classes).phases} | {0.0})
+    counts = [_iterated(run.recipe, run.classes, start) for start in starts]
+    shares = [end - start for start, end in pairwise([*starts, 1.0])]
+    per_image = [operations / 2 / (BATCH * batches) for operations, batches, _ in counts]
+    return round(sum(share * each for share, each in zip(shares, per_image, strict=True)))
 
 
 def batches_a_step(recipe: Recipe, classes: Sequence[str]) -> float:
@@ -135,8 +139,14 @@ def batches_a_step(recipe: Recipe, classes: Sequence[str]) -> float:
     return recipe.training.accumulate * batches / iterations
 
 
-def _iterated(recipe: Recipe, classes: Sequence[str]) -> tuple[int, int, int]:
-    """Returns the operations and the batches read of so many iterations that every phase is due, and their number."""
+def _iterated(recipe: Recipe, classes: Sequence[str], used: float = 1.0) -> tuple[int, int, int]:
+    """Returns the operations and the batches read of so many iterations that every phase is due, and their number.
+
+    Args:
+        recipe: the recipe.
+        classes: names of the data's classes.
+        used: share of the training's budget that is used; phases that start later are left out.
+    """
     model, options = build_model(recipe, tuple(classes)), recipe.data
     images = torch.rand(BATCH, *options.shape)
     generator = torch.Generator().manual_seed(0)
@@ -152,9 +162,12 @@ def _iterated(recipe: Recipe, classes: Sequence[str]) -> tuple[int, int, int]:
     counter, batches = _Operations(), 0
     with plain(), counter, torch.random.fork_rng():
         for iteration in range(iterations):
-            phases = [phase for phase in model.phases if iteration % phase.interval == 0]
-            repeats = max(phase.repeat for phase in phases)
-            steps = [Iteration(start, generator, device, BATCH, lambda: Batch(images, labels)) for _ in range(repeats)]
+            phases = [phase for phase in model.phases if iteration % phase.interval == 0 and phase.start <= used]
+            repeats, due = max(phase.repeat for phase in phases), frozenset(phase.name for phase in phases)
+            steps = [
+                Iteration(start, generator, device, BATCH, lambda: Batch(images, labels), due=due)
+                for _ in range(repeats)
+            ]
             iterate(phases, updates, [[step] for step in steps])
             batches += sum(step.is_read for step in steps)
     return counter.number, batches, iterations

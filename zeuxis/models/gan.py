@@ -13,7 +13,8 @@ loss, whatever the loss of D is, and joins after a share of the training, `secon
     L_G = E_z[BCE(D(G(z)), 1)] - w E_z[S(G(z))].
 
 D, which starts from nothing, keeps the samples varied; S, which knows what images show, keeps them whole. If S is there
-from the first step, G may end with a single image, because D cannot object yet.
+from the first step, G may end with a single image, because D cannot object yet. The means for S may be taken over a
+share of the batch, `second_share`, as S can be much slower than D.
 
 With `best_of` = k, a sample is the one of k generated images to which S gives the highest mean score: fewer faults,
 less variety, k times the time. D has no say, because the scores of relativistic pairs do not compare images.
@@ -58,6 +59,7 @@ class GANOptions(AdversarialOptions):
     second_after: float = Field(
         0.0, ge=0, lt=1, description="share of the training after which a second discriminator joins"
     )
+    second_share: float = Field(1.0, gt=0, le=1, description="share of each batch that a second discriminator sees")
     best_of: int = Field(
         1, ge=1, le=16, description="images generated for a sample: the second discriminator keeps the most real one"
     )
@@ -91,11 +93,11 @@ class GAN(Adversarial):
             network = self.net(SECOND)
             if len(network.output_shape) != 1 or network.head_shapes:
                 raise UserError(f"In {network.where}, the output must be scores, such as 'dense 1', without heads.")
-        elif self.options.second_after or self.options.second_weight != 1 or self.options.best_of > 1:
-            raise UserError(
-                f"Recipe {self.recipe.name}: model.second_after, model.second_weight and model.best_of are for "
-                f"networks.{SECOND}, which is missing."
-            )
+            return
+        defaults = GANOptions()
+        for name in ("second_weight", "second_after", "second_share", "best_of"):
+            if getattr(self.options, name) != getattr(defaults, name):
+                raise UserError(f"Recipe {self.recipe.name}: model.{name} is for networks.{SECOND}, which is missing.")
 
     def sample_latents(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randn(count, self.options.latent, generator=generator, device=generator.device)
@@ -135,10 +137,10 @@ class GAN(Adversarial):
 
     @phase(SECOND, updates=SECOND, start="second_after")
     def second_discriminator_terms(self, iteration: Iteration) -> Terms:
-        """The hinge loss of the second discriminator, which sees what the first one sees."""
+        """The hinge loss of the second discriminator, which sees what the first one sees, or a share of it."""
         real, fake, condition = self.pair(iteration)
-        on_real = self.second_scores(self.seen(iteration, real), condition)
-        on_fake = self.second_scores(self.seen(iteration, fake.detach()), condition)
+        on_real = self.second_sees(iteration, real, condition)
+        on_fake = self.second_sees(iteration, fake.detach(), condition)
         self._log_scores(iteration, on_real.detach(), on_fake.detach(), HINGE)
         return HINGE.discriminator(on_real, on_fake)
 
@@ -148,7 +150,7 @@ class GAN(Adversarial):
         loss, scores = self.generator_loss(iteration, fake, lambda: self.reals(iteration), condition)
         terms: dict[str, Tensor | Weighted] = {"adversarial": loss}
         if SECOND in self.networks and (iteration.due is None or SECOND in iteration.due):
-            on_fake = self.second_scores(self.seen(iteration, fake), condition)
+            on_fake = self.second_sees(iteration, fake, condition)
             terms[SECOND] = Weighted(HINGE.generator(on_fake, None), self.options.second_weight)
         return {**terms, **self.extra_generator_terms(iteration, scores)}
 
@@ -158,6 +160,13 @@ class GAN(Adversarial):
 
     def preference(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.second_scores(images, condition).mean(dim=1)
+
+    def second_sees(self, iteration: Iteration, samples: Tensor, condition: Tensor | None) -> Tensor:
+        """Returns the second discriminator's scores of the share of a batch that it sees, of two samples at least."""
+        count = max(2, round(len(samples) * self.options.second_share))
+        return self.second_scores(
+            self.seen(iteration, samples[:count]), None if condition is None else condition[:count]
+        )
 
     def second_scores(self, images: Tensor, condition: Tensor | None) -> Tensor:
         """Returns the scores `(B, K)` of the second discriminator."""

@@ -43,7 +43,8 @@ CHANGEABLE: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("training.ema",), "the decay of averaged weights, if there are any", "the average is kept"),
     (
         ("model.*_weight", "model.*_penalty", "model.*smoothing", "model.*_warmup", "model.free_bits",
-         "model.instance_noise*", "model.augmentation*", "model.drop_condition", "model.second_after"),
+         "model.instance_noise*", "model.augmentation*", "model.drop_condition", "model.second_after",
+         "model.second_share"),
         "weights, penalties and noise of the losses",
         "the networks are kept; losses before and after are not comparable",
     ),
