@@ -56,7 +56,8 @@ def test_inferred_shapes_are_the_real_ones(layers: list[str]) -> None:
 
 def test_spectral_normalisation_bounds_the_gain() -> None:
     torch.manual_seed(0)
-    network = Network(NetworkOptions(layers=["dense 30 sn"]), (30,), {}, "a test").train()
+    network = Network(NetworkOptions(layers=["dense 30 sn"], init="he"), (30,), {}, "a test").train()
+    assert torch.linalg.matrix_norm(network.trunk[0].weight, 2).item() == pytest.approx(1, abs=0.1)
     for _ in range(30):  # each pass is one power iteration
         network(torch.rand(2, 30))
     weight = network.trunk[0].weight

@@ -14,12 +14,18 @@ import torch.nn.functional as F
 import zeuxis
 from zeuxis.data import Batch, to_bytes
 from zeuxis.errors import UserError
+from zeuxis.evaluation.cost import sampling_multiply_adds
+from zeuxis.evaluation.evaluate import evaluate_cached, read_evaluation
 from zeuxis.evaluation.measure import Material
+from zeuxis.export.hub import card
+from zeuxis.export.parts import generator_facts
+from zeuxis.figures import FIGURES
 from zeuxis.models import Iteration, build_model
 from zeuxis.models.base import Weighted, total
 from zeuxis.models.gan import GAN
 from zeuxis.recipe import load_recipe
 from zeuxis.run import Run
+from zeuxis.studio import trials
 from zeuxis.training.checkpoint import Checkpoint, checkpoints
 
 LAYERS = {"networks.second_discriminator.layers": ["flatten", "dense 3"]}
@@ -152,6 +158,35 @@ def test_a_sample_is_the_best_of_several(name: str, tmp_path: Path) -> None:
     assert not np.array_equal(samples[:6], to_bytes(plain))
     run.configure(best_of=1)
     np.testing.assert_array_equal(run.sample(6, seed=3), plain)
+
+
+def test_what_shows_samples_knows_that_they_are_chosen(tmp_path: Path) -> None:
+    run = zeuxis.train("digits-gan", steps=2, settings=SMALL, runs=tmp_path, progress=False)
+    once, second = sampling_multiply_adds(run), 3 * 256
+    assert "as they came" in card(run) and "samples" not in generator_facts(run, "nhwc")
+    run.configure(best_of=4)
+    assert run.candidates == 4
+    assert sampling_multiply_adds(run) == 4 * (once + second) + once
+    assert "the best of 4 by a discriminator" in card(run)
+    assert "the best of 4 images" in generator_facts(run, "nhwc")["samples"]
+    assert FIGURES["samples"].draw(run).texts[0].get_text() == "Samples, each the best of 4"
+    rows = trials._made(run, 6, np.random.default_rng(5))
+    np.testing.assert_array_equal(rows, run.sample(6, seed=int(np.random.default_rng(5).integers(2**31))))
+
+
+def test_an_evaluation_of_other_samples_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = zeuxis.train("digits-gan", steps=2, settings=SMALL, runs=tmp_path, progress=False)
+    measured = {"samples": 100, "only": ["sharpness"], "progress": False}
+    first = evaluate_cached(run, **measured)
+    assert first["sampling"] == {"best_of": 1}
+    assert evaluate_cached(Run(run.path), **measured) == first
+    run.configure(best_of=4)
+    assert read_evaluation(run) is None
+    assert "it is of samples with best_of=1, not best_of=4." in capsys.readouterr().err
+    assert evaluate_cached(run, **measured)["measures"] != first["measures"]
+    again = Run(run.path)
+    assert read_evaluation(again) is None
+    assert evaluate_cached(again, **measured) == first
 
 
 def test_a_selection_needs_what_its_discriminator_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

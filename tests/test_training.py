@@ -269,6 +269,20 @@ def test_a_record_is_the_mean_since_the_last(tmp_path: Path) -> None:
     assert by_step[6] == pytest.approx(fine_losses[5], rel=1e-5)
 
 
+def test_tests_are_of_the_averaged_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tested = []
+
+    def test(self: Model, iteration: Iteration) -> dict[str, torch.Tensor]:
+        assert not self.training
+        tested.append([tensor.clone() for tensor in self.net("velocity").parameters()])
+        return {"flow": torch.zeros(())}
+
+    monkeypatch.setattr("zeuxis.models.flow.FlowMatching.test", test)
+    run = train("digits-flow", tmp_path, training__steps=4, training__ema=0.9, training__test_every="100 epochs")
+    for used, last in zip(run.model.net("velocity").parameters(), tested[-1], strict=True):
+        torch.testing.assert_close(used, last)
+
+
 def test_the_moving_average_follows_its_definition(tmp_path: Path) -> None:
     decay = 0.9
     run = train("digits-gan", tmp_path, training__steps=3, training__ema=decay, training__checkpoint_every="1 step")

@@ -392,6 +392,11 @@ class Run:
         """Numbers in a latent, Z."""
         return int(self.latents(1).shape[1])
 
+    @property
+    def candidates(self) -> int:
+        """Number of images that are generated for a sample, of which the model keeps the best; 1 for most models."""
+        return self.model.candidates if isinstance(self.model, Selects) else 1
+
     @checked
     def latents_of_samples(
         self, n: int, seed: int = 1, *, condition: np.ndarray | None = None, scale: float = 1.0
@@ -408,8 +413,8 @@ class Run:
             UserError: as `latents`, and if a package that the selection needs is not installed.
         """
         model = self._generator()
-        each = model.candidates if isinstance(model, Selects) else 1
-        if each == 1:
+        each = self.candidates
+        if not isinstance(model, Selects) or each == 1:
             return self._latents(n, seed) * scale
         try:
             model.require_packages()
@@ -461,8 +466,12 @@ class Run:
     @property
     def recipe_in_use(self) -> Recipe:
         """The recipe, with what `configure` changed."""
-        model = self.model
-        return self.recipe.updated({f"model.{name}": getattr(model.options, name) for name in model.sampling_options})
+        return self.recipe.updated({f"model.{name}": value for name, value in self.sampling.items()})
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The options by which the model samples, with what `configure` changed."""
+        return {name: getattr(self.model.options, name) for name in self.model.sampling_options}
 
     @checked
     def sample(self, n: int = 16, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0) -> np.ndarray:

@@ -115,12 +115,11 @@ class _Operations(TorchDispatchMode):
 
 
 def sampling_multiply_adds(run: Run) -> int:
-    """Counts the multiply-adds to generate one image."""
-    latents = run.latents(BATCH)
+    """Counts the multiply-adds to generate one image, and to choose it where a sample is the best of several."""
     condition = run.in_turn(BATCH)
     counter = _Operations()
     with plain(), counter:
-        run.decode(latents, condition)
+        run.decode(run.latents_of_samples(BATCH, condition=condition), condition)
     return counter.number // 2 // BATCH
 
 

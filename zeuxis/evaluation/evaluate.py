@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -56,6 +56,8 @@ class Evaluation(_Section):
         features: name of the features in which distances were measured.
         samples: number of images that the run generated for it.
         seed: of their latents.
+        sampling: the options by which they were sampled; None if the evaluation does not tell.
+        judge: digest of the weights of the run that is the judge; empty for other judges, and if it does not tell.
         measures: figures by name.
         left_out: by name, the reasons why figures could not be computed.
     """
@@ -65,6 +67,8 @@ class Evaluation(_Section):
     features: str
     samples: Count
     seed: int
+    sampling: dict[str, Any] | None = None
+    judge: str = ""
     measures: dict[str, Figure]
     left_out: dict[str, Annotated[str, Field(max_length=500)]] = {}
 
@@ -181,6 +185,9 @@ def read_evaluation(run: Run) -> dict[str, Any] | None:
     if evaluation.step != run.step:
         say(f"{path} is left out: it is of step {evaluation.step:,}, but the weights in use are of step {run.step:,}.")
         return None
+    if evaluation.sampling is not None and evaluation.sampling != run.sampling:
+        say(f"{path} is left out: it is of samples with {_told(evaluation.sampling)}, not {_told(run.sampling)}.")
+        return None
     return evaluation.model_dump()
 
 
@@ -219,14 +226,23 @@ def _honest(figure: Value) -> Value:
 
 
 def _settings(run: Run, judge: Judge, samples: int, seed: int) -> dict[str, Any]:
-    return {"step": run.step, "features": judge_name(judge), "samples": samples, "seed": seed}
+    return {
+        "step": run.step, "features": judge_name(judge), "samples": samples, "seed": seed, "sampling": run.sampling,
+        "judge": judge.weights if isinstance(judge, Run) else "",
+    }  # fmt: skip
 
 
 def _earlier(run: Run, judge: Judge, samples: int, seed: int) -> dict[str, Any] | None:
-    """Returns the stored evaluation of a run if it has these settings, else None."""
+    """Returns the stored evaluation of a run if it has these settings, as far as it tells them, else None."""
     evaluation = read_evaluation(run)
     settings = _settings(run, judge, samples, seed)
-    return evaluation if evaluation and all(evaluation[key] == settings[key] for key in settings) else None
+    same = evaluation and all(evaluation[key] in (value, None, "") for key, value in settings.items())
+    return evaluation if same else None
+
+
+def _told(options: Mapping[str, Any]) -> str:
+    """Returns options of sampling as text: `solver=heun, solver_steps=20`."""
+    return quoted(", ".join(f"{name}={value}" for name, value in options.items())) or "no options"
 
 
 def _first_of(error: ValidationError) -> str:

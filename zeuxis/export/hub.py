@@ -77,7 +77,9 @@ def card(run: Run) -> str:
         f"# {run.name}", "", f"{recipe.description or 'An image model'}.", "",
     ]  # fmt: skip
     if run.generates:
-        lines += ["![samples](samples.png)", "", "Samples as they came, without choosing.", ""]
+        each = run.candidates
+        how = f"Each is the best of {each} by a discriminator" if each > 1 else "They are as they came"
+        lines += ["![samples](samples.png)", "", f"Samples. {how}; no person chose among them.", ""]
     lines += [
         "## Use", "", "```sh", "pip install zeuxis", "zeuxis pull USER/NAME      # the name of this page",
         "zeuxis sample NAME -n 16", "```", "",

@@ -112,7 +112,9 @@ def parts(run: Run, layout: Layout) -> Iterator[Part]:
 
 def generator_facts(run: Run, layout: Layout) -> dict[str, str]:
     """Returns what a user of the generator must know, by name."""
-    return _facts(run, layout) | {"latents": str(run.latent_size), "prior": _prior(run)}
+    each = run.candidates
+    chosen = {"samples": f"of the run, the best of {each} images; here, one image a latent"} if each > 1 else {}
+    return _facts(run, layout) | {"latents": str(run.latent_size), "prior": _prior(run)} | chosen
 
 
 def _facts(run: Run, layout: Layout) -> dict[str, str]:

@@ -86,10 +86,9 @@ def save_samples(
     """
     batches = run.samples(n, seed=seed, label=label, scale=scale)
     names = _names(n, _classes_in_turn(run, label) if per_class else [""])
-    options = {name: getattr(run.model.options, name) for name in run.model.sampling_options}
     source = {
         "run": run.name, "weights": run.weights, "step": run.step, "images": n, "seed": seed, "label": label,
-        "scale": scale, "options": options, "per_class": per_class,
+        "scale": scale, "options": run.sampling, "per_class": per_class,
     }  # fmt: skip
     number_of_threads = _prepare(folder, names, source)
     for part in sorted({name.parent for name in names} - {Path()}):

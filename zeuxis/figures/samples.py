@@ -19,5 +19,5 @@ from zeuxis.run import Run
 def samples(run: Run) -> Figure:
     fig = new_figure(7, 7.6)
     show_tiles(fig.subplots(), run.sample(64), 8)
-    title(fig, run, "Samples")
+    title(fig, run, "Samples" if run.candidates == 1 else f"Samples, each the best of {run.candidates}")
     return fig

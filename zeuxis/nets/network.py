@@ -29,6 +29,8 @@ IN_PLACE = (nn.ReLU, nn.LeakyReLU)
 OVERWRITABLE = WEIGHTED | {"bn", "ln", "gn", "res"}
 # Final activations are computed in float32 at any precision: in bfloat16, a tanh above 0.998 is 1 and its slope 0.
 SQUASHING = (nn.Tanh, nn.Sigmoid, nn.Softmax)
+# Iterations that estimate the spectral norm of initial weights, as many as PyTorch's own.
+POWER_ITERATIONS = 15
 
 
 @dataclass(frozen=True)
@@ -304,6 +306,10 @@ def _initialise(network: nn.Module, how: str) -> None:
                 nn.init.kaiming_normal_(weight, a=0.2)
             else:
                 nn.init.normal_(weight, 0.0, 0.02)
+            if normed:
+                with torch.no_grad():
+                    for _ in range(POWER_ITERATIONS):  # each access improves the estimate of the norm by one
+                        _ = module.weight
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for module in network.modules():

@@ -109,8 +109,7 @@ class Explorer:
         missing = self._missing()
         kind = "attributes" if conditions.of_attributes else "classes"
         kind = "none" if not run.conditional else "numbers" if conditions.scales else kind
-        options = run.model.options
-        numeric = {name: getattr(options, name) for name in run.model.sampling_options}
+        numeric = run.sampling
         return {
             "name": run.name, "model": run.recipe.model.name, "size": run.recipe.data.size._asdict(),
             "channels": run.recipe.data.channels, "latent": self.latent, "step": run.step,
@@ -177,7 +176,7 @@ class Explorer:
     @contextmanager
     def _sampling(self, options: Mapping[str, Any]) -> Iterator[None]:
         """Samples with other options while the block runs: pages that show the same run do not disturb each other."""
-        usual = {name: getattr(self.run.model.options, name) for name in self.run.model.sampling_options}
+        usual = self.run.sampling
         wanted = {name: value for name, value in options.items() if name in usual and value != usual[name]}
         if not wanted:
             yield

@@ -129,10 +129,10 @@ def prepare(
 
 
 def _made(run: Run, count: int, random: np.random.Generator) -> np.ndarray:
-    latents = run.latents(count, int(random.integers(2**31)))
     condition = run.in_turn(max(count, 1000))
     if condition is not None:  # classes at random, not in turn
         condition = random.permutation(condition)[:count]
+    latents = run.latents_of_samples(count, int(random.integers(2**31)), condition=condition)
     return run.decode(latents, condition)
 
 

@@ -35,7 +35,7 @@ class Testing(Callback):
 
 
 def held_out_terms(trainer: Trainer, most: int | None = None, share: Share = ALONE) -> dict[str, float]:
-    """Computes the model's test terms with the weights in training.
+    """Computes the model's test terms with the weights that a run of it uses: the average, if there is one.
 
     Every chunk of images has its own seed, so that its numbers do not depend on which process tests it, or when.
 
@@ -46,8 +46,7 @@ def held_out_terms(trainer: Trainer, most: int | None = None, share: Share = ALO
     """
     totals: dict[str, Tensor] = {}
     indices, model = trainer.dataset.test[:most], trainer.model
-    model.eval()
-    with torch.no_grad():
+    with trainer.as_used(), torch.no_grad():
         for start in paced(range(0, len(indices), CHUNK)[share.rank :: share.size], "test"):
             trainer.generator.manual_seed(start)
             part = indices[start : start + CHUNK]
@@ -57,5 +56,4 @@ def held_out_terms(trainer: Trainer, most: int | None = None, share: Share = ALO
                 break
             for name, value in terms.items():
                 totals[name] = totals.get(name, torch.zeros((), device=trainer.device)) + value * len(part)
-    model.train()
     return share.totals({name: float(total / len(indices)) for name, total in totals.items()})
