@@ -530,10 +530,13 @@ def test_the_inception_network_judges_where_torch_fidelity_is_installed(
     ):
         Inception((1, 16, 16))
     sys.modules[where].FeatureExtractorInceptionV3 = Network
-    found = evaluate(run, samples=100, judge=Inception((1, 16, 16)), only=["fid"], progress=False)
+    found = evaluate(run, samples=100, judge=Inception((1, 16, 16)), only=["fid", "path_length"], progress=False)
+    assert "rounds images to bytes" in found["left_out"]["path_length"]
     made, images = (to_bytes(each) for each in (run.sample(100, seed=0), run.images(run.choose_images("train", 100))))
     expected = [np.stack([x.mean(), x.max(), x.std(ddof=1)]) for x in made[:3].astype(np.float64)]
     assert np.allclose(Inception((1, 16, 16)).features(made)[:3], expected, rtol=1e-2)
+    as_floats = Inception((1, 16, 16)).features(made / np.float32(255))
+    assert np.array_equal(as_floats, Inception((1, 16, 16)).features(made))
     assert found["measures"]["fid"]["features"] == found["features"] == "inception-v3"
     assert found["measures"]["fid"]["value"] == pytest.approx(
         frechet_distance(

@@ -24,7 +24,7 @@ import zeuxis
 from zeuxis import stores
 from zeuxis.cli import app
 from zeuxis.errors import UserError
-from zeuxis.files import LockedError, locked
+from zeuxis.files import LockedError, WriteError, locked
 from zeuxis.listing import entries
 from zeuxis.recipe import load_recipe
 from zeuxis.run import Run, find_run
@@ -242,6 +242,23 @@ def test_a_store_that_is_gone_gets_the_run_later(
     stores.finish()
     machines.on("two")
     np.testing.assert_array_equal(machines.open().sample(2), run.sample(2))
+
+
+def test_a_last_state_that_cannot_be_kept_is_not_said_to_be_sent(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = stores.Copy.stage
+
+    def fails_at_last(self: stores.Copy, place: Path | None) -> stores.Staged:
+        checkpoints = sorted(path.name for path in (self.folder / "checkpoints").glob("step-*"))
+        if place and "step-00000006.safetensors" in checkpoints:
+            raise WriteError("The disk is full.")
+        return stage(self, place)
+
+    monkeypatch.setattr(stores.Copy, "stage", fails_at_last)
+    machines.train(6)
+    error = capsys.readouterr().err
+    assert "is not up to date: The disk is full. The run is in" in error and "is up to date" not in error
 
 
 def test_two_machines_that_train_the_same_run_are_told(

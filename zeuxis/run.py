@@ -414,7 +414,7 @@ class Run:
         """
         model = self._generator()
         each = self.candidates
-        if not isinstance(model, Selects) or each == 1:
+        if each == 1:
             return self._latents(n, seed) * scale
         try:
             model.require_packages()

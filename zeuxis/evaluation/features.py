@@ -39,11 +39,13 @@ class FeatureJudge(ABC):
         main: the option that may stand behind the name, as in `efficientnet:96`.
         name: of the features; a distance means nothing without it.
         chunk: images at a time.
+        rounds: whether its network takes bytes, to which images are rounded.
     """
 
     Options: ClassVar[type[Section]] = Section
     main: ClassVar[str] = ""
     chunk: ClassVar[int] = 64
+    rounds: ClassVar[bool] = False
     name: str
 
     def __init__(self, shape: Shape, **options: Any) -> None:
@@ -54,7 +56,7 @@ class FeatureJudge(ABC):
         """Returns features `(B, F)` of `(B, C, H, W)` pixels in 0..255, C being 1 or 3."""
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """Returns features `(N, F)` of `(N, H, W, C)` images in 0..1, which are not rounded to bytes, or of bytes."""
+        """Returns features `(N, F)` of `(N, H, W, C)` images in 0..1, or of bytes."""
         parts = []
         with torch.no_grad():
             for i in paced(range(0, len(images), self.chunk), "judge"):

@@ -32,6 +32,7 @@ class Inception(FeatureJudge):
 
     name = "inception-v3"
     chunk: ClassVar[int] = 32
+    rounds: ClassVar[bool] = True
 
     def __init__(self, shape: Shape, **options: Any) -> None:
         super().__init__(shape, **options)
@@ -53,5 +54,5 @@ class Inception(FeatureJudge):
 
     def extract(self, pixels: Tensor) -> Tensor:
         # torch-fidelity's network takes bytes and resizes them itself.
-        features: Tensor = self.network(pixels.to(torch.uint8).expand(-1, 3, -1, -1))[0]
+        features: Tensor = self.network(pixels.round().to(torch.uint8).expand(-1, 3, -1, -1))[0]
         return features

@@ -86,7 +86,7 @@ def densities(run: Run, images: np.ndarray, labels: np.ndarray | None, *, seed: 
 
     Args:
         run: of a model that gives a density.
-        images: `(N, H, W, C)` in 0..1, from bytes.
+        images: `(N, H, W, C)` in 0..1, which are rounded to bytes.
         labels: class indices `(N,)`, for a conditional model.
         seed: of the spread and of the estimate.
     """
@@ -97,7 +97,7 @@ def densities(run: Run, images: np.ndarray, labels: np.ndarray | None, *, seed: 
     parts = []
     for indices in pieces(np.arange(len(images)), CHUNK):
         pixels = torch.from_numpy(images[indices]).permute(0, 3, 1, 2)
-        spread = (pixels * 255 + torch.rand(pixels.shape, generator=generator)) / 256
+        spread = ((pixels * 255).round() + torch.rand(pixels.shape, generator=generator)) / 256
         condition = None if conditions is None else torch.from_numpy(conditions[indices]).to(run.device)
         x = from_unit(spread, run.recipe.data.range).to(run.device)
         parts.append(model.log_density(x, generator, condition).double().cpu().numpy())

@@ -1,10 +1,11 @@
 """Two distances that give the others a scale: of real images from one another, and of noise from the images.
 
-The floor is the distance between as many training images as there are samples and the held-out images: what a generator
-would score whose samples are as good as the training images. Where held-out images are few, samples are compared with
-the N training images, and the floor comes from two halves of these: n and N images of one distribution are apart by
-about c (1/n + 1/N), and two halves by c (2/N + 2/N). Noise has the mean and the deviation of the images in every pixel
-and channel, and nothing else of them: samples as far away as noise have learned nothing.
+The floor is the distance between as many training images as there are samples, or all of them, and the held-out images:
+what a generator would score whose samples are as good as the training images. Fewer training images than samples make
+it too high. Where held-out images are few, samples are compared with the N training images, and the floor comes from
+two halves of these: n and N images of one distribution are apart by about c (1/n + 1/N), and two halves by
+c (2/N + 2/N). Its error is then the deviation over random halves. Noise has the mean and the deviation of the images in
+every pixel and channel, and nothing else of them: samples as far away as noise have learned nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def _floor(judged: Material) -> Value | str:
         shuffled = features[numbers.permutation(count)]
         distances.append(frechet_distance(shuffled[: count // 2], shuffled[count // 2 :]))
     share = (1 / judged.n + 1 / count) / (4 / count)
-    return Value(share * float(np.mean(distances)), share * float(np.std(distances)), count, judged.space)
+    return Value(share * float(np.mean(distances)), share * float(np.std(distances, ddof=1)), count, judged.space)
 
 
 def _noise(judged: Material) -> Value | str:

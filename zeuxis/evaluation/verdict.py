@@ -70,8 +70,8 @@ def _distance(values: Mapping[str, float]) -> list[str]:
     ratio = distance / floor
     if ratio < COPIES:
         return [
-            f"The samples are closer to the training images than new images are: their distance is {ratio:.2g} times "
-            f"that of real images. {NO_COPIES if values.get('copying_features', 1.0) < 0.6 else LOOK}"
+            f"The samples are closer to the images than other real images are: their distance is {ratio:.2g} times "
+            f"theirs. {NO_COPIES if values.get('copying_features', 1.0) < 0.6 else LOOK}"
         ]
     closeness = next((words for most, words in CLOSENESS if ratio <= most), "far from the images")
     if ratio <= 1:

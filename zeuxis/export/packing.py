@@ -1,6 +1,6 @@
 """A run made small enough to hand on: its weights in half precision, its recipe, its numbers, and a thinned journal.
 
-A discriminator has a byte for each weight: only training needs it.
+A discriminator has a byte for each weight: it is kept to be looked at, unless samples are chosen by it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from zeuxis.errors import UserError
 from zeuxis.files import make_folder, write_file
+from zeuxis.models.gan import SECOND
 from zeuxis.run import Run
 from zeuxis.training.checkpoint import Checkpoint, best_checkpoint
 
@@ -57,9 +58,10 @@ def pack(run: Run, target: Path) -> None:
     if kept:
         kept[0] |= {"roles": run.journal.roles}
     write_file(target / "journal.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+    bytewise = {"discriminator"} if run.candidates > 1 else {"discriminator", SECOND}
     weights = {
         f"networks/{name}": _smaller(
-            value, torch.float8_e4m3fn if name.partition(".")[0].endswith("discriminator") else torch.float16
+            value, torch.float8_e4m3fn if name.partition(".")[0] in bytewise else torch.float16
         )
         for name, value in run.model.networks.state_dict().items()
     }

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from zeuxis.errors import UserError
 from zeuxis.evaluation import energy_test
 from zeuxis.figures.registry import figure
-from zeuxis.figures.style import LINES, MUTED, new_figure, show_tiles, title
+from zeuxis.figures.style import LINES, MUTED, filled, new_figure, show_tiles, title
 from zeuxis.run import Run
 
 COLUMNS, POINTS = 10, 500
@@ -47,7 +47,9 @@ def prior(run: Run) -> Figure:
     fig = new_figure(9.4, 7.2)
     grid = fig.add_gridspec(2, 2, height_ratios=(1.0, 1.15))
     labels = ["test images,\nrebuilt", "sampled from\nthe prior", "sampled from\na fitted normal"]
-    show_tiles(fig.add_subplot(grid[0, :]), np.concatenate(rows)[: 3 * COLUMNS], COLUMNS, rows=labels)
+    show_tiles(
+        fig.add_subplot(grid[0, :]), np.concatenate([filled(row, COLUMNS) for row in rows]), COLUMNS, rows=labels
+    )
     spread = np.argsort(-encoded.std(axis=0), kind="stable")
     ax = fig.add_subplot(grid[1, 0])
     if encoded.shape[1] > 1:

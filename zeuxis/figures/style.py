@@ -32,6 +32,7 @@ __all__ = [
     "PAPER",
     "STYLE",
     "choose_attribute",
+    "filled",
     "fitting",
     "heading",
     "logarithmic",
@@ -219,6 +220,11 @@ def _tell_of_boxes() -> None:
 def choose_attribute(run: Run, *preferred: str) -> str:
     """Returns the first preferred attribute that the data has, else its first attribute; there must be one."""
     return next((name for name in preferred if name in run.attributes), run.attributes[0])
+
+
+def filled(images: np.ndarray, count: int) -> np.ndarray:
+    """Returns `(count, H, W, C)`: the images `(N, H, W, C)`, of which `count` at most, and white ones."""
+    return np.concatenate([images[:count], np.ones((max(count - len(images), 0), *images.shape[1:]), images.dtype)])
 
 
 def sheet(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:

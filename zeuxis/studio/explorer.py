@@ -276,6 +276,8 @@ class Explorer:
         if not self._discriminates:
             raise UserError("This model has no discriminator of images.")
         images, labels = run.test_images(SCORED)
+        mixed = np.random.default_rng(0).permutation(len(images))  # they may be in order of classes
+        images, labels = images[mixed], None if labels is None else labels[mixed]
         conditions = run.condition(labels)
         latents, turn = run.latents(SCORED, 3), run.in_turn(SCORED)
         real, made = [], []

@@ -4,8 +4,9 @@ PyTorch's process groups connect the processes: `torchrun` starts them, or `zeux
 reads rows p B/P to (p+1) B/P of every batch of B images. Each phase's gradient is the mean over the processes, and so
 is every logged number. Every process then takes the same optimiser step from the same weights, so no weights are sent.
 
-The result does not depend on P, up to the rounding of sums, with two exceptions, which take a process's rows for the
-batch: the mean that `free_bits` limits, and the pairs of `coupling = "optimal-transport"`.
+The result does not depend on P, up to the rounding of sums, with four exceptions, which take a process's rows for the
+batch: the mean that `free_bits` limits, the pairs of `coupling = "optimal-transport"`, the rows that a second
+discriminator sees by `second_share`, and the half of its fakes that a VAE-GAN reconstructs.
 
 - **Random numbers.** All processes seed their generators alike, draw the numbers of the whole batch, keep their rows.
 - **Batch normalisation.** Mean and variance are those of the whole batch, and gradients flow through them.

@@ -92,7 +92,10 @@ class Sender(threading.Thread):
         except Exception as error:  # noqa: BLE001 - whatever a store does, the training goes on
             self.trouble = f"{first_line(error).rstrip('.')}."
             with self._exchange:
-                self._waiting = self._waiting or staged
+                if self._waiting is None:
+                    self._waiting = staged
+                elif staged is not None:
+                    staged.discard()
         return not self.trouble
 
 
@@ -131,12 +134,15 @@ class Mirror(Callback):
             what = "it is mirrored no longer" if sender.lost else "the store is tried again"
             self._say(trainer, f"{sender.trouble} The training goes on, and {what}.")
 
-    def _offer(self, trainer: Trainer) -> None:
+    def _offer(self, trainer: Trainer) -> str:
+        """Offers the newest state to the sender; returns why it cannot, or nothing."""
         assert self._sender is not None
         try:
             self._sender.offer(self._sender.copy.stage(self._place))
         except WriteError as error:
             self._say(trainer, f"{error} The training goes on without its mirror.")
+            return str(error)
+        return ""
 
     def _say(self, trainer: Trainer, words: str) -> None:
         """Says what fails once, until something else does."""
@@ -149,13 +155,14 @@ class Mirror(Callback):
             return
         with self._stack:
             sender, copy = self._sender, self._sender.copy
-            self._offer(trainer)
-            if sender.end():
+            trouble = self._offer(trainer)
+            if sender.end() and not trouble:
                 say(f"'{copy.address}' is up to date, at step {trainer.step}.")
                 self._release(copy)
             else:
                 later = "" if sender.lost else " A later command with this address sends it."
-                say(f"'{copy.address}' is not up to date: {sender.trouble} The run is in {trainer.folder}.{later}")
+                trouble = trouble or sender.trouble
+                say(f"'{copy.address}' is not up to date: {trouble} The run is in {trainer.folder}.{later}")
 
     def _release(self, copy: Copy) -> None:
         try:
