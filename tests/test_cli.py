@@ -198,6 +198,16 @@ def test_many_samples_are_made_some_at_a_time(
     assert len(list((tmp_path / "many").iterdir())) == 300
 
 
+def test_a_working_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    script = (
+        f"import os; os.chdir({str(tmp_path / 'gone')!r}); os.rmdir(os.getcwd()); from zeuxis import cli; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "Error: The folder in which this command was called is gone; change to another one.\n"
+
+
 FAILING = """
 from zeuxis.data import source
 

@@ -24,6 +24,7 @@ from zeuxis import cli
 from zeuxis.data import Dataset, choose, choose_classes, load
 from zeuxis.data import cache as cache_module
 from zeuxis.data import files as files_module
+from zeuxis.data.arrays import as_array
 from zeuxis.data.files import Archive, decode
 from zeuxis.data.notes import Note, in_sentences
 from zeuxis.data.registry import SOURCES, Collection
@@ -618,6 +619,71 @@ def test_arrays_of_any_layout_and_range(tmp_path: Path, images: np.ndarray) -> N
         assert dataset.classes == classes
         if classes:
             assert dataset.labels.tolist() == [0, 1] * 10
+
+
+def test_lists_of_pictures_are_read_as_files_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = [Image.fromarray(each) for each in BYTES]
+    for mode in ("P", "CMYK", "HSV", "YCbCr", "RGBA", "1", "LA"):
+        converted = [picture.convert(mode) for picture in pictures]
+        for i, picture in enumerate(converted):
+            file = tmp_path / mode / f"{i}.png" if mode not in ("CMYK", "HSV", "YCbCr") else None
+            write(file, saved(picture, "PNG")) if file else None
+        listed = load(DataOptions(size=8, channels=3, convert=True, **_given(converted)), progress=False)
+        expected = np.stack([np.asarray(picture.convert("RGB")) for picture in converted])
+        assert np.array_equal(listed.images, expected), mode
+        assert (f"Pictures in {mode} colours" in capsys.readouterr().err) == (mode in ("CMYK", "HSV", "YCbCr"))
+    clear = pictures[0].convert("RGBA")
+    clear.putalpha(0)
+    assert as_array([clear, pictures[1]], "images").shape == (2, 8, 8, 4)
+
+
+def _given(data: object) -> dict[str, str]:
+    return {key.removeprefix("data."): value for key, value in choose(data).items()}
+
+
+def test_arrays_under_a_wrong_name_or_without_use_are_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", images=BYTES, labels=np.arange(20) % 2, y=np.arange(20) % 3)
+    assert "1 array is left out (not used as labels: these are 'labels'), such as y." in said(
+        read(tmp_path / "set.npz")
+    )
+    write(tmp_path / "set.npy", (tmp_path / "set.npz").read_bytes())
+    with pytest.raises(UserError, match=r"set.npy is an \.npz file by its content; rename it"):
+        read(tmp_path / "set.npy")
+    np.save(tmp_path / "odd.npy", BYTES[..., 0])
+    content = (tmp_path / "odd.npy").read_bytes().replace(b"(20, 8, 8)", b"(-4, 8, 8)")
+    write(tmp_path / "odd.npy", content)
+    with pytest.raises(UserError, match=r"cannot be read as arrays: its header is damaged"):
+        read(tmp_path / "odd.npy")
+
+
+def test_files_that_are_no_images_are_named_with_the_reason(tmp_path: Path) -> None:
+    flat(tmp_path / "set")
+    write(tmp_path / "set" / "photo", content(1))
+    os.mkfifo(tmp_path / "set" / "labels.csv")
+    words = said(read(tmp_path / "set"))
+    assert "photo is left out: its name has no ending, such as .png, that makes it an image" in words or (
+        "1 file is left out (its name has no ending, such as .png, that makes it an image), such as photo." in words
+    )
+    assert "labels.csv" in words and "neither a file nor a folder" in words
+
+
+def test_a_name_that_several_images_share_is_told_as_such(tmp_path: Path) -> None:
+    flat(tmp_path / "set")
+    write(tmp_path / "set" / "3.jpg", content(3, kind="JPEG"))
+    write(tmp_path / "set" / "labels.csv", table(pairs=[(str(i), i % 2) for i in range(20)]))
+    assert "1 of 20 rows is left out (labels.csv: several images have this name), such as 3." in said(
+        read(tmp_path / "set")
+    )
+    names = {"labels": [[f"{i}.png", i % 2] for i in range(20)] + [["\ud800.png", 1]]}
+    (tmp_path / "set" / "labels.csv").unlink()
+    write(tmp_path / "set" / "labels.json", json.dumps(names))
+    assert "such as \\ud800.png" in said(read(tmp_path / "set"))
+
+
+@pytest.mark.parametrize("source", ["digits", "sprites"])
+def test_a_source_without_files_takes_no_path(source: str) -> None:
+    with pytest.raises(UserError, match=f"The data source '{source}' takes no path, and data.path is '/nowhere'"):
+        load(DataOptions(source=source, path="/nowhere", size=16), progress=False)
 
 
 def test_grey_arrays_and_a_published_split(tmp_path: Path) -> None:

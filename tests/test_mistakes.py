@@ -162,7 +162,7 @@ def test_recipes_and_settings(fails: Say, arguments: list[str], part: str) -> No
             'extends = "digits-gan"\n[networks.critic]\nlayers = ["dense 4"]\n',
             "its networks are generator, discriminator",
         ),
-        ('extends = "digits-gan"\n[networks.generator]\nlayers = []\n', "either layers or a module"),
+        ('extends = "digits-gan"\n[networks.generator]\nlayers = []\n', "a network needs layers, such as"),
         ('extends = "digits-gan"\n[networks.generator]\nlayers = []\nmodule = "no.such.Thing"\n', "cannot be made"),
     ],
 )
@@ -812,6 +812,23 @@ def test_calls_from_python_are_refused_in_words(trained: dict[str, Run], tmp_pat
         (lambda: project(run, images[0], steps=4.5), "project: steps should be a whole number"),
         (lambda: zeuxis.compare([run, trained["gan"]], "."), "its name should end in .html"),
         (lambda: zeuxis.load(None), "path should be text or a Path, not None"),
+        (lambda: zeuxis.load(""), "by its name, not by an empty text"),
+        (lambda: zeuxis.load(run.path, trsut=True), "load has no argument 'trsut'. Did you mean 'trust'"),
+        (lambda: zeuxis.train(steps=1), "train: missing a required argument: 'recipe'"),
+        (lambda: zeuxis.runs_dir(3), "runs_dir: given should be text or a Path"),
+        (lambda: run.sample(3, sed=3), "Run.sample has no argument 'sed'. Did you mean 'seed'"),
+        (lambda: run.sample(0), "The number of images should be"),
+        (
+            lambda: run.encode(np.zeros((16, 16))),
+            r"have the shape \(16, 16\); they should be several, as image\[None\]",
+        ),
+        (
+            lambda: run.latents_of_samples(2, condition="x"),
+            "is not conditional, so latents_of_samples takes no condition",
+        ),
+        (lambda: zeuxis.evaluate(run, judge="random:3"), "The judge 'random' has no options; leave out ':3'"),
+        (lambda: zeuxis.benchmark(["vae", "gan"], "digits", images=-3), "The number of images should be"),
+        (lambda: zeuxis.train("digits-vae", settings={"model.latent": None}), "'?model.latent'? is given as None"),
         (lambda: zeuxis.runs(matching=None), "matching should be text"),
     ):
         with pytest.raises(UserError, match=part):
@@ -851,6 +868,16 @@ def test_options_that_have_no_use_are_refused(fails: Say, trained: dict[str, Run
     assert "training.epochs is given besides the budget" in fails(*both)
     for classes in ("", "1,,2"):
         assert "lacks the name of a class" in fails("train", "digits-vae", "--classes", classes)
+    absent = tmp_path / "absent"
+    assert f"--images {absent} is not a folder" in fails("studio", "--no-browser", "--images", absent)
+    path = ["train", "digits-vae", "--set", "data.path=/nowhere"]
+    assert "The data source 'digits' takes no path, and data.path is '/nowhere'" in fails(*path)
+    ahead = ["train", "digits-vae", "--set", 'training.optimizer={name="sgd",nesterov=true}']
+    assert "nesterov looks ahead along the momentum, which is 0" in fails(*ahead)
+    betas = fails("train", "digits-vae", "--set", "training.optimizer.betas=[0.5]")
+    assert "training.optimizer.betas should have 2 values or more" in betas
+    threads = fails("train", "digits-vae", "--set", "training.threads=0")
+    assert threads.endswith("training.threads should be greater than or equal to 1 or 'auto', not 0.")
     (tmp_path / "file").write_text("x")
     assert f"{tmp_path / 'file'} is a file" in fails("project", run, tmp_path / "a.png", "--out", tmp_path / "file")
 

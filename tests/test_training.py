@@ -42,7 +42,7 @@ from zeuxis.training import (
     save_tiles,
     start,
 )
-from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, tidy
+from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, keep_best
 from zeuxis.training.hardware import peak_memory, reset_peak_memory
 from zeuxis.training.journal import role_of
 from zeuxis.training.monitors import WINDOW, Monitors, too_early
@@ -682,12 +682,26 @@ def test_the_newest_checkpoint_alone_says_which_is_best(tmp_path: Path) -> None:
     assert best_step() == 3
     (tmp_path / "best.safetensors").write_bytes(stale)  # killed after the checkpoint, before the copy
     assert best_step() == 3, "the copy is not asked"
-    tidy(tmp_path)
+    keep_best(tmp_path)
     assert Checkpoint.read(tmp_path / "best.safetensors").state["step"] == 3
     save(4, 3)
     save(5, 3)
     assert best_step() == 3
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000005.safetensors", "step-00000004.safetensors"]
+
+
+def test_no_good_checkpoint_is_removed_for_files_that_are_none(tmp_path: Path) -> None:
+    run = train("digits-vae", tmp_path, training__steps=8, training__checkpoint_every="4 steps")
+    folder = run.path / "checkpoints"
+    strangers = ["step-x.safetensors", "step-00000008 copy.safetensors", "step-00000012.part.safetensors"]
+    for name in strangers:
+        (folder / name).write_bytes(b"x")
+    (folder / "step-00000008.safetensors").write_bytes(b"x")
+    (folder / "step-99999999.safetensors").write_bytes(b"x")
+    again = zeuxis.resume(run.path, settings={"training.checkpoint_every": "1 step"}, steps=10, progress=False)
+    assert again.journal[-1]["step"] == 10 and again.step in (9, 10)
+    assert [path.name for path in checkpoints(folder)] == ["step-00000010.safetensors", "step-00000009.safetensors"]
+    assert all((folder / name).exists() for name in strangers)
 
 
 def test_a_run_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

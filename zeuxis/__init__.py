@@ -36,6 +36,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 
+@checked
 def runs_dir(given: str | Path | None = None) -> Path:
     """The folder that holds runs: the one given, else `ZEUXIS_RUNS`, else `runs` here.
 

@@ -8,14 +8,14 @@ function: lists and tensors may stand for arrays, and shapes say more than types
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from importlib import import_module
 from inspect import signature
 from numbers import Integral, Real
 from typing import Any, ParamSpec, TypeVar
 
-from zeuxis.errors import UserError, shown
+from zeuxis.errors import UserError, nearest, shown
 
 __all__ = ["checked"]
 
@@ -31,7 +31,10 @@ def checked(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        given = parameters.bind(*args, **kwargs)
+        try:
+            given = parameters.bind(*args, **kwargs)
+        except TypeError as error:
+            raise _misfit(function, list(parameters.parameters), kwargs, error) from None
         for name, value in given.arguments.items():
             parameter = parameters.parameters[name]
             annotation = parameter.annotation
@@ -45,8 +48,19 @@ def checked(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
+def _misfit(function: Callable[..., Any], names: list[str], given: Mapping[str, Any], error: TypeError) -> UserError:
+    """Returns what to say of arguments that do not fit a function's."""
+    unknown = next((name for name in given if name not in names), "")
+    if unknown:
+        known = [name for name in names if name != "self"]
+        return UserError(f"{function.__qualname__} has no argument '{unknown}'.{nearest(unknown, known)}")
+    return UserError(f"{function.__qualname__}: {error}.")
+
+
 def _of_python(value: Any) -> Any:
-    """Returns a number as Python's; anything else as it is."""
+    """Returns a number, or the keys of a mapping, as Python's; anything else as it is."""
+    if isinstance(value, Mapping):
+        return {_of_python(key): each for key, each in value.items()}
     if isinstance(value, Integral):
         return value if isinstance(value, bool) else int(value)
     return float(value) if isinstance(value, Real) else value

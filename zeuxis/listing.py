@@ -11,6 +11,7 @@ import shutil
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -258,8 +259,11 @@ def annotate(folder: Path, *, note: str | None = None, star: bool | None = None)
         UserError: if what was noted before cannot be read, and would be lost.
     """
     path = folder / NOTES
-    if exists(path) and path.stat().st_size and not _json(path):
+    if exists(path) and not _json(path) and path.read_bytes().strip() not in (b"", b"{}"):
         raise UserError(f"{path} is damaged; correct it, or remove it to begin anew.")
+    if note is not None:
+        with suppress(UnicodeEncodeError):  # where the locale is not UTF-8, words on a command line arrive as bytes
+            note = note.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     notes = _json(path) | {key: v for key, v in (("note", note), ("star", star)) if v is not None}
     write_file(path, json.dumps(notes, indent=1) + "\n")
 

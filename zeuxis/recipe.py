@@ -318,8 +318,10 @@ class NetworkOptions(Section):
 
     @model_validator(mode="after")
     def _either(self) -> NetworkOptions:
-        if bool(self.layers or self.heads) == bool(self.module):
-            raise ValueError("a network needs either layers or a module, not both")
+        if (self.layers or self.heads) and self.module:
+            raise ValueError("a network has either layers or a module, not both")
+        if not (self.layers or self.heads or self.module):
+            raise ValueError("a network needs layers, such as ['dense 64', 'relu'], or a module of your own")
         return self
 
     @property
@@ -666,10 +668,12 @@ def together(*parts: Mapping[str, Any]) -> dict[str, Any]:
     """Returns settings from several places by dotted key: those of a table one by one, and a network as a whole.
 
     Raises:
-        UserError: for a key that is given two values.
+        UserError: for a key that is given two values, or none.
     """
     settings: dict[str, Any] = {}
     for key, value in (pair for part in parts for pair in _one_by_one(part)):
+        if value is None:
+            raise UserError(f"{quoted(key)} is given as None, which is no value; leave it out to keep the recipe's.")
         if key in settings and settings[key] != value:
             raise UserError(f"{quoted(key)} is given twice: {shown(settings[key])} and {shown(value)}. Give it once.")
         settings[key] = value
@@ -699,12 +703,15 @@ def explain(
     """
     sentences = []
     findings = error.errors(include_url=False)
-    for item in findings[:MOST_FINDINGS]:
-        loc = [str(part) for part in item["loc"]]
+    # Of a value that may be of several types, there is a finding for each type that it is not, which ends in the type.
+    places = [[str(part) for part in item["loc"] if not TYPE.fullmatch(str(part))] for item in findings]
+    for item, loc in list(zip(findings, places, strict=True))[:MOST_FINDINGS]:
         key = quoted(".".join([*([prefix] if prefix else []), *loc]))
         if item["type"] == "extra_forbidden":
             valid = _fields(schema, loc[:-1])
             sentences.append(f"{where} has no key '{key}'.{_nearest_key(key, valid, known)}")
+        elif item["type"] == "missing" and isinstance(item["loc"][-1], int):
+            sentences.append(f"{where}: {key.rpartition('.')[0]} should have {item['loc'][-1] + 1} values or more.")
         elif item["type"] == "missing":
             sentences.append(f"{where} lacks the key '{key}'.")
         elif item["type"] == "value_error":
@@ -712,7 +719,10 @@ def explain(
             end = "" if message.endswith((".", "?")) else "."
             sentences.append(f"{where}{f': {key}' if key else ''}: {message}{end}")
         else:
-            sentences.append(f"{where}: {key} should be {expected(item)}, not {shown(item['input'])}.")
+            wanted = [expected(other) for other, place in zip(findings, places, strict=True) if place == loc]
+            sentences.append(
+                f"{where}: {key} should be {' or '.join(dict.fromkeys(wanted))}, not {shown(item['input'])}."
+            )
     if len(findings) > MOST_FINDINGS:
         sentences.append(f"There are {len(findings) - MOST_FINDINGS} more such mistakes.")
     return UserError(" ".join(dict.fromkeys(sentences)))
@@ -740,6 +750,8 @@ def _nearest_key(key: str, valid: Sequence[str], known: Sequence[str]) -> str:
     return f" Did you mean '{found}'?" if found else nearest(last, valid)
 
 
+# A type in the location of a finding: pydantic's words for one of several that a value may have.
+TYPE = re.compile(r"(constrained-)?(int|float|str|bool)|[a-z-]+\[.*\]")
 # How like a key elsewhere must be to be the one that was meant.
 LIKE = 0.8
 # Names of settings in other programs.

@@ -413,6 +413,8 @@ class Run:
             UserError: as `latents`, and if a package that the selection needs is not installed.
         """
         model = self._generator()
+        if condition is not None:
+            condition = self._given("latents_of_samples", condition, n)
         each = self.candidates
         if each == 1:
             return self._latents(n, seed) * scale
@@ -496,6 +498,7 @@ class Run:
         """Returns the images of `sample` in batches, for more than fit into memory."""
         if label is not None and not self.conditional:
             raise UserError(f"{self.path} is not conditional, so it takes no class; leave the label out.")
+        require_whole("The number of images", n, 1, MOST_LATENTS)
         require_within("The scale of the latents", scale, 0, 1000)
         condition = self.in_turn(n) if label is None else self.condition_of([str(label)] * n)
         return self._decoded(self.latents_of_samples(n, seed, condition=condition, scale=scale), condition)
@@ -807,6 +810,8 @@ class Run:
             raise UserError(f"The images have values of type {array.dtype}; they should be bytes, or numbers in 0..1.")
         array = array.astype(np.float32) / 255 if array.dtype == np.uint8 else array.astype(np.float32)
         options = self.recipe.data
+        if array.ndim < 3:
+            raise UserError(f"The images have the shape {array.shape}; they should be several, as image[None] of one.")
         if array.ndim == 3:
             array = array[..., None]
         expected = (*options.shape[1:], options.channels)
@@ -873,6 +878,8 @@ def find_run(name: str | Path, runs: Path, *, trust: Trust = NOTHING, copies: bo
     Raises:
         UserError: if there is none; the message names the nearest.
     """
+    if not str(name):
+        raise UserError("A run is opened by the path of its folder, or by its name, not by an empty text.")
     if str(name).startswith(pretrained.PREFIX) and not exists(Path(name)):
         return Run(pretrained.unpack(str(name).removeprefix(pretrained.PREFIX), runs, copies=copies), trust=trust)
     if is_address(str(name)):

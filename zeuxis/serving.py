@@ -34,7 +34,7 @@ from zeuxis.progress import say
 from zeuxis.recipe import WANTED, expected
 from zeuxis.run import Run
 
-__all__ = ["Limited", "build", "serve"]
+__all__ = ["Limited", "build", "misfit", "serve"]
 
 # Images of one request, bytes of one request, the largest number of a latent, and the last seed.
 MOST_IMAGES, MOST_BYTES, FURTHEST, LAST = 64, 16 * 2**20, 1e6, 2**31 - 1
@@ -143,6 +143,26 @@ class UnknownError(Exception):
     """The token is missing or wrong."""
 
 
+def misfit(error: RequestValidationError) -> str:
+    """Returns in a sentence what does not fit in a request."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return f"{place} is missing."
+    if first["type"] == "extra_forbidden":
+        return f"{place} is not known here; /docs lists what is."
+    if first["type"] == "json_invalid":
+        return f"The body is not JSON: {first['ctx']['error']}, at character {first['loc'][-1]}."
+    if isinstance(first["input"], bytes):
+        return "The body is not JSON, or the header `Content-Type: application/json` is missing."
+    if "UploadFile" in first["msg"]:
+        return f"{place} should be a file, sent as multipart/form-data."
+    if first["type"] in WANTED:
+        given = "null" if first["input"] is None else shown(first["input"])
+        return f"{place} should be {expected(first)}, not {given}."
+    return f"{place}: {first['msg']}."
+
+
 def build(run: Run, token: str) -> ASGIApp:
     """Returns the application that serves a run.
 
@@ -169,7 +189,7 @@ def build(run: Run, token: str) -> ASGIApp:
     @app.exception_handler(HTTPException)
     async def absent(request: Request, error: HTTPException) -> Response:
         address = request.url.path
-        text = f"{error.detail}."
+        text = f"{str(error.detail).rstrip('.')}."
         if error.status_code == 404:
             lacking = LACKING.get(address)
             reason = f": the model '{run.recipe.model.name}' does not {lacking}" if lacking else ""
@@ -179,22 +199,7 @@ def build(run: Run, token: str) -> ASGIApp:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        if first["type"] == "missing":
-            text = f"{place} is missing."
-        elif first["type"] == "extra_forbidden":
-            text = f"{place} is not known here; /docs lists what is."
-        elif isinstance(first["input"], bytes):
-            text = "The body is not JSON, or the header `Content-Type: application/json` is missing."
-        elif "UploadFile" in first["msg"]:
-            text = f"{place} should be a file, sent as multipart/form-data."
-        elif first["type"] in WANTED:
-            given = "null" if first["input"] is None else shown(first["input"])
-            text = f"{place} should be {expected(first)}, not {given}."
-        else:
-            text = f"{place}: {first['msg']}."
-        return JSONResponse({"error": shortened(text)}, status_code=422)
+        return JSONResponse({"error": shortened(misfit(error))}, status_code=422)
 
     latent_size = run.latent_size if run.generates else None
     common: dict[str, Any] = {"responses": REFUSALS, "dependencies": [Depends(known)]}

@@ -9,6 +9,7 @@ import re
 import sys
 from difflib import get_close_matches
 from io import StringIO
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import typer
@@ -33,6 +34,10 @@ UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 def main() -> NoReturn:
     """Runs the command line and exits with its code; a user's mistake prints a sentence and exits with code 2."""
+    try:
+        Path.cwd()
+    except OSError:
+        _fail("Error: The folder in which this command was called is gone; change to another one.", 2)
     try:
         try:
             code = app(standalone_mode=False)

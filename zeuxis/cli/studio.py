@@ -28,6 +28,9 @@ def studio(
     """Look at runs, train, explore and judge them in a browser."""
     from zeuxis import runs_dir
 
+    for folder in images or ():
+        if not folder.is_dir():
+            raise UserError(f"--images {folder} is not a folder.")
     try:
         from zeuxis.studio.server import serve
     except ImportError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from zeuxis.data.files import CHANGES, SIZE, limits, readable
+from zeuxis.data.files import CHANGES, SIZE, limits, may_be_clear, readable, transparent
 from zeuxis.data.notes import of_left_out
 from zeuxis.data.registry import Collection
 from zeuxis.errors import UserError
 from zeuxis.files import cache_dir, first_line, make_folder, write_file
+from zeuxis.progress import say
 
 __all__ = ["ARRAYS", "arrays", "as_array", "store"]
 
@@ -43,7 +45,7 @@ def store(data: Any) -> Path:
     digest = hashlib.sha256(f"{pixels.dtype} {pixels.shape}".encode())
     digest.update(pixels.tobytes())
     if names is not None:
-        digest.update(f"{names.dtype} {names.tolist()}".encode())
+        digest.update(f"{names.dtype} {names.tolist()}".encode("utf-8", "surrogatepass"))
     path = make_folder(cache_dir() / "arrays") / f"{digest.hexdigest()[:24]}.npz"
     if not path.is_file():
         content = {"images": pixels} | ({} if names is None else {"labels": names})
@@ -63,12 +65,34 @@ def as_array(values: Any, what: str) -> np.ndarray:
         if callable(getattr(values, "detach", None)):  # a tensor of PyTorch; NumPy has neither its layouts nor bfloat16
             values = values.detach().to_dense().cpu()
             values = values.float() if values.is_floating_point() else values
+        if isinstance(values, list | tuple) and values and all(isinstance(value, Image.Image) for value in values):
+            values = _of_pictures(values)
         return np.asarray(values)
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
         shapes = [np.shape(value) for value in values] if isinstance(values, list | tuple) else []
         differ = f"their shapes differ, as {shapes[0]} and " if len({*shapes}) > 1 else ""
         reason = f"{differ}{next(s for s in shapes if s != shapes[0])}" if differ else first_line(error)
         raise UserError(f"The {what} do not make one array: {reason}.") from error
+
+
+def _of_pictures(pictures: Sequence[Image.Image]) -> list[np.ndarray]:
+    """Returns pictures of Pillow's as arrays of grey or colour values, not of a palette or of other colours."""
+    plain = [_plain(picture) for picture in pictures]
+    others = {picture.mode for picture in pictures} - {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "F"}
+    for mode in sorted(mode for mode in others if not mode.startswith("I")):
+        say(f"Pictures in {mode} colours: these are converted to RGB.")
+    some_clear = any(picture.mode == "RGBA" for picture in plain)
+    return [np.asarray(picture.convert("RGBA") if some_clear else picture) for picture in plain]
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """Returns a picture in grey, RGB, or RGBA where it is transparent somewhere; deeper values as they are."""
+    if may_be_clear(picture):
+        clear, grey = picture.convert("RGBA"), picture.mode in ("1", "L", "LA", "La")
+        return clear if transparent(clear) else clear.convert("L" if grey else "RGB")
+    if picture.mode in ("L", "RGB", "F") or picture.mode.startswith("I"):
+        return picture
+    return picture.convert("L" if picture.mode == "1" else "RGB")
 
 
 def arrays(path: Path) -> Collection:
@@ -116,6 +140,9 @@ def arrays(path: Path) -> Collection:
         digest.update(pixels[start : start + 1024].tobytes())
     numbers = {name: values for name in tables if len(values := _column(tables[name])) == len(pixels)}
     left_out = {name: "not used" for name in tables if name not in {*used, *numbers}}
+    left_out |= {
+        name: f"not used as labels: these are '{used[1]}'" for name in LABELS if name in numbers and name not in used
+    }
     return Collection(
         fingerprint=f"arrays {digest.hexdigest()}",
         names=[f"image {i}" for i in range(len(pixels))],
@@ -141,7 +168,10 @@ def _tables(path: Path) -> dict[str, np.ndarray]:
     """Returns the arrays in a file by name; never unpickles objects."""
     try:
         if path.suffix.lower() == ".npy":
-            return {"arr_0": np.load(path, mmap_mode="r", allow_pickle=False)}
+            loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+            if not isinstance(loaded, np.ndarray):
+                raise UserError(f"{path} is an .npz file by its content; rename it, and its arrays will be read.")
+            return {"arr_0": loaded}
         with zipfile.ZipFile(path) as archive:
             size = sum(info.file_size for info in archive.infolist())
         limit = psutil.virtual_memory().total // 2
@@ -152,7 +182,9 @@ def _tables(path: Path) -> dict[str, np.ndarray]:
             )
         with np.load(path, allow_pickle=False) as tables:
             return {name: tables[name] for name in tables.files}
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, zipfile.BadZipFile) as error:
+    except (
+        OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, OverflowError, zipfile.BadZipFile,
+    ) as error:  # fmt: skip
         raise UserError(f"{path} cannot be read as arrays: {_reason(error)}.") from error
 
 
@@ -161,7 +193,7 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if "pickle" in text:
         return "it is no file of NumPy's, or it holds Python objects in place of numbers"
-    if isinstance(error, ValueError) and ("<" in text or "header" in text):
+    if isinstance(error, OverflowError) or (isinstance(error, ValueError) and ("<" in text or "header" in text)):
         return "its header is damaged"
     return text or type(error).__name__
 

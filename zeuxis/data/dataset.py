@@ -21,7 +21,7 @@ from zeuxis.data.cache import Decoded, decoded
 from zeuxis.data.files import readable
 from zeuxis.data.notes import Note, in_sentences
 from zeuxis.data.records import Stream
-from zeuxis.data.registry import SOURCES, Collection, lookup
+from zeuxis.data.registry import ANY_SIZE, SOURCES, Collection, lookup
 from zeuxis.data.shards import are_shards
 from zeuxis.errors import UserError, closest, nearest, one_of, quoted
 from zeuxis.files import PACKED
@@ -273,10 +273,10 @@ def _require_channels(channels: int, sizes: str, options: DataOptions, recipe: s
     if (channels == 1) == (options.channels == 1) or options.convert:
         return
     actual, expected = ("grey", "colour") if channels == 1 else ("colour", "grey")
-    size = options.size
+    size, pixels = options.size, f" of {sizes} pixels" if sizes != ANY_SIZE else ""
     raise UserError(
         f"The recipe{f' {recipe}' if recipe else ''} makes {size} {expected} images, but "
-        f"'{options.path or options.source}' has {actual} images of {sizes} pixels. To convert them to {expected} at "
+        f"'{options.path or options.source}' has {actual} images{pixels}. To convert them to {expected} at "
         f"{size}, add --set data.convert=true; to keep them {actual}, use a recipe with data.channels = "
         f"{channels}, any data.size, and networks that make {channels} channel{'s' * (channels > 1)}."
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zeuxis.data.registry import Collection, source
+from zeuxis.data.registry import Collection, require_no_path, source
 from zeuxis.recipe import DataOptions
 
 
@@ -23,6 +23,7 @@ from zeuxis.recipe import DataOptions
     square=True,
 )
 def digits(options: DataOptions) -> Collection:
+    require_no_path(options)
     table = _table()
     # Pixel values are 0..16 in this set.
     pixels = np.round(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)

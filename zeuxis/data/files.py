@@ -40,6 +40,7 @@ __all__ = [
     "decode",
     "is_packed",
     "limits",
+    "may_be_clear",
     "path_parts",
     "readable",
     "row_image",
@@ -68,6 +69,7 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 SIZE, CHANGES = "zeuxis size", "zeuxis changes"
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"}
 NO_IMAGE = "not an image in a format that can be read"
+NO_ENDING = "its name has no ending, such as .png, that makes it an image"
 # Returns the smallest and largest value over all images with float values (True) or with integers (False).
 Extent = Callable[[bool], tuple[float, float]]
 
@@ -127,7 +129,7 @@ class Archive:
             readable(name): "its name leads out of the archive" if ".." in path_parts(name) else "hidden"
             for name in entries.stamps
             if _is_image(name) and _hidden(name)
-        } | {readable(name): NO_IMAGE for name in self.others}
+        } | {readable(name): NO_IMAGE if posixpath.splitext(name)[1] else NO_ENDING for name in self.others}
         with_images, with_others = _above(self.names), _above(self.others)
         # A path such as `./flowers` has a parent folder without parts.
         self.folders = [
@@ -250,7 +252,7 @@ def _walk(root: Path) -> _Entries:
                     waiting.append((name, (*above, (here.st_dev, here.st_ino))))
             elif stat.S_ISREG(status.st_mode):
                 stamps[name] = f"{status.st_size} {status.st_mtime_ns}"
-            elif _is_image(name):
+            elif not _hidden(name):
                 left_out[name] = "neither a file nor a folder"
         _require_few(root, len(stamps) + len(waiting))
     # Sorted by path, not by text: a folder's files come before a file named like the folder plus a suffix.
@@ -288,11 +290,14 @@ def row_image(found: bytes | None) -> bytes:
 
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Halves of characters, which JSON can hold; those from U+DC80 to U+DCFF stand for bytes of a file's name.
+SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def readable(name: str) -> str:
-    """Returns a name as text that can be stored, compared and printed: NFC; control characters, and bytes that are not
-    UTF-8, are escaped."""
+    """Returns a name as text that can be stored, compared and printed: NFC; control characters, halves of characters,
+    and bytes that are not UTF-8 are escaped."""
+    name = SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", name)
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), unicodedata.normalize("NFC", text))
 
@@ -342,7 +347,7 @@ def surveyed(read: Callable[[int], bytes], total: int, count: int = 48) -> Surve
                 with _opened(read(i)) as image:
                     modes.add(image.mode)
                     sizes.append(_upright_size(image))
-                    clear = clear or (_may_be_clear(image) and transparent(image.convert("RGBA")))
+                    clear = clear or (may_be_clear(image) and transparent(image.convert("RGBA")))
             except Exception:  # noqa: BLE001 - decoders raise anything; the file is reported when it is decoded
                 continue
     side = int(np.median([min(size) for size in sizes])) if sizes else 0
@@ -400,7 +405,7 @@ def decode(content: bytes, size: int, extent: Extent | None = None) -> Image.Ima
     image.draft(None, (size, size))
     image.load()
     stored_size = image.size
-    if _orientation(image) not in (None, 0, 1):
+    if _orientation(image) in range(2, 9):
         changes.append("rotated by the camera: turned upright")
     ImageOps.exif_transpose(image, in_place=True)
     deep = _is_deep(image)
@@ -410,7 +415,7 @@ def decode(content: bytes, size: int, extent: Extent | None = None) -> Image.Ima
         low, high = limits(*(extent(floating) if extent else _range(values)), floating)
         changes.append(f"deeper than 8 bits: values from {low:g} to {high:g} are scaled to 0 to 255")
         image = Image.fromarray(np.round(np.clip((values - low) / ((high - low) / 255), 0, 255)).astype(np.uint8))
-    elif _may_be_clear(image):
+    elif may_be_clear(image):
         grey, clear = image.mode in ("1", "L", "LA", "La"), image.convert("RGBA")
         image = clear.convert(("LA" if grey else "RGBA") if transparent(clear) else "L" if grey else "RGB")
     elif image.mode not in ("1", "L", "P", "RGB"):
@@ -438,7 +443,7 @@ def transparent(image: Image.Image) -> bool:
     return image.mode in ("LA", "RGBA") and image.getchannel("A").getextrema() != (255, 255)
 
 
-def _may_be_clear(image: Image.Image) -> bool:
+def may_be_clear(image: Image.Image) -> bool:
     """Returns whether an image's mode can hold transparency."""
     chosen = image.mode in ("1", "L", "P", "RGB") and "transparency" in image.info  # one colour, or some of a palette
     return chosen or image.mode in ("LA", "La", "RGBA", "RGBa", "PA")

@@ -90,17 +90,14 @@ def read_labels(archive: Archive, folders: Sequence[str]) -> Labels | None:
             )
         if file.lower().endswith(TABLES):
             _table(file, text, where, strict=True)
-        if missing:
-            notes.append(
-                Note(
-                    "left out",
-                    len(missing),
-                    f"left out ({readable(file)}: no such image)",
-                    missing[0],
-                    len(rows),
-                    "row",
-                )
+        left: dict[str, list[str]] = {}
+        for name in missing:
+            left.setdefault("several images have this name" if places.shared(name) else "no such image", []).append(
+                name
             )
+        for why, those in left.items():
+            what = f"left out ({readable(file)}: {why})"
+            notes.append(Note("left out", len(those), what, readable(those[0]), len(rows), "row"))
         used.append(readable(file))
         for place, _, label in placed:
             if place is None or not label:
@@ -178,6 +175,11 @@ class _Places:
                 return self._by_path[candidate]
         return self._by_name.get(path, self._by_name.get(posixpath.basename(path)) if path else None)
 
+    def shared(self, name: str) -> bool:
+        """Returns whether several images are called `name`."""
+        path = "/".join(path_parts(readable(name.strip()).replace("\\", "/")))
+        return any(key in self._by_name and self._by_name[key] is None for key in (path, posixpath.basename(path)))
+
 
 def _text(archive: Archive, file: str, where: str) -> str:
     try:
@@ -203,6 +205,9 @@ def _rows(file: str, text: str, where: str, places: _Places) -> Rows:
                 if tried:
                     return []
                 raise UserError(f'{where} should hold pairs of a file and a label, as {{"labels": [["a.png", 3]]}}.')
+            odd = [label for _, label in pairs if isinstance(label, list | dict) or class_name(label) == "nan"]
+            if odd and not tried:
+                raise UserError(f"{where} should give each file one label, and to one it gives {shown(odd[0])}.")
             return [(str(name), class_name(label)) for name, label in pairs if not isinstance(label, list | dict)]
     except RecursionError as error:
         raise UserError(f"{where} is nested too deep.") from error

@@ -18,11 +18,11 @@ from pydantic import ValidationError
 
 from zeuxis.data.notes import Note
 from zeuxis.data.records import Stream
-from zeuxis.errors import UserError
+from zeuxis.errors import UserError, quoted
 from zeuxis.recipe import DataOptions, Section, explain
 from zeuxis.registry import Registry
 
-__all__ = ["ANY_SIZE", "SOURCES", "Collection", "Source", "data_dir", "source"]
+__all__ = ["ANY_SIZE", "SOURCES", "Collection", "Source", "data_dir", "require_no_path", "source"]
 
 # The `sizes` of images that are drawn at whatever size is asked for.
 ANY_SIZE = "NxN"
@@ -132,6 +132,15 @@ class Source:
 
 SOURCES: Registry[Source] = Registry("data source", "zeuxis.data")
 Opener = Callable[..., Collection]
+
+
+def require_no_path(options: DataOptions) -> None:
+    """Raises a `UserError` if a path is given to a source that is part of Zeuxis."""
+    if options.path:
+        raise UserError(
+            f"The data source '{options.source}' takes no path, and data.path is '{quoted(options.path)}'. For images "
+            "of your own: --data PATH."
+        )
 
 
 def source(

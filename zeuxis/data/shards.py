@@ -146,6 +146,8 @@ class Files(Shards):
                     )
             self.left_out = {name: f"not in {INDEX}" for name in names if name not in listed}
             self.classes, names = self.index["classes"], list(listed)
+        elif INDEX in storage.files:
+            self.left_out = {INDEX: "not an index by `zeuxis data pack`, so the shards are counted"}
         self.names = names
         held = [bool(TEST & set(re.split(r"[^a-z]+", name.lower()))) for name in names]
         self.held = held if any(held) and not all(held) else []

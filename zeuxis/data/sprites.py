@@ -14,7 +14,7 @@ from colorsys import hsv_to_rgb
 import numpy as np
 from PIL import Image, ImageDraw
 
-from zeuxis.data.registry import ANY_SIZE, Collection, source
+from zeuxis.data.registry import ANY_SIZE, Collection, require_no_path, source
 from zeuxis.recipe import DataOptions
 
 SHAPES = ("square", "ellipse", "heart")
@@ -60,6 +60,7 @@ def draw(factors: np.ndarray, side: int) -> Image.Image:
     square=True,
 )
 def sprites(options: DataOptions) -> Collection:
+    require_no_path(options)
     table = np.indices(tuple(FACTORS.values())).reshape(len(FACTORS), -1).T
     return Collection(
         fingerprint=f"sprites {FACTORS}",

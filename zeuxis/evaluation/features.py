@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zeuxis.data import on_white
+from zeuxis.errors import UserError, quoted
 from zeuxis.nets import Shape
 from zeuxis.recipe import Choice, Section
 from zeuxis.registry import Registry
@@ -81,6 +82,8 @@ def judge_by_name(text: str, shape: Shape) -> FeatureJudge:
     """
     name, _, value = text.partition(":")
     kind = JUDGES[name]
+    if value and not kind.main:
+        raise UserError(f"The judge '{name}' has no options; leave out ':{quoted(value)}'.")
     given = int(value) if value.isascii() and value.isdigit() else value
     choice = Choice.model_validate({"name": name} | ({kind.main: given} if value else {}))
     return kind(shape, **choice.read(kind.Options, f"The judge '{name}'", "").model_dump())

@@ -29,7 +29,16 @@ from PIL import Image, ImageDraw, ImageFont
 from zeuxis.data import to_bytes
 from zeuxis.errors import UserError
 from zeuxis.figures.style import FORMATS, MUTED, PAPER, sheet
-from zeuxis.files import make_folder, path_part, require_place, subfolder, sweep, write_file, write_one_of_many
+from zeuxis.files import (
+    WriteError,
+    make_folder,
+    path_part,
+    require_place,
+    subfolder,
+    sweep,
+    write_file,
+    write_one_of_many,
+)
 from zeuxis.progress import bar, say
 from zeuxis.run import Run
 from zeuxis.threads import threads
@@ -94,6 +103,7 @@ def save_samples(
     for part in sorted({name.parent for name in names} - {Path()}):
         subfolder(folder, part.name)
     with (
+        _continued(len(names)),
         # Always as many as at first: the last digits of an image, which may decide a rounding, depend on it.
         threads.fixed(number_of_threads),
         bar("writing images", n) as advance,
@@ -107,6 +117,17 @@ def save_samples(
                 write([paths[i] for i in missing], images[missing])
             advance(len(paths))
     return _grid([folder / name for name in names], folder, 0)
+
+
+@contextmanager
+def _continued(count: int) -> Iterator[None]:
+    """Adds to the message of a failed write that the same call goes on."""
+    try:
+        yield
+    except WriteError as error:
+        raise WriteError(
+            f"{error} Some of the {count:,} images are written; the same call makes the others."
+        ) from error
 
 
 def save_images(images: np.ndarray, folder: Path, columns: int = 0, rows: Sequence[str] = ()) -> Path:

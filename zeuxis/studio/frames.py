@@ -123,6 +123,8 @@ class _Conversation:
             if header.get("do") == "photograph" and explorer.projects:
                 await self._prepare(explorer.projecting(*_photograph(explorer, content)))
             answer, result = await self.studio.models.do(urgency, answered, explorer, header, content)
+        except KeyError as error:
+            answer, result = {"error": f"The request lacks the field {error}."}, b""
         except UserError as error:
             answer, result = {"error": shortened(str(error))}, b""
         except Exception as error:  # noqa: BLE001 - whatever was sent, the socket goes on answering
@@ -154,7 +156,10 @@ def answered(explorer: Explorer, header: dict[str, Any], content: bytes) -> tupl
             facts = [{"name": d.name, "group": d.group, "reach": d.reach} for d in found]
             return {"directions": facts}, b"".join(d.vector.astype("<f4").tobytes() for d in found)
         case "map":
-            axes = _numbers(content).reshape(2, explorer.latent)
+            axes = _numbers(content)
+            if axes.size != 2 * explorer.latent:
+                raise UserError(f"A map needs two directions of {explorer.latent} numbers.")
+            axes = axes.reshape(2, explorer.latent)
             names, labels = explorer.colouring(str(header.get("attribute", "")))
             places = (explorer.points.latents @ axes.T).astype("<f4")
             return {"names": names, "count": len(places)}, places.tobytes() + labels.astype("<u2").tobytes()

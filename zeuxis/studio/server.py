@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from nicegui import ui
@@ -19,6 +20,7 @@ from zeuxis.errors import UserError, shortened
 from zeuxis.files import make_folder
 from zeuxis.listening import address_of, listen, require_secret
 from zeuxis.progress import say
+from zeuxis.serving import misfit
 from zeuxis.studio import frames, routes
 from zeuxis.studio.guard import Guard, names_of
 from zeuxis.studio.pages import register
@@ -36,6 +38,10 @@ def build(studio: Studio, *, token: str, host: str, port: int) -> ASGIApp:
     @app.exception_handler(UserError)
     async def explained(request: Request, error: UserError) -> Response:
         return JSONResponse({"error": shortened(str(error))}, status_code=400)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        return JSONResponse({"error": shortened(misfit(error))}, status_code=422)
 
     routes.register(app, studio)
     frames.register(app, studio)

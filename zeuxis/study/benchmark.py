@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zeuxis.data import SOURCES, choose, load
-from zeuxis.errors import UserError, one_of
+from zeuxis.errors import UserError, one_of, require_whole
 from zeuxis.evaluation.cost import batches_a_step
 from zeuxis.models import MODELS
 from zeuxis.recipe import BUDGETS, Recipe, load_recipe, recipe_names, together
@@ -21,6 +21,8 @@ from zeuxis.trust import NOTHING, Trust
 
 __all__ = ["benchmark", "compare", "recipe_for", "steps_for"]
 
+# Most images that a training may read.
+MOST_IMAGES = 10**12
 # Default side of images that no recipe was written for.
 SIZE = 64
 
@@ -66,6 +68,8 @@ def benchmark(
     """
     if (minutes is None) == (images is None):
         raise UserError("A benchmark needs one budget for all models: give --minutes or --images.")
+    if images is not None:
+        require_whole("The number of images", images, 1, MOST_IMAGES)
     settings = together(settings or {})
     if given := [name for name in BUDGETS if f"training.{name}" in settings]:
         raise UserError(f"training.{given[0]} is given besides the budget of the benchmark; drop it.")

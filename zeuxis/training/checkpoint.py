@@ -29,7 +29,7 @@ from zeuxis.files import regular, write_file
 from zeuxis.models import Model
 from zeuxis.recipe import BUDGETS, Recipe, flat
 
-__all__ = ["Checkpoint", "best_checkpoint", "changes", "checkpoints", "load_weights", "tidy"]
+__all__ = ["Checkpoint", "best_checkpoint", "changes", "checkpoints", "keep_best", "load_weights"]
 
 KEPT = 2
 BEST = "best.safetensors"
@@ -45,7 +45,7 @@ class Checkpoint:
     state: dict[str, Any]
 
     def save(self, folder: Path) -> Path:
-        """Writes `step-N.safetensors`, then updates the best and removes old files (`tidy`).
+        """Writes `step-N.safetensors`, removes all but it and the one before, and copies it if it is the best.
 
         Raises:
             WriteError: if it cannot be written; older files stay.
@@ -55,7 +55,12 @@ class Checkpoint:
         state, sums = json.dumps(self.state), json.dumps({name: checksum(tensor) for name, tensor in tensors.items()})
         header = {"zeuxis": state, "checksums": sums, "checksum": _text_checksum(state, sums)}
         write_file(path, partial(_save, tensors, header))
-        tidy(folder)
+        before = [other for other in checkpoints(folder) if _step(other) < self.state["step"]]
+        for other in checkpoints(folder):
+            # Files of later steps are damaged: training would have gone on from them.
+            if other not in (path, *before[: KEPT - 1]):
+                other.unlink(missing_ok=True)
+        keep_best(folder)
         return path
 
     @classmethod
@@ -123,7 +128,13 @@ def _header(metadata: dict[str, str] | None) -> tuple[dict[str, Any], dict[str, 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Returns the numbered checkpoints in a run's `checkpoints` folder, newest first, without the best."""
-    return sorted(folder.glob("step-*.safetensors"), reverse=True)
+    return sorted((path for path in folder.glob("step-*.safetensors") if _step(path) >= 0), key=_step, reverse=True)
+
+
+def _step(path: Path) -> int:
+    """Returns the step in a checkpoint's name; -1 for other files."""
+    number = re.fullmatch(r"step-(\d{8,15})\.safetensors", path.name)
+    return int(number[1]) if number else -1
 
 
 def best_checkpoint(folder: Path) -> Path | None:
@@ -134,17 +145,15 @@ def best_checkpoint(folder: Path) -> Path | None:
     return newest
 
 
-def tidy(folder: Path) -> None:
-    """Updates a `checkpoints` folder after its newest file: copies it if it is the best, and removes old files.
+def keep_best(folder: Path) -> None:
+    """Copies the newest file of a `checkpoints` folder if it is the best.
 
     Raises:
         WriteError: if the copy cannot be written.
     """
-    files = checkpoints(folder)
-    if files and _is_best(files[0]):
-        write_file(folder / BEST, partial(shutil.copyfile, files[0]))
-    for old in files[KEPT:]:
-        old.unlink(missing_ok=True)
+    newest = next(iter(checkpoints(folder)), None)
+    if newest is not None and _is_best(newest):
+        write_file(folder / BEST, partial(shutil.copyfile, newest))
 
 
 def _is_best(path: Path) -> bool:

@@ -19,7 +19,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from zeuxis.errors import UserError, quoted
@@ -56,6 +56,12 @@ class SGDOptions(OptimizerOptions):
 
     momentum: float = Field(0.0, ge=0, lt=1)
     nesterov: bool = Field(False, description="look ahead along the momentum")
+
+    @model_validator(mode="after")
+    def _has_momentum(self) -> SGDOptions:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov looks ahead along the momentum, which is 0; set momentum as well, such as 0.9")
+        return self
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from zeuxis.recipe import Recipe, recipe_names, run_recipe
 from zeuxis.stores import at_hand
 from zeuxis.training.callbacks import Callback, standard_callbacks
 from zeuxis.training.changing import CHANGES, changed, record
-from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights, tidy
+from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, keep_best, load_weights
 from zeuxis.training.distributed import joined, launch_id, restarted
 from zeuxis.training.hardware import describe_machine, pick_device, pick_precision
 from zeuxis.training.journal import read_changes, read_journal
@@ -183,7 +183,7 @@ def resume(
     with joined() as share, locked(at_hand(folder)) if share.main else nullcontext():
         if share.main:
             sweep(folder)
-            tidy(subfolder(folder, "checkpoints"))
+            keep_best(subfolder(folder, "checkpoints"))
         share.told(None)  # the others wait until the folder is in order
         recorded_recipe = run_recipe(folder, trust=trust)
         recipe = _as_hardware_allows(changed(recorded_recipe, overrides or {}))
@@ -213,6 +213,7 @@ def resume(
                 f"epoch {trainer.epoch:g}); to train it longer, give a larger budget for all of the training, such as "
                 f"--{budget} {math.ceil(2 * used_budget)}."
             )
+        read_journal(folder / "journal.jsonl")  # what cannot be read fails before anything is written
         if overrides and share.main:
             write_file(folder / "recipe.toml", trainer.model.recipe.to_toml())
             for words in record(folder, trainer.counters, recorded_recipe, trainer.model.recipe, overrides):
