@@ -146,7 +146,7 @@ def _opened(run: str | Path | Run, trust: bool) -> Run:
 def evaluate(
     run: str | Path | Run,
     *,
-    samples: int = 10_000,
+    samples: int = 2000,
     seed: int = 0,
     only: Sequence[str] = (),
     judge: str | Path | Run | None = None,

@@ -82,6 +82,8 @@ def choose_recipe(
             "optimizer": {"learning_rate": 1e-3}, "schedule": {"name": "cosine"},
         },
     })  # fmt: skip
+    if conditional and len(collection.classes) > 1:
+        recipe = recipe.updated({"model.classes": len(collection.classes)})
     kind = "in colour" if collection.channels == 3 else "grey"
     asked = (
         f"in {len(collection.classes)} classes, each of which can be asked for" if conditional and collection.classes

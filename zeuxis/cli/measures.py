@@ -65,7 +65,7 @@ class Prune(StrEnum):
 @app.command()
 def evaluate(
     run: RunName,
-    samples: Annotated[int, typer.Option(min=100, max=100_000, help="images to sample for the measures")] = 10_000,
+    samples: Samples = 2000,
     seed: Annotated[int, typer.Option(help="seed of their latents")] = 0,
     judge: Annotated[
         str,

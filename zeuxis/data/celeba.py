@@ -55,7 +55,8 @@ def celeba(options: DataOptions) -> Collection:
         raise UserError(
             f"CelebA is incomplete: {' and '.join(missing)} missing. Get img_align_celeba.zip, {_ATTRIBUTES} and "
             f"{_PARTITION} from its publishers (mmlab.ie.cuhk.edu.hk/projects/CelebA.html) and put them into "
-            f"{data_dir() / 'celeba'}, or give their folder with data.path."
+            f"{data_dir() / 'celeba'}. Another data directory is named by ZEUXIS_DATA, and their folder alone by a "
+            "recipe's data.path."
         )
     archive = Archive(images)
     if not archive.names:

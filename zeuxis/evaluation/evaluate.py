@@ -97,7 +97,7 @@ def applicable(run: Run, judge: Judge | None = None) -> list[str]:
 def evaluate(
     run: Run,
     *,
-    samples: int = 10_000,
+    samples: int = 2000,
     seed: int = 0,
     judge: Judge | None = None,
     only: Sequence[str] = (),

@@ -131,7 +131,7 @@ class Material:
         judge: in whose features distances are measured, and which predicts classes if it is a classifier.
     """
 
-    def __init__(self, run: Run, *, samples: int = 10_000, seed: int = 0, judge: Judge | None = None) -> None:
+    def __init__(self, run: Run, *, samples: int = 2000, seed: int = 0, judge: Judge | None = None) -> None:
         self.run, self.n, self.seed, self.judge = run, samples, seed, judge
         self._computed: dict[str, Any] = {}
         self._images: dict[tuple[str, int], np.ndarray] = {}

@@ -77,19 +77,20 @@ def draw_network(ax: Axes, network: Network) -> None:
     """Draws a network into axes; `length` gives its width in their units."""
     place, arc_starts = 0.0, dict[str, tuple[float, float]]()
     previous: Box | None = None
+    fork = 0.0, 0.0
     for box in boxes(network):
         colour = COLOURS.get(box.word, MUTED)
-        if previous is not None and previous.word != "embedding":
-            # Heads start at the end of the trunk: the line to each passes behind the heads before it.
-            dotted = ":" if box.head and box.head != previous.head else "-"
-            ax.plot([place - GAP, place], [0, 0], color=MUTED, lw=1.0, ls=dotted, zorder=0)
+        middle = place + box.width / 2
+        if previous is not None and previous.head and box.head != previous.head:
+            _draw_arc(ax, fork, (middle, box.height / 2), MUTED)  # all heads start at the end of the trunk
+        elif previous is not None and previous.word != "embedding":
+            ax.plot([place - GAP, place], [0, 0], color=MUTED, lw=1.0, zorder=0)
         ax.add_patch(
             FancyBboxPatch(
                 (place, -box.height / 2), box.width, box.height, boxstyle="round,pad=0,rounding_size=0.08",
                 facecolor=colour, edgecolor="none", alpha=0.9 if box.word in COLOURS else 0.45,
             )
         )  # fmt: skip
-        middle = place + box.width / 2
         ax.text(middle, box.height / 2 + 0.12, show(box.shape), ha="center", va="bottom", fontsize=6.5, color=INK)
         ax.text(
             middle, -box.height / 2 - 0.15, " · ".join(box.texts), ha="center", va="top", rotation=90, fontsize=6.5,
@@ -98,15 +99,21 @@ def draw_network(ax: Axes, network: Network) -> None:
         for name in box.kept:
             arc_starts[name] = (middle, box.height / 2)
         if box.takes:
-            start = arc_starts[box.takes]
-            ax.add_patch(
-                FancyArrowPatch(
-                    (start[0], start[1] + 0.5), (middle, box.height / 2 + 0.5), connectionstyle="arc3,rad=-0.25",
-                    arrowstyle="-|>", mutation_scale=8, color=PLUM, lw=1.0, alpha=0.8,
-                )
-            )  # fmt: skip
+            _draw_arc(ax, arc_starts[box.takes], (middle, box.height / 2), PLUM)
+        if not box.head:
+            fork = middle, box.height / 2
         place, previous = place + box.width + GAP, box
     tile_axes(ax)
+
+
+def _draw_arc(ax: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
+    """Draws an arrow from the top of one box, above those between, to the top of another."""
+    ax.add_patch(
+        FancyArrowPatch(
+            (start[0], start[1] + 0.5), (end[0], end[1] + 0.5), connectionstyle="arc3,rad=-0.25", arrowstyle="-|>",
+            mutation_scale=8, color=colour, lw=1.0, alpha=0.8,
+        )
+    )  # fmt: skip
 
 
 def length(network: Network) -> float:
@@ -118,7 +125,7 @@ def draw_networks(networks: Mapping[str, Network]) -> Figure:
     """Draws networks below each other, at the same scale."""
     longest = max(length(network) for network in networks.values())
     tallest = {name: max(box.height for box in boxes(network)) for name, network in networks.items()}
-    arcs = {name: 1.2 * any(box.takes for box in boxes(network)) for name, network in networks.items()}
+    arcs = {name: 1.2 * any(box.takes or box.head for box in boxes(network)) for name, network in networks.items()}
     heights = [tallest[name] + 4.2 + arcs[name] for name in networks]
     scale = 0.36
     fig = new_figure(max(scale * longest + 0.6, 5.0), scale * sum(heights) + 0.4 * len(networks) + 0.6)
@@ -145,7 +152,7 @@ def draw_recipe(networks: Mapping[str, Network], name: str) -> Figure:
     "architecture",
     "Networks",
     "A box for each layer or block: its height shows the resolution, its width the channels. Arcs are inputs that skip "
-    "layers; those inside a block, such as a U-Net, are not drawn.",
+    "layers, and heads beside the first one; those inside a block, such as a U-Net, are not drawn.",
     order=9,
     applies=lambda run: True,
 )

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from zeuxis.figures.registry import figure
-from zeuxis.figures.style import LINES, mark_changes, new_figure, title
+from zeuxis.figures.style import LINES, MUTED, mark_changes, new_figure, title
 from zeuxis.run import Run
 
 WINDOW = 11
@@ -73,7 +73,11 @@ def losses(run: Run) -> Figure:
                 ax.plot(steps, values, color=colour, lw=1.8)
             else:
                 draw_curve(ax, steps, values, colour, label.replace("_", " "))
-            ax.set_ylim(*limits([run.series(t)[1] for t in terms.values()]))
+        shown = [run.series(term)[1] for term in terms.values()]
+        low, high = limits(shown)
+        ax.set_ylim(low, high)
+        if high is not None and (first := max(values[0] for values in shown if len(values))) > high:
+            ax.set_title(f"starts at {first:.3g}", loc="right", fontsize=8, fontweight="normal", color=MUTED)
         if len(terms) > 1:
             ax.legend(loc="best", fontsize=9)
         ax.set_xlabel("step")

@@ -105,7 +105,7 @@ def draw_all(
             raise one_of(f"figure of {run.name}", name, [kind.name for kind in selected])
     selected = [kind for kind in selected if not only or kind.name in only]
     checked = checked_options(dict(options or {}), {k: v for kind in selected for k, v in kind.options.items()})
-    paths, without_weights = {}, []
+    paths, without_weights, left_out = {}, list[str](), dict[str, list[str]]()
     folder = subfolder(run.path, "figures")
     with bar(f"drawing {run.name}", len(selected), visible=progress) as advance:
         for kind in selected:
@@ -119,11 +119,16 @@ def draw_all(
             except UserError as error:  # a run copied without its data still gets the figures that need none
                 if only:
                     raise
-                say(f"The figure '{kind.name}' is left out: {error}")
+                left_out.setdefault(str(error), []).append(f"'{kind.name}'")
             advance(1)
+    for reason, names in left_out.items():
+        say(f"{'The figure' if len(names) == 1 else 'The figures'} {' and '.join(names)} "
+            f"{'is' if len(names) == 1 else 'are'} left out: {reason}")  # fmt: skip
     if without_weights:
-        names = ", ".join(without_weights)
-        say(f"{run.name} has no checkpoint yet, so figures that need weights are left out: {names}.")
+        say(
+            f"{run.name} has no checkpoint yet, so figures that need weights are left out: "
+            f"{', '.join(without_weights)}."
+        )
     return paths
 
 

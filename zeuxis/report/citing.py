@@ -33,7 +33,12 @@ def bibtex(run: Run | None = None) -> str:
         f"  note = {{Software, version {version('zeuxis')}}}, year = {{{datetime.now(UTC).year}}}}}"
     )
     used = uses(run) if run else set()
-    return "\n\n".join([software, *(reference.entry for reference in references() if reference.uses & used)]) + "\n"
+    measuring = {word for word in used if word.startswith(("measure:", "judge:"))}
+    built = [reference.entry for reference in references() if reference.uses & (used - measuring)]
+    measured = [reference.entry for reference in references() if reference.uses & measuring]
+    measured = [entry for entry in measured if entry not in built]
+    # BibTeX takes what stands between entries as a comment.
+    return "\n\n".join([software, *built, *["% For its measures:"] * bool(measured), *measured]) + "\n"
 
 
 def references() -> list[Reference]:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress
 
 from zeuxis.errors import quoted
 from zeuxis.models import Generates
-from zeuxis.progress import Words, amount, console, fitted, in_words, say, status, warn
+from zeuxis.progress import Words, amount, console, counted, fitted, in_words, say, status, warn
 from zeuxis.sizing import SMALLEST
 from zeuxis.training.callbacks.base import Callback
 from zeuxis.training.journal import Line
@@ -100,11 +100,11 @@ class Display(Callback):
         if unit == "minutes":
             steps = trainer.step + round((trainer.step - step) * left)
             if steps < FEW_STEPS and isinstance(trainer.model, Generates) and not trainer.warm:
+                enough = counted(f"{math.ceil(budget * FEW_STEPS / max(steps, 1))}", "minutes")
                 smaller = ", or smaller images" if max(trainer.model.recipe.data.size) > SMALLEST else ""
                 say(
                     f"At this speed {amount(budget, unit)} are about {steps} steps, and before some {FEW_STEPS} most "
-                    f"models draw little but noise. Give it {math.ceil(budget * FEW_STEPS / max(steps, 1))} minutes or "
-                    f"more{smaller}."
+                    f"models draw little but noise. Give it {enough} or more{smaller}."
                 )
         elif seconds > WORTH_TELLING:
             whole = "The rest" if self._start[2] else f"The whole budget of {budget:g} {unit}"
