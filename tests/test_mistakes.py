@@ -812,6 +812,7 @@ def test_calls_from_python_are_refused_in_words(trained: dict[str, Run], tmp_pat
         (lambda: project(run, images[0], steps=4.5), "project: steps should be a whole number"),
         (lambda: zeuxis.compare([run, trained["gan"]], "."), "its name should end in .html"),
         (lambda: zeuxis.load(None), "path should be text or a Path, not None"),
+        (lambda: run.names_of("lossy"), "Run.names_of: roles should be 'loss', 'term'"),
         (lambda: zeuxis.load(""), "by its name, not by an empty text"),
         (lambda: zeuxis.load(run.path, trsut=True), "load has no argument 'trsut'. Did you mean 'trust'"),
         (lambda: zeuxis.train(steps=1), "train: missing a required argument: 'recipe'"),

@@ -38,8 +38,17 @@ def checked(function: Callable[P, T]) -> Callable[P, T]:
         for name, value in given.arguments.items():
             parameter = parameters.parameters[name]
             annotation = parameter.annotation
-            several = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-            if name == "self" or several or "ndarray" in annotation or annotation == "Any":
+            if (
+                name == "self"
+                or parameter.kind is parameter.VAR_KEYWORD
+                or "ndarray" in annotation
+                or annotation == "Any"
+            ):
+                continue
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                given.arguments[name] = tuple(map(_of_python, value))
+                for each in given.arguments[name]:
+                    _require(function, name, annotation, each)
                 continue
             given.arguments[name] = _of_python(value)
             _require(function, name, annotation, given.arguments[name])

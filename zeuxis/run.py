@@ -185,8 +185,8 @@ class Run:
 
     @cached_property
     def warnings(self) -> list[str]:
-        """The monitors' warnings during training."""
-        return [line["warning"] for line in read_warnings(self.path / "warnings.jsonl")]
+        """The monitors' warnings during training, each once."""
+        return list(dict.fromkeys(line["warning"] for line in read_warnings(self.path / "warnings.jsonl")))
 
     @cached_property
     def changes(self) -> list[dict[str, Any]]:

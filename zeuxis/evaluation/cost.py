@@ -161,7 +161,7 @@ def _iterated(recipe: Recipe, classes: Sequence[str], used: float = 1.0) -> tupl
     counter, batches = _Operations(), 0
     with plain(), counter, torch.random.fork_rng():
         for iteration in range(iterations):
-            phases = [phase for phase in model.phases if iteration % phase.interval == 0 and phase.start <= used]
+            phases = [phase for phase in model.phases if phase.is_due(iteration, used)]
             repeats, due = max(phase.repeat for phase in phases), frozenset(phase.name for phase in phases)
             steps = [
                 Iteration(start, generator, device, BATCH, lambda: Batch(images, labels), due=due)

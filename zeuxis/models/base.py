@@ -211,6 +211,10 @@ class Phase:
     optimizer: str
     loss: Callable[[Iteration], Terms]
 
+    def is_due(self, step: int, used: float) -> bool:
+        """Returns whether it is due in a step, counted from 0, when a share of the training's budget is used."""
+        return step % self.interval == 0 and used >= self.start
+
 
 def configured(registry: Registry[type[C]], choice: Choice, recipe: Recipe, key: str) -> C:
     """Builds an instance of the class that a recipe chooses by name, with the options given there.

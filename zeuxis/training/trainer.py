@@ -204,8 +204,8 @@ class Trainer:
         # Dropout uses torch's global generator; seeding the generators of all devices takes 0.5 ms.
         (torch.default_generator if self.device.type == "cpu" else torch).manual_seed(seed)
         self.generator.manual_seed(seed ^ 0x5EED)
-        progress = self.progress
-        due = [phase for phase in self.phases if self.step % phase.interval == 0 and progress >= phase.start]
+        used = self.progress
+        due = [phase for phase in self.phases if phase.is_due(self.step, used)]
         repeats = max(phase.repeat for phase in due)
         rows = self.batches.batch_size // self.share.size
         names = frozenset(phase.name for phase in due)
