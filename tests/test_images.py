@@ -680,6 +680,15 @@ def test_a_name_that_several_images_share_is_told_as_such(tmp_path: Path) -> Non
     assert "such as \\ud800.png" in said(read(tmp_path / "set"))
 
 
+@pytest.mark.parametrize("label", ["[1, 2]", "NaN", '{"a": 1}'])
+def test_a_label_that_is_none_is_refused(tmp_path: Path, label: str) -> None:
+    flat(tmp_path / "set")
+    rows = ", ".join(f'["{i}.png", {label if i == 3 else i % 2}]' for i in range(20))
+    write(tmp_path / "set" / "dataset.json", f'{{"labels": [{rows}]}}')
+    with pytest.raises(UserError, match=r"dataset.json should give each file one label, and to one it gives"):
+        read(tmp_path / "set")
+
+
 @pytest.mark.parametrize("source", ["digits", "sprites"])
 def test_a_source_without_files_takes_no_path(source: str) -> None:
     with pytest.raises(UserError, match=f"The data source '{source}' takes no path, and data.path is '/nowhere'"):

@@ -205,7 +205,7 @@ def _rows(file: str, text: str, where: str, places: _Places) -> Rows:
                 if tried:
                     return []
                 raise UserError(f'{where} should hold pairs of a file and a label, as {{"labels": [["a.png", 3]]}}.')
-            odd = [label for _, label in pairs if isinstance(label, list | dict) or class_name(label) == "nan"]
+            odd = [label for _, label in pairs if isinstance(label, list | dict) or _is_nan(label)]
             if odd and not tried:
                 raise UserError(f"{where} should give each file one label, and to one it gives {shown(odd[0])}.")
             return [(str(name), class_name(label)) for name, label in pairs if not isinstance(label, list | dict)]
@@ -312,6 +312,10 @@ def class_name(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return readable(str(value)).strip()
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def label_of(value: Any) -> str:

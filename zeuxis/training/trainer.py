@@ -2,7 +2,8 @@
 
 The first repeats of all phases share one `Iteration` (batch, noise, memo), the second repeats another, and so on. All
 random numbers are sampled by generators seeded with the recipe's seed and the number of the step. So on the CPU, with a
-fixed number of threads, a resumed run repeats an uninterrupted one bit for bit.
+fixed number of threads, a resumed run repeats an uninterrupted one bit for bit. Which step is the best, or the last, by
+`fid` may differ: its tests are spaced by the time that they take (`zeuxis.evaluation.running`).
 """
 
 from __future__ import annotations
