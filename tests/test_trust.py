@@ -164,7 +164,7 @@ def test_the_path_length_is_that_of_a_straight_line_and_of_an_arc(numbers: np.ra
         run = SimpleNamespace(
             latents=lambda n, seed: ends[seed][:n], in_turn=lambda n: None, decode=lambda z, condition: z @ matrix
         )
-        return SimpleNamespace(run=run, n=400, seed=0, features=lambda images: images, space="numbers")
+        return SimpleNamespace(run=run, n=400, seed=0, features=lambda images: images, space="numbers", judge=None)
 
     ends = {seed: numbers.normal(size=(400, 3)) for seed in (1, 2)}
     found = path_length(material(ends, widen))["path_length"]

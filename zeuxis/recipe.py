@@ -672,7 +672,7 @@ def together(*parts: Mapping[str, Any]) -> dict[str, Any]:
     """
     settings: dict[str, Any] = {}
     for key, value in (pair for part in parts for pair in _one_by_one(part)):
-        if value is None:
+        if value is None and key not in {f"training.{name}" for name in BUDGETS}:  # which one may take from a recipe
             raise UserError(f"{quoted(key)} is given as None, which is no value; leave it out to keep the recipe's.")
         if key in settings and settings[key] != value:
             raise UserError(f"{quoted(key)} is given twice: {shown(settings[key])} and {shown(value)}. Give it once.")

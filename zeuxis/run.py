@@ -395,7 +395,7 @@ class Run:
     @property
     def candidates(self) -> int:
         """Number of images that are generated for a sample, of which the model keeps the best; 1 for most models."""
-        return self.model.candidates if isinstance(self.model, Selects) else 1
+        return self.structure.candidates if isinstance(self.structure, Selects) else 1
 
     @checked
     def latents_of_samples(
@@ -473,7 +473,8 @@ class Run:
     @property
     def sampling(self) -> dict[str, Any]:
         """The options by which the model samples, with what `configure` changed."""
-        return {name: getattr(self.model.options, name) for name in self.model.sampling_options}
+        model = self.structure
+        return {name: getattr(model.options, name) for name in model.sampling_options}
 
     @checked
     def sample(self, n: int = 16, *, seed: int = 1, label: str | int | None = None, scale: float = 1.0) -> np.ndarray:
