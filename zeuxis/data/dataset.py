@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -191,75 +191,28 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
         _require_channels(collection.channels, collection.sizes, options, recipe)
     cache = decoded(collection, options, progress)
     _require_channels(cache.channels, cache.sizes, options, recipe)
-    indices, notes = cache.kept, [*collection.notes, *cache.notes]
-    names = [collection.names[i] for i in indices]
-    labels, classes = collection.labels, collection.classes
-    if options.attributes:
-        labels, classes = _attributes_as_classes(collection, options.attributes)
-    labels = None if labels is None else labels[indices]
-    selected, numbers = np.arange(len(indices)), None
-    if options.numbers:
-        numbers = _numbers(collection, options.numbers)[indices]
-        complete = np.isfinite(numbers).all(axis=1)
-        selected = np.flatnonzero(complete)
-        if missing := len(numbers) - len(selected):
-            bare = names[int(complete.argmin())]
-            what = f"left out (without a value of {', '.join(options.numbers)})"
-            notes.append(Note("left out", missing, what, bare, len(numbers)))
-        labels, classes = None, []
-    elif labels is not None:
-        whole = len(options.attributes) < 2 and collection.stream is None  # a sample may lack rare classes
-        selected, labels, classes = _select(labels, classes, options.classes, cache, whole=whole)
-    elif options.classes:
-        raise UserError(f"The images of '{options.path or options.source}' have no classes; set data.classes to [].")
-    if collection.split is not None:
-        test = collection.split[indices][selected] == 1
-        _require_learned(labels, selected[~test], selected[test], classes)
-    else:
-        digests = cache.digests[selected]
-        if len(digests) > 1 and (digests == digests[0]).all():
-            # Copies of one image stay on one side of the split; if there is nothing else, the set is split anyway.
-            digests = np.arange(len(digests))
-            notes.append(
-                Note(
-                    "copied", len(selected), "copies of one image, on both sides of the split", names[0], len(selected)
-                )
-            )
-        test = _split(digests, None if labels is None else labels[selected], options)
-    train_index, test_index = selected[~test], selected[test]
-    if not len(train_index) or not len(test_index):
-        single = labels is not None and len(np.unique(labels[selected])) == len(selected) > 1
-        alone = "; each class has one image alone" if single else ""
-        told = "".join(f" {note}" for note in in_sentences(notes))
-        raise UserError(
-            f"{counted(str(len(selected)), 'images')} cannot be split: {len(train_index)} for training and "
-            f"{len(test_index)} for testing{alone}. Add images, or change data.test_fraction.{told}"
-        )
-    key = hashlib.sha256(cache.digests[train_index].tobytes() + b"|" + cache.digests[test_index].tobytes())
-    key.update(b"" if labels is None else labels[selected].tobytes())
+    chosen = _chosen(collection, cache, options)
+    notes = [*collection.notes, *cache.notes, *chosen.notes]
+    train, test = _parts(collection, cache, chosen, options, notes)
+    key = hashlib.sha256(cache.digests[train].tobytes() + b"|" + cache.digests[test].tobytes())
+    key.update(b"" if chosen.labels is None else chosen.labels[chosen.indices].tobytes())
     key.update(collection.stream.fingerprint.encode() if collection.stream else b"")
-    scales: tuple[tuple[str, float, float], ...] = ()
-    if numbers is not None:
-        with np.errstate(over="ignore", invalid="ignore"):  # refused below
-            mean, deviation = numbers[train_index].mean(axis=0), numbers[train_index].std(axis=0)
-        for name, middle, spread in zip(options.numbers, mean, deviation, strict=True):
-            if not np.isfinite([middle, spread]).all() or spread <= EQUAL * abs(middle):
-                what = "is the same for all training images" if np.isfinite(spread) else "has values that are too large"
-                raise UserError(f"The number '{name}' of data.numbers {what}, so it says nothing of an image; drop it.")
-        labels = np.nan_to_num((numbers - mean) / deviation).astype(np.float32)
-        scales = tuple(zip(options.numbers, mean.tolist(), deviation.tolist(), strict=True))
-        key.update(labels[selected].tobytes())
+    labels, scales = chosen.labels, tuple[tuple[str, float, float], ...]()
+    if chosen.numbers is not None:
+        labels, scales = _standardised(chosen.numbers, options.numbers, train)
+        key.update(labels[chosen.indices].tobytes())
+    kept = cache.kept
     return Dataset(
         images=cache.images,
         labels=labels,
-        classes=tuple(classes),
-        attributes=None if collection.attributes is None else collection.attributes[indices],
+        classes=tuple(chosen.classes),
+        attributes=None if collection.attributes is None else collection.attributes[kept],
         attribute_names=tuple(collection.attribute_names),
-        factors=None if collection.factors is None else collection.factors[indices],
+        factors=None if collection.factors is None else collection.factors[kept],
         factor_names=tuple(collection.factor_names),
-        names=names,
-        train=train_index,
-        test=test_index,
+        names=[collection.names[i] for i in kept],
+        train=train,
+        test=test,
         fingerprint=key.hexdigest()[:32],
         left_out=collection.left_out | cache.left_out,
         notes=tuple(notes),
@@ -267,6 +220,88 @@ def load(options: DataOptions, *, recipe: str = "", progress: bool = True) -> Da
         scales=scales,
         stream=collection.stream,
     )
+
+
+class _Chosen(NamedTuple):
+    """The images that a recipe uses, of the N that were decoded, and what they can be asked for by.
+
+    Attributes:
+        indices: of the images.
+        labels: class indices `(N,)`, or None.
+        classes: names of the classes.
+        numbers: values of `data.numbers`, `(N, K)`, or None.
+        notes: what is left out.
+    """
+
+    indices: np.ndarray
+    labels: np.ndarray | None
+    classes: list[str]
+    numbers: np.ndarray | None = None
+    notes: Sequence[Note] = ()
+
+
+def _chosen(collection: Collection, cache: Decoded, options: DataOptions) -> _Chosen:
+    """Chooses the images that have the numbers, the classes or the attributes that the recipe names."""
+    labels, classes = collection.labels, collection.classes
+    if options.attributes:
+        labels, classes = _attributes_as_classes(collection, options.attributes)
+    if options.numbers:
+        numbers = _numbers(collection, options.numbers)[cache.kept]
+        complete = np.isfinite(numbers).all(axis=1)
+        if complete.all():
+            return _Chosen(np.arange(len(numbers)), None, [], numbers)
+        what = f"left out (without a value of {', '.join(options.numbers)})"
+        bare = collection.names[cache.kept[int(complete.argmin())]]
+        note = Note("left out", int((~complete).sum()), what, bare, len(numbers))
+        return _Chosen(np.flatnonzero(complete), None, [], numbers, [note])
+    if labels is not None:
+        whole = len(options.attributes) < 2 and collection.stream is None  # a sample may lack rare classes
+        return _Chosen(*_select(labels[cache.kept], classes, options.classes, cache, whole=whole))
+    if options.classes:
+        raise UserError(f"The images of '{options.path or options.source}' have no classes; set data.classes to [].")
+    return _Chosen(np.arange(len(cache.kept)), None, classes)
+
+
+def _parts(
+    collection: Collection, cache: Decoded, chosen: _Chosen, options: DataOptions, notes: list[Note]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the indices of the images to train on and of those held out; adds to the notes if these are copies."""
+    used = chosen.indices
+    if collection.split is not None:
+        held_out = collection.split[cache.kept][used] == 1
+        _require_learned(chosen.labels, used[~held_out], used[held_out], chosen.classes)
+    else:
+        digests = cache.digests[used]
+        if len(digests) > 1 and (digests == digests[0]).all():
+            # Copies of one image stay on one side of the split; if there is nothing else, the set is split anyway.
+            digests = np.arange(len(digests))
+            what, first = "copies of one image, on both sides of the split", collection.names[cache.kept[0]]
+            notes.append(Note("copied", len(used), what, first, len(used)))
+        held_out = _split(digests, None if chosen.labels is None else chosen.labels[used], options)
+    train, test = used[~held_out], used[held_out]
+    if not len(train) or not len(test):
+        single = chosen.labels is not None and len(np.unique(chosen.labels[used])) == len(used) > 1
+        alone = "; each class has one image alone" if single else ""
+        told = "".join(f" {note}" for note in in_sentences(notes))
+        raise UserError(
+            f"{counted(str(len(used)), 'images')} cannot be split: {len(train)} for training and {len(test)} for "
+            f"testing{alone}. Add images, or change data.test_fraction.{told}"
+        )
+    return train, test
+
+
+def _standardised(
+    numbers: np.ndarray, names: Sequence[str], train: np.ndarray
+) -> tuple[np.ndarray, tuple[tuple[str, float, float], ...]]:
+    """Returns numbers `(N, K)` at mean 0 and deviation 1 over the training images, and these by name."""
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
+        mean, deviation = numbers[train].mean(axis=0), numbers[train].std(axis=0)
+    for name, middle, spread in zip(names, mean, deviation, strict=True):
+        if not np.isfinite([middle, spread]).all() or spread <= EQUAL * abs(middle):
+            what = "is the same for all training images" if np.isfinite(spread) else "has values that are too large"
+            raise UserError(f"The number '{name}' of data.numbers {what}, so it says nothing of an image; drop it.")
+    scaled = np.nan_to_num((numbers - mean) / deviation).astype(np.float32)
+    return scaled, tuple(zip(names, mean.tolist(), deviation.tolist(), strict=True))
 
 
 def _require_channels(channels: int, sizes: str, options: DataOptions, recipe: str) -> None:
