@@ -8,8 +8,11 @@ import signal
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from zeuxis import cli
 from zeuxis.errors import UserError
@@ -153,3 +156,17 @@ def test_the_zip_holds_the_folder(
     assert again.read_bytes() == (tmp_path / "made.zip").read_bytes()
     with pytest.raises(UserError, match="lies in the folder that it would pack"):
         write_zip(tmp_path / "made", tmp_path / "made" / "made.zip")
+
+
+def test_classes_have_a_column_each_with_their_name(trained: dict[str, Run], tmp_path: Path) -> None:
+    def grid(n: int, **options: Any) -> np.ndarray:
+        folder = tmp_path / f"{n}{options}"
+        with Image.open(save_samples(trained["cgan"], n, folder, **options)) as image:
+            return np.asarray(image.convert("L"))
+
+    side, gap, head = 64, 4, 28
+    assert grid(16).shape == (head + 2 * side + gap, 10 * (side + gap) - gap)
+    names = grid(16)[:head]
+    assert all((names[:, i * (side + gap) : i * (side + gap) + side] < 200).any() for i in range(10))
+    assert grid(3).shape == (head + side, 3 * (side + gap) - gap)
+    assert grid(16, label="3").shape == (4 * (side + gap) - gap,) * 2

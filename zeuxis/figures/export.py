@@ -49,6 +49,9 @@ __all__ = ["save_images", "save_samples", "whole_rows", "write_zip"]
 LEGIBLE = 64
 # The same in a grid whose rows have names, in letters of this many pixels.
 LEGIBLE_BESIDE_NAMES, LETTERS = 128, 14
+SMALLEST_LETTERS = 9
+# More classes than these are not given a column each.
+MOST_COLUMNS = 12
 # Without a number of columns, the grid shows the first images, up to this many pixels: about 7,000 small ones.
 GRID_PIXELS = 32_000_000
 OURS = re.compile(r"\d{4,}\.png")
@@ -116,7 +119,9 @@ def save_samples(
                 images = batches[number]
                 write([paths[i] for i in missing], images[missing])
             advance(len(paths))
-    return _grid([folder / name for name in names], folder, 0)
+    classes = run.model.conditions.classes if run.conditional and label is None else ()
+    heads = classes[:n] if 1 < len(classes) <= MOST_COLUMNS else ()
+    return _grid([folder / name for name in names], folder, len(heads), heads=heads)
 
 
 @contextmanager
@@ -298,15 +303,21 @@ def _write_pictures(paths: Sequence[Path], pixels: np.ndarray) -> None:
         write_one_of_many(path, content.getvalue())
 
 
-def _grid(paths: Sequence[Path], folder: Path, columns: int, rows: Sequence[str] = ()) -> Path:
-    """Arranges pictures in a grid beside their folder; small ones are enlarged."""
+def _grid(
+    paths: Sequence[Path], folder: Path, columns: int, rows: Sequence[str] = (), heads: Sequence[str] = ()
+) -> Path:
+    """Arranges pictures in a grid beside their folder, with names of rows or columns; small ones are enlarged.
+
+    Where names of columns do not fit above them, they are left out. Of very many pictures, the first are shown.
+    """
     height, width = _picture(paths[0]).shape[:2]
     zoom = -(-(LEGIBLE_BESIDE_NAMES if rows else LEGIBLE) // min(height, width))
-    limit = len(paths) if columns else max(GRID_PIXELS // (zoom**2 * (height + 1) * (width + 1)), 1)
+    limit = len(paths) if columns and not heads else max(GRID_PIXELS // (zoom**2 * (height + 1) * (width + 1)), 1)
     tiles = np.stack([_picture(path) for path in paths[:limit]])
     enlarged = tiles.repeat(zoom, axis=1).repeat(zoom, axis=2)
     grid = Image.fromarray(sheet(enlarged, columns or whole_rows(len(tiles)), gap=zoom))
-    return write_file(_beside(folder, "grid.png"), (_with_names(grid, rows) if rows else grid).save)
+    named = _with_names(grid, rows) if rows else _with_heads(grid, heads) if heads else grid
+    return write_file(_beside(folder, "grid.png"), named.save)
 
 
 def _with_names(grid: Image.Image, rows: Sequence[str]) -> Image.Image:
@@ -319,6 +330,22 @@ def _with_names(grid: Image.Image, rows: Sequence[str]) -> Image.Image:
     for i, name in enumerate(rows):
         middle = (i + 0.5) * grid.height / len(rows)
         draw.text((margin - LETTERS, middle), name, fill=MUTED, font=font, anchor="rm")
+    return page
+
+
+def _with_heads(grid: Image.Image, heads: Sequence[str]) -> Image.Image:
+    """Returns a grid with the names of its columns above; without, if they would be too small to read."""
+    font, column = ImageFont.truetype(findfont("DejaVu Sans"), LETTERS), grid.width / len(heads)
+    longest = max(font.getlength(name) for name in heads)
+    letters = min(LETTERS, int(LETTERS * 0.95 * column / max(longest, 1)))
+    if letters < SMALLEST_LETTERS:
+        return grid
+    font = font.font_variant(size=letters)
+    page = Image.new("RGB", (grid.width, grid.height + 2 * LETTERS), PAPER)
+    page.paste(grid, (0, 2 * LETTERS))
+    draw = ImageDraw.Draw(page)
+    for i, name in enumerate(heads):
+        draw.text(((i + 0.5) * column, LETTERS), name, fill=MUTED, font=font, anchor="mm")
     return page
 
 
