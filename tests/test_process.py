@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -143,11 +145,17 @@ def test_without_a_terminal_a_line_says_how_far_the_work_is(monkeypatch: pytest.
     monkeypatch.setattr(progress, "console", progress.Literal(file=screen, width=200))
     with progress.bar("evaluating a", 3) as advance:
         advance(1)  # sooner than half a minute
-        monkeypatch.setattr(progress, "EVERY", 0.0)
-        advance(1)
+    monkeypatch.setattr(progress, "EVERY", 0.1)
+    with progress.bar("evaluating b", 3) as advance:
+        advance(2)
+        for _ in range(100):  # one unit that takes long
+            if screen.getvalue():
+                break
+            time.sleep(0.1)
     with progress.bar("unseen", 3, visible=False) as advance:
-        advance(1)
-    assert screen.getvalue() == "evaluating a: 2 of 3\n"
+        time.sleep(0.3)
+    assert re.match("evaluating b: 2 of 3 after .* second", screen.getvalue())
+    assert not re.search("evaluating a|unseen", screen.getvalue())
 
 
 def test_names_reach_a_terminal_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

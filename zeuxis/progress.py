@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -146,7 +147,8 @@ def bar(description: str, total: int | None, *, visible: bool = True) -> Iterato
         A function that advances the bar by a number of units.
     """
     if visible and not console.is_terminal:
-        yield _lines(description, total)
+        with _lines(description, total) as advance:
+            yield advance
         return
     columns = (
         Words("{task.description}", style="bold"),
@@ -159,15 +161,24 @@ def bar(description: str, total: int | None, *, visible: bool = True) -> Iterato
         yield lambda count: progress.advance(task, count)
 
 
-def _lines(description: str, total: int | None) -> Callable[[int], None]:
-    """Returns a function that counts units, and every half a minute says how many are done."""
-    done, told = 0, time.monotonic()
+@contextmanager
+def _lines(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Counts units, and says every half a minute how many are done, also while a single one takes longer."""
+    done, began, over = 0, time.monotonic(), threading.Event()
 
     def advance(count: int) -> None:
-        nonlocal done, told
+        nonlocal done
         done += count
-        if time.monotonic() - told >= EVERY:
-            told = time.monotonic()
-            say(f"{description}: {done:,} of {total:,}" if total else f"{description}: {done:,}")
 
-    return advance
+    def tell() -> None:
+        while not over.wait(EVERY):
+            of = f" of {total:,}" if total else ""
+            say(f"{description}: {done:,}{of} after {in_words(time.monotonic() - began)}")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield advance
+    finally:
+        over.set()
+        teller.join()
