@@ -588,7 +588,7 @@ def test_samples_of_a_conditional_model_have_the_classes_of_the_images(tmp_path:
     run = zeuxis.train("digits-cgan", steps=1, settings=settings, runs=tmp_path, progress=False)
     material = Material(run, samples=1000, judge=RandomFeatures((1, 16, 16)))
     assert material.labels is not None and np.mean(material.labels) == pytest.approx(0.1, abs=0.03)
-    again = run.decode(run.latents(1000, 0), run.condition(material.labels))
+    again = run.decode(run.latents(1000, 0), run.condition_of_labels(material.labels))
     assert np.array_equal(material.samples, to_bytes(again))
 
 

@@ -785,7 +785,7 @@ def test_calls_from_python_are_refused_in_words(trained: dict[str, Run], tmp_pat
         (lambda: run.encode_files("a.png"), "paths should be a list, not 'a.png'"),
         (lambda: run.interpolate(1, 2, steps=2.5), "steps should be a whole number"),
         (lambda: run.show(4, columns=0), "columns should be from 1"),
-        (lambda: trained["cgan"].condition(np.array([99])), "Labels should be whole numbers from 0 to 9"),
+        (lambda: trained["cgan"].condition_of_labels(np.array([99])), "Labels should be whole numbers from 0 to 9"),
         (lambda: trained["cgan"].condition_of("7"), "names should be a list"),
         (lambda: zeuxis.train("digits-vae", steps=1, epochs=3), "give one of epochs, steps and minutes"),
         (lambda: zeuxis.train(3), "train: recipe should be text or a Path, not 3"),

@@ -427,7 +427,7 @@ def test_an_attribute_is_one_number() -> None:
     assert model.class_names == build_model(recipe).class_names
     assert model.net("generator").input_shape == (101,)
     z = torch.randn(1, 100)
-    told = model.generate(z, model.condition_of([1]))
+    told = model.generate(z, model.condition_of_labels([1]))
     torch.testing.assert_close(told, model.net("generator")(z, condition=torch.ones(1, 1)).value)
     batch = Batch(torch.rand(4, 3, 64, 64), torch.tensor([0, 1, 1, 0]))
     iteration = Iteration(torch.zeros(()), torch.Generator().manual_seed(0), torch.device("cpu"), 4, lambda: batch)

@@ -66,7 +66,7 @@ def tried(name: str, folder: Path) -> Run:
         assert len(run.snapshots) == AFTER + 1
     if run.encodes:
         chosen = run.choose_images("test")
-        assert run.reconstruct(run.images(chosen), run.condition(run.labels(chosen))).shape[1:] == shape
+        assert run.reconstruct(run.images(chosen), run.condition_of_labels(run.labels(chosen))).shape[1:] == shape
     if run.codes:
         assert run.read_codes(run.sample(5)).shape == (5, len(run.codes))
     if run.classifies:

@@ -665,7 +665,7 @@ class Run:
             raise UserError(f"{self.path} is a '{self.recipe.model.name}', which has no codes to read.")
         return self._chunks(images, model.read_codes)
 
-    def condition(self, labels: np.ndarray | None) -> np.ndarray | None:
+    def condition_of_labels(self, labels: np.ndarray | None) -> np.ndarray | None:
         """Returns conditions `(N, K)` for what `labels` returns; None if the model is not conditional.
 
         Raises:
@@ -675,7 +675,7 @@ class Run:
             return None
         if self.model.conditions.classes:
             labels = _indices("Labels", labels, len(self.classes))
-        return self.model.condition_of(torch.from_numpy(np.asarray(labels))).cpu().numpy()
+        return self.model.condition_of_labels(torch.from_numpy(np.asarray(labels))).cpu().numpy()
 
     @checked
     def choose_images(self, part: str, n: int | None = None) -> np.ndarray:

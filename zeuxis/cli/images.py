@@ -103,11 +103,11 @@ def reconstruct(
     if label is not None:
         raise UserError("--label is the class of your own pictures; test images have one. Name pictures, or drop it.")
     all_images, labels = opened.test_images()
-    error = mean_squared_error(all_images, opened.reconstruct(all_images, opened.condition(labels)))
+    error = mean_squared_error(all_images, opened.reconstruct(all_images, opened.condition_of_labels(labels)))
     images, labels = opened.test_images(n or 10)
     if n is not None and n > len(images):
         say(f"There are only {len(images):,} test images; all of them are drawn.")
-    both = np.concatenate([images, opened.reconstruct(images, opened.condition(labels))])
+    both = np.concatenate([images, opened.reconstruct(images, opened.condition_of_labels(labels))])
     grid = save_images(both, out or samples_folder(opened, "reconstructions"), len(images), ("image", "reconstruction"))
     echo(f"test MSE {error:.6f} over {len(all_images):,} images\n{grid}")
 

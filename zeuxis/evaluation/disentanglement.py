@@ -97,7 +97,7 @@ def _concentration(table: np.ndarray, weights: np.ndarray) -> float:
 def representation(run: Run, indices: np.ndarray) -> np.ndarray:
     """Returns a run's representation of its images, `(N, D)`: posterior means, or the code values that it reads."""
     images = run.images(indices)
-    return run.encode(images, run.condition(run.labels(indices))) if run.encodes else run.read_codes(images)
+    return run.encode(images, run.condition_of_labels(run.labels(indices))) if run.encodes else run.read_codes(images)
 
 
 @measure(

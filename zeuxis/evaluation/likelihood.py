@@ -61,7 +61,7 @@ def bounds(
     model = run.model
     assert isinstance(model, HasLikelihood)
     generator = torch.Generator().manual_seed(seed)
-    conditions = run.condition(labels)
+    conditions = run.condition_of_labels(labels)
     bounds_of_parts = []
     with torch.no_grad():
         for indices in pieces(np.arange(len(images)), CHUNK):
@@ -93,7 +93,7 @@ def densities(run: Run, images: np.ndarray, labels: np.ndarray | None, *, seed: 
     model = run.model
     assert isinstance(model, HasDensity)
     generator = torch.Generator().manual_seed(seed)
-    conditions = run.condition(labels)
+    conditions = run.condition_of_labels(labels)
     parts = []
     for indices in pieces(np.arange(len(images)), CHUNK):
         pixels = torch.from_numpy(images[indices]).permute(0, 3, 1, 2)
@@ -165,7 +165,7 @@ def latents(material: Material) -> Figures:
     run, model = material.run, material.run.model
     assert isinstance(model, HasPrior)
     indices = run.choose_images("test", material.n)
-    posterior = run.posterior(run.images(indices), run.condition(run.labels(indices)))
+    posterior = run.posterior(run.images(indices), run.condition_of_labels(run.labels(indices)))
     if model.prior_density == "normal":
         divergences = posterior.kl().sum(dim=1)
     else:

@@ -163,12 +163,12 @@ class Material:
     @cached_property
     def latents(self) -> np.ndarray:
         """Latents of the samples, `(N, Z)`."""
-        return self.run.latents_of_samples(self.n, self.seed, condition=self.run.condition(self.labels))
+        return self.run.latents_of_samples(self.n, self.seed, condition=self.run.condition_of_labels(self.labels))
 
     @cached_property
     def samples(self) -> np.ndarray:
         """Generated images, `(N, H, W, C)` of bytes, as saved to files; of a conditional model, with these `labels`."""
-        return to_bytes(self.run.decode(self.latents, self.run.condition(self.labels)))
+        return to_bytes(self.run.decode(self.latents, self.run.condition_of_labels(self.labels)))
 
     @property
     def reference(self) -> np.ndarray:

@@ -54,6 +54,6 @@ def _rebuilt(material: Material) -> list[tuple[np.ndarray, np.ndarray]]:
 
     def pair(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         images = run.images(part)
-        return images, run.reconstruct(images, run.condition(run.labels(part)))
+        return images, run.reconstruct(images, run.condition_of_labels(run.labels(part)))
 
     return material.once("reconstructions", lambda: [pair(part) for part in pieces(indices)])

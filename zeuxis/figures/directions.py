@@ -34,7 +34,7 @@ def directions(run: Run, count: int = 8) -> Figure:
     start, condition = run.latents(1), run.in_turn(1)
     if run.encodes:  # where a model encodes images is not always where its prior has them
         chosen = run.choose_images("test", 1)
-        condition = run.condition(run.labels(chosen))
+        condition = run.condition_of_labels(run.labels(chosen))
         start = run.encode(run.images(chosen), condition)
     latents = (start + np.array(STEPS, np.float32)[:, None] * vectors[:, None]).reshape(-1, start.shape[1])
     images = run.decode(latents, None if condition is None else np.repeat(condition, len(latents), axis=0))

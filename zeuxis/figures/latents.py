@@ -36,7 +36,7 @@ def latents(run: Run, points: int = TSNE_POINTS, attribute: str = "") -> Figure:
     is_plane = run.latent_size == 2
     indices = run.choose_images("test", PLANE_POINTS if is_plane else points)
     labels, names = run.labels(indices), run.dataset.classes
-    places = run.encode(run.images(indices), run.condition(labels))
+    places = run.encode(run.images(indices), run.condition_of_labels(labels))
     if not is_plane:
         places = embed(places)
     if labels is not None and labels.ndim > 1:  # numbers are no classes

@@ -22,10 +22,10 @@ SHOWN = 10
 )
 def reconstructions(run: Run) -> Figure:
     all_images, labels = run.test_images()
-    error = mean_squared_error(all_images, run.reconstruct(all_images, run.condition(labels)))
+    error = mean_squared_error(all_images, run.reconstruct(all_images, run.condition_of_labels(labels)))
     images, labels = run.test_images(SHOWN)
     fig = new_figure(0.9 * len(images) + 1.0, 2.7)
-    tiles = np.concatenate([images, run.reconstruct(images, run.condition(labels))])
+    tiles = np.concatenate([images, run.reconstruct(images, run.condition_of_labels(labels))])
     show_tiles(fig.subplots(), tiles, len(images), rows=["test image", "reconstruction"])
     title(fig, run, f"Reconstructions, test MSE {error:.6f}")
     return fig

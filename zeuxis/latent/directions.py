@@ -67,7 +67,7 @@ def directions(run: Run) -> Directions:
     """
     if run.encodes and run.generates:
         indices = run.choose_images("train", MEASURED)
-        latents = run.encode(run.images(indices), run.condition(run.labels(indices))).astype(np.float64)
+        latents = run.encode(run.images(indices), run.condition_of_labels(run.labels(indices))).astype(np.float64)
         _, size, axes = np.linalg.svd(latents - latents.mean(axis=0), full_matrices=False)
         deviations = size / max(len(latents) - 1, 1) ** 0.5
         return _ordered(axes, axes * deviations[:, None], size, "latents of training images")
@@ -160,7 +160,7 @@ def attribute_direction(run: Run, name: str) -> np.ndarray:
         raise UserError(
             f"The attribute {name} has no direction in latent space: all images have it, or none has. Choose another."
         )
-    latents = run.encode(run.images(indices), run.condition(labels))
+    latents = run.encode(run.images(indices), run.condition_of_labels(labels))
     direction: np.ndarray = latents[has].mean(axis=0) - latents[~has].mean(axis=0)
     return direction
 

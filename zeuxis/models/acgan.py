@@ -81,7 +81,7 @@ class ACGAN(GAN):
     def _class_loss(self, iteration: Iteration, scores: Scores) -> Tensor:
         logits = scores["class"]
         if self._by_parts:
-            return F.binary_cross_entropy_with_logits(logits, self.condition_of(iteration.labels))
+            return F.binary_cross_entropy_with_logits(logits, self.condition_of_labels(iteration.labels))
         return F.cross_entropy(logits, iteration.labels)
 
     @property
@@ -92,5 +92,5 @@ class ACGAN(GAN):
     def _agreement(self, iteration: Iteration, scores: Scores) -> Tensor:
         logits = scores["class"].detach()
         if self._by_parts:
-            return torch.eq(logits > 0, self.condition_of(iteration.labels) > 0.5).float().mean()
+            return torch.eq(logits > 0, self.condition_of_labels(iteration.labels) > 0.5).float().mean()
         return torch.eq(logits.argmax(dim=1), iteration.labels).float().mean()

@@ -411,7 +411,7 @@ class Model(nn.Module):
         """Length of the condition vector; 0 if the model is not conditional."""
         return self.conditions.size if self.conditional else 0
 
-    def condition_of(self, classes: Sequence[int] | Tensor) -> Tensor:
+    def condition_of_labels(self, classes: Sequence[int] | Tensor) -> Tensor:
         """Returns the condition `(N, K)` for class indices `(N,)`; numbers `(N, K)` are returned as they are."""
         vectors: Any = self.condition_vectors
         if isinstance(classes, Tensor) and classes.is_floating_point():
@@ -423,7 +423,7 @@ class Model(nn.Module):
         """Returns the condition `(B, K)` of the iteration's images; None if the model is not conditional."""
         if not self.conditional:
             return None
-        return iteration.once("condition", lambda: self.condition_of(iteration.labels))
+        return iteration.once("condition", lambda: self.condition_of_labels(iteration.labels))
 
     def test(self, iteration: Iteration) -> dict[str, Tensor]:
         """Returns the test terms of a held-out batch, without gradients; empty if the model has none."""

@@ -196,7 +196,7 @@ class Explorer:
         parts, start, size = [], 0, 1
         while start < len(indices):
             before, part = time.perf_counter(), indices[start : start + size]
-            parts.append(run.encode(run.images(part), run.condition(run.labels(part))))
+            parts.append(run.encode(run.images(part), run.condition_of_labels(run.labels(part))))
             start, size = start + size, paced(size, time.perf_counter() - before)
             yield
         labels = run.labels(indices)
@@ -221,7 +221,7 @@ class Explorer:
         labels = self.run.labels(chosen)
         return (
             self.run.dataset.names[int(chosen[0])], to_bytes(self.run.images(chosen)), self.points.latents[index],
-            self.run.condition(labels),
+            self.run.condition_of_labels(labels),
         )  # fmt: skip
 
     def directions(self) -> list[Direction]:
@@ -278,7 +278,7 @@ class Explorer:
         images, labels = run.test_images(SCORED)
         mixed = np.random.default_rng(0).permutation(len(images))  # they may be in order of classes
         images, labels = images[mixed], None if labels is None else labels[mixed]
-        conditions = run.condition(labels)
+        conditions = run.condition_of_labels(labels)
         latents, turn = run.latents(SCORED, 3), run.in_turn(SCORED)
         real, made = [], []
         while start < SCORED and (start < FEWEST // 2 or spent < SECONDS):

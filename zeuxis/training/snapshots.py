@@ -47,7 +47,9 @@ def generate(
     latents = model.sample_latents(count, generator).to(device)
     condition = None
     if model.conditional:
-        vectors = model.conditions.in_turn(count) if labels is None else model.condition_of(torch.from_numpy(labels))
+        vectors = (
+            model.conditions.in_turn(count) if labels is None else model.condition_of_labels(torch.from_numpy(labels))
+        )
         condition = torch.as_tensor(vectors, device=device)
     with torch.no_grad():
         images = to_unit(model.generate(latents, condition), model.recipe.data.range)
