@@ -42,7 +42,7 @@ from zeuxis.training import (
     save_tiles,
     start,
 )
-from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, keep_best
+from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, tidy
 from zeuxis.training.hardware import peak_memory, reset_peak_memory
 from zeuxis.training.journal import role_of
 from zeuxis.training.monitors import WINDOW, Monitors, too_early
@@ -682,7 +682,7 @@ def test_the_newest_checkpoint_alone_says_which_is_best(tmp_path: Path) -> None:
     assert best_step() == 3
     (tmp_path / "best.safetensors").write_bytes(stale)  # killed after the checkpoint, before the copy
     assert best_step() == 3, "the copy is not asked"
-    keep_best(tmp_path)
+    tidy(tmp_path, 3)
     assert Checkpoint.read(tmp_path / "best.safetensors").state["step"] == 3
     save(4, 3)
     save(5, 3)

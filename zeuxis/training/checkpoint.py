@@ -29,7 +29,7 @@ from zeuxis.files import regular, write_file
 from zeuxis.models import Model
 from zeuxis.recipe import BUDGETS, Recipe, flat
 
-__all__ = ["Checkpoint", "best_checkpoint", "changes", "checkpoints", "keep_best", "load_weights"]
+__all__ = ["Checkpoint", "best_checkpoint", "changes", "checkpoints", "load_weights", "tidy"]
 
 KEPT = 2
 BEST = "best.safetensors"
@@ -45,7 +45,7 @@ class Checkpoint:
     state: dict[str, Any]
 
     def save(self, folder: Path) -> Path:
-        """Writes `step-N.safetensors`, removes all but it and the one before, and copies it if it is the best.
+        """Writes `step-N.safetensors`, removes later ones, and tidies.
 
         Raises:
             WriteError: if it cannot be written; older files stay.
@@ -55,12 +55,9 @@ class Checkpoint:
         state, sums = json.dumps(self.state), json.dumps({name: checksum(tensor) for name, tensor in tensors.items()})
         header = {"zeuxis": state, "checksums": sums, "checksum": _text_checksum(state, sums)}
         write_file(path, partial(_save, tensors, header))
-        before = [other for other in checkpoints(folder) if _step(other) < self.state["step"]]
-        for other in checkpoints(folder):
-            # Files of later steps are damaged: training would have gone on from them.
-            if other not in (path, *before[: KEPT - 1]):
-                other.unlink(missing_ok=True)
-        keep_best(folder)
+        for later in (other for other in checkpoints(folder) if _step(other) > self.state["step"]):
+            later.unlink(missing_ok=True)  # it was damaged: training would have gone on from it
+        tidy(folder, self.state["step"])
         return path
 
     @classmethod
@@ -145,15 +142,17 @@ def best_checkpoint(folder: Path) -> Path | None:
     return newest
 
 
-def keep_best(folder: Path) -> None:
-    """Copies the newest file of a `checkpoints` folder if it is the best.
+def tidy(folder: Path, step: int) -> None:
+    """Updates a `checkpoints` folder after the good file of a step: copies it if it is the best, and removes old files.
 
     Raises:
         WriteError: if the copy cannot be written.
     """
-    newest = next(iter(checkpoints(folder)), None)
-    if newest is not None and _is_best(newest):
-        write_file(folder / BEST, partial(shutil.copyfile, newest))
+    files = [path for path in checkpoints(folder) if _step(path) <= step]
+    if files and _is_best(files[0]):
+        write_file(folder / BEST, partial(shutil.copyfile, files[0]))
+    for old in files[KEPT:]:
+        old.unlink(missing_ok=True)
 
 
 def _is_best(path: Path) -> bool:

@@ -38,7 +38,7 @@ from zeuxis.recipe import Recipe, recipe_names, run_recipe
 from zeuxis.stores import at_hand
 from zeuxis.training.callbacks import Callback, standard_callbacks
 from zeuxis.training.changing import CHANGES, changed, record
-from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, keep_best, load_weights
+from zeuxis.training.checkpoint import Checkpoint, best_checkpoint, changes, checkpoints, load_weights, tidy
 from zeuxis.training.distributed import joined, launch_id, restarted
 from zeuxis.training.hardware import describe_machine, pick_device, pick_precision
 from zeuxis.training.journal import read_changes, read_journal
@@ -183,7 +183,7 @@ def resume(
     with joined() as share, locked(at_hand(folder)) if share.main else nullcontext():
         if share.main:
             sweep(folder)
-            keep_best(subfolder(folder, "checkpoints"))
+            subfolder(folder, "checkpoints")  # refuses a link out of the run
         share.told(None)  # the others wait until the folder is in order
         recorded_recipe = run_recipe(folder, trust=trust)
         recipe = _as_hardware_allows(changed(recorded_recipe, overrides or {}))
@@ -198,6 +198,8 @@ def resume(
                 f"{folder} holds only its weights, without the state of its optimisers: it cannot be resumed."
             )
         if checkpoint is not None:
+            if share.main:
+                tidy(folder / "checkpoints", checkpoint.state["step"])
             for change in changes(checkpoint.state, recorded_recipe, read_changes(folder / CHANGES)):
                 warn(f"{folder / 'recipe.toml'} was changed since step {checkpoint.state['step']}: {change}.")
             trainer.restore(checkpoint)
