@@ -157,11 +157,11 @@ any network of timm, such as DINOv2 (`pip install "zeuxis[timm]"`), and `random`
 classifier.
 
 A distance alone says little. `fid_floor` is the distance of real training images from held-out ones: a perfect
-generator comes to it, and where few images are held out, one that draws what it was trained on comes below. `fid_noise`
-is that of noise with the images' means and deviations. `zeuxis evaluate` and `zeuxis report` say in a sentence where the
-samples lie between the two. Coverage and recall depend on the number of samples, and distances fall with it: compare only
-numbers from the same number of samples. All commands generate 2,000, unless `--samples` says otherwise; papers usually
-report 10,000 or 50,000.
+generator comes to it, and where few images are held out, one that draws what it was trained on comes below.
+`fid_noise` is that of noise with the images' means and deviations. `zeuxis evaluate` and `zeuxis report` say in a
+sentence where the samples lie between the two. Coverage and recall depend on the number of samples, and distances fall
+with it: compare only numbers from the same number of samples. All commands generate 2,000, unless `--samples` says
+otherwise; papers usually report 10,000 or 50,000.
 
 The mathematics of each measure stands at
 the top of its module in `zeuxis.evaluation` and in the [reference](api.md). `tests/test_trust.py` checks each
