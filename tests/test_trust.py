@@ -184,7 +184,7 @@ def test_the_signal_to_noise_of_a_known_error_is_its_logarithm(numbers: np.rando
     sign = np.where(numbers.random(images.shape) < 0.5, -1, 1)
     run = SimpleNamespace(
         choose_images=lambda part, n: np.arange(5), images=lambda chosen: images[chosen], labels=lambda chosen: None,
-        condition=lambda labels: None, reconstruct=lambda x, condition: x + sign * off[:, None, None, None],
+        condition_of_labels=lambda labels: None, reconstruct=lambda x, condition: x + sign * off[:, None, None, None],
     )  # fmt: skip
     material: Any = SimpleNamespace(run=run, n=100, once=lambda name, make: make())
     found = {**fidelity(material), **errors(material)}
