@@ -65,6 +65,7 @@ def choose_recipe(
     require_size(chosen)
     unfit = _unfit(collection)
     conditional = bool(options.numbers or options.attributes or not unfit)
+    count = {"classes": len(collection.classes)} if len(collection.classes) > 1 else {}
     colour = (options.channels if "channels" in named else collection.channels) > 1
     flips = colour and origin.mirrors
     name = path_part(f"{Path(options.path).stem or options.source}-flow-{chosen.setting}")
@@ -74,7 +75,7 @@ def choose_recipe(
         "data": options.model_dump() | {
             "channels": collection.channels, "range": "-1..1", "convert": True, "flip": flips,
         } | named | {"size": chosen.setting},
-        "model": {"name": "conditional-flow", "guidance": 1.5} if conditional else {"name": "flow"},
+        "model": {"name": "conditional-flow", "guidance": 1.5} | count if conditional else {"name": "flow"},
         "networks": {"velocity": {"init": "he", "layers": velocity_layers(chosen)}},
         "training": {
             "minutes": time, "batch_size": 64, "ema": 0.998, "snapshot_every": _every(time / 12),
@@ -82,8 +83,6 @@ def choose_recipe(
             "optimizer": {"learning_rate": 1e-3}, "schedule": {"name": "cosine"},
         },
     })  # fmt: skip
-    if conditional and len(collection.classes) > 1:
-        recipe = recipe.updated({"model.classes": len(collection.classes)})
     kind = "in colour" if collection.channels == 3 else "grey"
     asked = (
         f"in {len(collection.classes)} classes, each of which can be asked for" if conditional and collection.classes

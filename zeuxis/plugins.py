@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from types import CodeType
 
 from zeuxis.errors import UserError, quoted
 from zeuxis.files import is_name, why
@@ -95,25 +96,26 @@ def load_plugins(plugins: Iterable[Plugin]) -> None:
             del sys.modules[name]
             if not isinstance(error, Exception | SystemExit):
                 raise
-            line = error.lineno if isinstance(error, SyntaxError) else _last_line(error, name)
+            _, line = _innermost(error, name)
+            line = error.lineno if isinstance(error, SyntaxError) else line
             place = f", line {line}" if line else ""
             raise UserError(f"The plugin {plugin.name} cannot be loaded{place}: {_described(error)}.") from error
 
 
 def failure(error: BaseException) -> str:
     """Returns in a sentence which plugin's code raised an error, or called what did; empty if none was involved."""
+    code, line = _innermost(error, MODULE)
+    if code is None:
+        return ""
+    return f"The plugin {code.co_filename} failed in line {line}, in {code.co_name}: {_described(error)}."
+
+
+def _innermost(error: BaseException, module: str) -> tuple[CodeType | None, int | None]:
+    """Returns the innermost code, and its line, of modules whose names begin so in an error's traceback."""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        if frame.f_globals.get("__name__", "").startswith(MODULE):
-            code = frame.f_code
-            return f"The plugin {code.co_filename} failed in line {line}, in {code.co_name}: {_described(error)}."
-    return ""
-
-
-def _last_line(error: BaseException, module: str) -> int | None:
-    """Returns the innermost line of a module in an error's traceback."""
-    frames = traceback.walk_tb(error.__traceback__)
-    lines = [line for frame, line in frames if frame.f_globals.get("__name__") == module]
-    return lines[-1] if lines else None
+        if frame.f_globals.get("__name__", "").startswith(module):
+            return frame.f_code, line
+    return None, None
 
 
 def _described(error: BaseException) -> str:

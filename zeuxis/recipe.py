@@ -671,8 +671,9 @@ def together(*parts: Mapping[str, Any]) -> dict[str, Any]:
         UserError: for a key that is given two values, or none.
     """
     settings: dict[str, Any] = {}
+    budgets = {f"training.{name}" for name in BUDGETS}  # which None takes from a recipe
     for key, value in (pair for part in parts for pair in _one_by_one(part)):
-        if value is None and key not in {f"training.{name}" for name in BUDGETS}:  # which one may take from a recipe
+        if value is None and key not in budgets:
             raise UserError(f"{quoted(key)} is given as None, which is no value; leave it out to keep the recipe's.")
         if key in settings and settings[key] != value:
             raise UserError(f"{quoted(key)} is given twice: {shown(settings[key])} and {shown(value)}. Give it once.")

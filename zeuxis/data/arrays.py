@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from zeuxis.data.files import CHANGES, SIZE, limits, may_be_clear, readable, transparent
+from zeuxis.data.files import CHANGES, SIZE, is_deep, limits, plain, readable, transparent
 from zeuxis.data.notes import of_left_out
 from zeuxis.data.registry import Collection
 from zeuxis.errors import UserError
@@ -77,22 +77,11 @@ def as_array(values: Any, what: str) -> np.ndarray:
 
 def _of_pictures(pictures: Sequence[Image.Image]) -> list[np.ndarray]:
     """Returns pictures of Pillow's as arrays of grey or colour values, not of a palette or of other colours."""
-    plain = [_plain(picture) for picture in pictures]
-    others = {picture.mode for picture in pictures} - {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "F"}
-    for mode in sorted(mode for mode in others if not mode.startswith("I")):
-        say(f"Pictures in {mode} colours: these are converted to RGB.")
-    some_clear = any(picture.mode == "RGBA" for picture in plain)
-    return [np.asarray(picture.convert("RGBA") if some_clear else picture) for picture in plain]
-
-
-def _plain(picture: Image.Image) -> Image.Image:
-    """Returns a picture in grey, RGB, or RGBA where it is transparent somewhere; deeper values as they are."""
-    if may_be_clear(picture):
-        clear, grey = picture.convert("RGBA"), picture.mode in ("1", "L", "LA", "La")
-        return clear if transparent(clear) else clear.convert("L" if grey else "RGB")
-    if picture.mode in ("L", "RGB", "F") or picture.mode.startswith("I"):
-        return picture
-    return picture.convert("L" if picture.mode == "1" else "RGB")
+    found = [(picture, "") if is_deep(picture) else plain(picture) for picture in pictures]
+    for change in sorted({change for _, change in found} - {""}):
+        say(f"Pictures {change}.")
+    some_clear = any(transparent(picture) for picture, _ in found)
+    return [np.asarray(picture.convert("RGBA") if some_clear else picture) for picture, _ in found]
 
 
 def arrays(path: Path) -> Collection:

@@ -38,10 +38,11 @@ __all__ = [
     "Archive",
     "Survey",
     "decode",
+    "is_deep",
     "is_packed",
     "limits",
-    "may_be_clear",
     "path_parts",
+    "plain",
     "readable",
     "row_image",
     "size_words",
@@ -185,7 +186,7 @@ class Archive:
                 for name in self.names:
                     try:
                         with _opened(self.bytes(name)) as image:
-                            if _is_deep(image) and (image.mode == "F") == floating:
+                            if is_deep(image) and (image.mode == "F") == floating:
                                 ranges.append(_range(_values(image, _raw_mode(image))))
                     except Exception:  # noqa: BLE001 - decoders raise anything; the file is reported when it is decoded
                         continue
@@ -347,7 +348,7 @@ def surveyed(read: Callable[[int], bytes], total: int, count: int = 48) -> Surve
                 with _opened(read(i)) as image:
                     modes.add(image.mode)
                     sizes.append(_upright_size(image))
-                    clear = clear or (may_be_clear(image) and transparent(image.convert("RGBA")))
+                    clear = clear or (_may_be_clear(image) and transparent(image.convert("RGBA")))
             except Exception:  # noqa: BLE001 - decoders raise anything; the file is reported when it is decoded
                 continue
     side = int(np.median([min(size) for size in sizes])) if sizes else 0
@@ -408,27 +409,34 @@ def decode(content: bytes, size: int, extent: Extent | None = None) -> Image.Ima
     if _orientation(image) in range(2, 9):
         changes.append("rotated by the camera: turned upright")
     ImageOps.exif_transpose(image, in_place=True)
-    deep = _is_deep(image)
+    deep = is_deep(image)
     if deep:
         values = _values(image, raw)
         floating = image.mode == "F"
         low, high = limits(*(extent(floating) if extent else _range(values)), floating)
         changes.append(f"deeper than 8 bits: values from {low:g} to {high:g} are scaled to 0 to 255")
         image = Image.fromarray(np.round(np.clip((values - low) / ((high - low) / 255), 0, 255)).astype(np.uint8))
-    elif may_be_clear(image):
-        grey, clear = image.mode in ("1", "L", "LA", "La"), image.convert("RGBA")
-        image = clear.convert(("LA" if grey else "RGBA") if transparent(clear) else "L" if grey else "RGB")
-    elif image.mode not in ("1", "L", "P", "RGB"):
-        changes.append(f"in {image.mode} colours: these are converted to RGB")
-    if image.mode == "1":
-        image = image.convert("L")
-    image = image if image.mode in ("L", "LA", "RGB", "RGBA") else image.convert("RGB")
+    else:
+        image, change = plain(image)
+        changes += [change] if change else []
     if raw.endswith((";16L", ";16B", ";16N")) and not deep:
         if 0 < np.asarray(image.convert("RGB")).max() < 16:
             raise ValueError("it uses only the lower 12 of its 16 bits per channel, and only the upper 8 can be read")
         changes.append("16 bits deep per channel: the upper 8 are used")
     image.info = {SIZE: whole if image.size == stored_size else whole[::-1], CHANGES: changes}
     return image
+
+
+def plain(image: Image.Image) -> tuple[Image.Image, str]:
+    """Returns an image of 8 bits in grey or RGB, with alpha where it is transparent, and what changed, in words."""
+    if _may_be_clear(image):
+        grey, clear = image.mode in ("1", "L", "LA", "La"), image.convert("RGBA")
+        return clear.convert(("LA" if grey else "RGBA") if transparent(clear) else "L" if grey else "RGB"), ""
+    if image.mode in ("L", "RGB"):
+        return image, ""
+    if image.mode in ("1", "P"):
+        return image.convert("L" if image.mode == "1" else "RGB"), ""
+    return image.convert("RGB"), f"in {image.mode} colours: these are converted to RGB"
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -443,13 +451,14 @@ def transparent(image: Image.Image) -> bool:
     return image.mode in ("LA", "RGBA") and image.getchannel("A").getextrema() != (255, 255)
 
 
-def may_be_clear(image: Image.Image) -> bool:
+def _may_be_clear(image: Image.Image) -> bool:
     """Returns whether an image's mode can hold transparency."""
     chosen = image.mode in ("1", "L", "P", "RGB") and "transparency" in image.info  # one colour, or some of a palette
     return chosen or image.mode in ("LA", "La", "RGBA", "RGBa", "PA")
 
 
-def _is_deep(image: Image.Image) -> bool:
+def is_deep(image: Image.Image) -> bool:
+    """Returns whether an image has more than 8 bits a value."""
     return image.mode.startswith("I") or image.mode == "F"
 
 

@@ -169,7 +169,7 @@ class _Places:
 
     def find(self, name: str, folder: str = "") -> int | None:
         """Returns the index of the image that a label file in `folder` calls `name`; None if there is none."""
-        path = "/".join(path_parts(readable(name.strip()).replace("\\", "/")))
+        path = self._path(name)
         for candidate in ("/".join(path_parts(f"{folder}/{path}")), path):
             if candidate in self._by_path:
                 return self._by_path[candidate]
@@ -177,8 +177,12 @@ class _Places:
 
     def shared(self, name: str) -> bool:
         """Returns whether several images are called `name`."""
-        path = "/".join(path_parts(readable(name.strip()).replace("\\", "/")))
-        return any(key in self._by_name and self._by_name[key] is None for key in (path, posixpath.basename(path)))
+        path = self._path(name)
+        return any(self._by_name.get(key, -1) is None for key in (path, posixpath.basename(path)))
+
+    @staticmethod
+    def _path(name: str) -> str:
+        return "/".join(path_parts(readable(name.strip()).replace("\\", "/")))
 
 
 def _text(archive: Archive, file: str, where: str) -> str:

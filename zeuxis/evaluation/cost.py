@@ -125,7 +125,7 @@ def sampling_multiply_adds(run: Run) -> int:
 
 def training_multiply_adds(run: Run) -> int:
     """Counts the multiply-adds of an iteration, forward and backward, per image read, on average over the training."""
-    starts = sorted({phase.start for phase in build_model(run.recipe, run.classes).phases} | {0.0})
+    starts = sorted({phase.start for phase in run.structure.phases} | {0.0})
     counts = [_iterated(run.recipe, run.classes, start) for start in starts]
     shares = [end - start for start, end in pairwise([*starts, 1.0])]
     per_image = [operations / 2 / (BATCH * batches) for operations, batches, _ in counts]

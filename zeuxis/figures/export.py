@@ -121,7 +121,7 @@ def save_samples(
             advance(len(paths))
     classes = run.model.conditions.classes if run.conditional and label is None else ()
     heads = classes[:n] if 1 < len(classes) <= MOST_COLUMNS else ()
-    return _grid([folder / name for name in names], folder, len(heads), heads=heads)
+    return _grid([folder / name for name in names], folder, 0, heads=heads)
 
 
 @contextmanager
@@ -312,10 +312,10 @@ def _grid(
     """
     height, width = _picture(paths[0]).shape[:2]
     zoom = -(-(LEGIBLE_BESIDE_NAMES if rows else LEGIBLE) // min(height, width))
-    limit = len(paths) if columns and not heads else max(GRID_PIXELS // (zoom**2 * (height + 1) * (width + 1)), 1)
+    limit = len(paths) if columns else max(GRID_PIXELS // (zoom**2 * (height + 1) * (width + 1)), 1)
     tiles = np.stack([_picture(path) for path in paths[:limit]])
     enlarged = tiles.repeat(zoom, axis=1).repeat(zoom, axis=2)
-    grid = Image.fromarray(sheet(enlarged, columns or whole_rows(len(tiles)), gap=zoom))
+    grid = Image.fromarray(sheet(enlarged, columns or len(heads) or whole_rows(len(tiles)), gap=zoom))
     named = _with_names(grid, rows) if rows else _with_heads(grid, heads) if heads else grid
     return write_file(_beside(folder, "grid.png"), named.save)
 

@@ -66,14 +66,14 @@ def losses(run: Run) -> Figure:
     axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
     for ax, (name, terms) in zip(axes, all_panels, strict=False):
         ax.set_title(name.replace("_", " "))
-        for i, (label, term) in enumerate(terms.items()):
-            steps, values = run.series(term)
+        series = {label: run.series(term) for label, term in terms.items()}
+        for i, (label, (steps, values)) in enumerate(series.items()):
             colour = LINES[i % len(LINES)]
             if label == "test":
                 ax.plot(steps, values, color=colour, lw=1.8)
             else:
                 draw_curve(ax, steps, values, colour, label.replace("_", " "))
-        shown = [run.series(term)[1] for term in terms.values()]
+        shown = [values for _, values in series.values()]
         low, high = limits(shown)
         ax.set_ylim(low, high)
         if high is not None and (first := max(values[0] for values in shown if len(values))) > high:

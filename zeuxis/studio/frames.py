@@ -123,8 +123,6 @@ class _Conversation:
             if header.get("do") == "photograph" and explorer.projects:
                 await self._prepare(explorer.projecting(*_photograph(explorer, content)))
             answer, result = await self.studio.models.do(urgency, answered, explorer, header, content)
-        except KeyError as error:
-            answer, result = {"error": f"The request lacks the field {error}."}, b""
         except UserError as error:
             answer, result = {"error": shortened(str(error))}, b""
         except Exception as error:  # noqa: BLE001 - whatever was sent, the socket goes on answering
@@ -149,7 +147,7 @@ def answered(explorer: Explorer, header: dict[str, Any], content: bytes) -> tupl
         case "describe":
             return explorer.describe(), b""
         case "latents":
-            latents = explorer.run.latents(min(int(header.get("count", 1)), MOST_PICTURES), int(header["seed"]))
+            latents = explorer.run.latents(min(int(header.get("count", 1)), MOST_PICTURES), _whole(header, "seed"))
             return {}, latents.astype("<f4").tobytes()
         case "directions":
             found = explorer.directions()
@@ -164,7 +162,7 @@ def answered(explorer: Explorer, header: dict[str, Any], content: bytes) -> tupl
             places = (explorer.points.latents @ axes.T).astype("<f4")
             return {"names": names, "count": len(places)}, places.tobytes() + labels.astype("<u2").tobytes()
         case "point":
-            name, image, latent, condition = explorer.point(int(header["index"]))
+            name, image, latent, condition = explorer.point(_whole(header, "index"))
             numbers = latent if condition is None else np.concatenate([latent, condition[0]])
             return {"name": name}, numbers.astype("<f4").tobytes() + image.tobytes()
         case "judge":
@@ -184,6 +182,12 @@ def answered(explorer: Explorer, header: dict[str, Any], content: bytes) -> tupl
         case "archive":
             return {}, explorer.archive(_numbers(content))
     raise UserError("The studio does not know this request; load the page again.")
+
+
+def _whole(header: dict[str, Any], name: str) -> int:
+    if name not in header:
+        raise UserError(f"The request lacks the field '{name}'.")
+    return int(header[name])
 
 
 def _photograph(explorer: Explorer, content: bytes) -> tuple[bytes, np.ndarray | None]:
