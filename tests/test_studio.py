@@ -362,6 +362,14 @@ def test_options_of_one_page_are_not_those_of_another(shelf: Shelf) -> None:
     assert answered(explorer, {"do": "live"}, content) == usual
 
 
+def test_a_request_that_lacks_something_is_told(shelf: Shelf) -> None:
+    explorer = Explorer(shelf.open("pretrained-digits-cgan"))
+    with pytest.raises(UserError, match="The request lacks the field 'seed'"):
+        answered(explorer, {"do": "latents", "count": 2}, b"")
+    with pytest.raises(UserError, match="A map needs two directions of"):
+        answered(explorer, {"do": "map"}, b"")
+
+
 def test_a_point_of_the_map_is_its_image(shelf: Shelf) -> None:
     explorer = explorer_of(shelf.open("pretrained-digits-vae"))
     header, content = answered(explorer, {"do": "point", "index": 3}, b"")
